@@ -1,0 +1,1 @@
+"""What a flag means: its model, its lot and its evaluation. Pure: no I/O, no thread, no clock."""
