@@ -1,0 +1,1 @@
+"""What the server decides, as pure functions: time and chance are arguments."""

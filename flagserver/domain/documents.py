@@ -1,0 +1,129 @@
+"""How things are kept: documents in collections, each with its revision; changed by `Change`s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Body = Mapping[str, Any]
+"""A JSON object."""
+
+FLAGS = "flags"
+ENVIRONMENTS = "environments"
+TOKENS = "tokens"
+
+
+def states(environment: str) -> str:
+    """Return the collection of flag states of one environment, keyed by flag."""
+    return f"states/{environment}"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One thing as it is kept. revision: 1 after creation, raised by every change."""
+
+    collection: str
+    key: str
+    revision: int
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A document's new body, given that its revision is `expected` (0: it must not exist)."""
+
+    collection: str
+    key: str
+    expected: int
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who acts. id: opaque (`token:ab12cd`, `session:…`); role: what decided that they may."""
+
+    id: str
+    role: str
+    scope: str
+    environment: str | None = None
+    """The one environment that this principal is confined to, or None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What the record will say about a change. `action` is subject:object:verb."""
+
+    actor: str
+    role: str
+    action: str
+    target: str
+    environment: str | None = None
+    before: Any = None
+    after: Any = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A caller's key for one request, so that a retry gets the first answer.
+
+    key: unique per principal and key.  fingerprint: hash of what was asked.
+    """
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Everything that one decision writes, all of it or nothing.
+
+    claims: name -> owner of what must be unique (a flag's seed).
+    environments: whose snapshot version rises.  flags: keys of the flags that changed in them.
+    """
+
+    writes: tuple[Write, ...]
+    fact: Fact
+    environments: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did. seq: its entry in the record; versions: environment -> new version.
+
+    repeated: the idempotency key had been used for the same request; nothing was written now.
+    """
+
+    seq: int
+    versions: Mapping[str, int]
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change as those who follow hear of it.
+
+    id: position in the feed.  versions: environment -> (from, to).
+    documents: (collection, key) of everything written.
+    """
+
+    id: str
+    seq: int
+    versions: Mapping[str, tuple[int, int]]
+    flags: tuple[str, ...]
+    documents: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentContent:
+    """All of one environment at one version, read in one go."""
+
+    store: str
+    epoch: int
+    version: int
+    flags: Mapping[str, Document]
+    states: Mapping[str, Document]

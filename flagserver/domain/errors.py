@@ -1,0 +1,112 @@
+"""Everything that can be refused, each with its stable code on the wire.
+
+    Refusal
+    ├── Invalid                 invalid_field           422   names the field
+    ├── ReasonRequired          reason_required         422
+    ├── ConfirmationRequired    confirmation_required   422
+    ├── Unauthenticated         unauthenticated         401
+    ├── Forbidden               forbidden               403
+    ├── NotFound                not_found               404
+    ├── AlreadyExists           already_exists          409
+    ├── Conflict                conflict                409
+    ├── StaleRevision           stale_revision          412   carries the current revision
+    ├── RevisionRequired        revision_required       428
+    ├── IdempotencyMismatch     idempotency_mismatch    422
+    └── StoreUnavailable        store_unavailable       503   nothing was changed, or it is unknown
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """A request that is not carried out. `detail` is for people: what happened, what to do.
+
+    field: JSON pointer into the request's body, when one field is at fault.
+    """
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+
+
+class Invalid(Refusal):
+    """A field's value cannot be used."""
+
+    code, status, title = "invalid_field", 422, "A field is not valid"
+
+
+class ReasonRequired(Refusal):
+    """Enlarging exposure in a critical environment needs a reason."""
+
+    code, status, title = "reason_required", 422, "A reason is required"
+
+
+class ConfirmationRequired(Refusal):
+    """Enlarging exposure in a critical environment needs its name repeated."""
+
+    code, status, title = "confirmation_required", 422, "Confirmation is required"
+
+
+class Unauthenticated(Refusal):
+    """No valid token or session."""
+
+    code, status, title = "unauthenticated", 401, "Not signed in"
+
+
+class Forbidden(Refusal):
+    """Signed in, but not allowed to do this."""
+
+    code, status, title = "forbidden", 403, "Not permitted"
+
+
+class NotFound(Refusal):
+    """There is no such thing."""
+
+    code, status, title = "not_found", 404, "Not found"
+
+
+class AlreadyExists(Refusal):
+    """A thing of this key exists."""
+
+    code, status, title = "already_exists", 409, "Already exists"
+
+
+class Conflict(Refusal):
+    """The state of things does not allow it."""
+
+    code, status, title = "conflict", 409, "Conflict"
+
+
+class StaleRevision(Refusal):
+    """Somebody changed the thing since the caller looked."""
+
+    code, status, title = "stale_revision", 412, "It has changed meanwhile"
+
+    def __init__(self, detail: str, *, revision: int) -> None:
+        super().__init__(detail)
+        self.revision = revision
+
+
+class RevisionRequired(Refusal):
+    """A write to an existing thing says which revision it means (If-Match)."""
+
+    code, status, title = "revision_required", 428, "A revision is required"
+
+
+class IdempotencyMismatch(Refusal):
+    """The idempotency key was used for another request."""
+
+    code, status, title = "idempotency_mismatch", 422, "Idempotency key was used before"
+
+
+class StoreUnavailable(Refusal):
+    """The store does not answer. Flags keep their values; changes are off until it is back."""
+
+    code, status, title = "store_unavailable", 503, "The store is not answering"

@@ -1,0 +1,75 @@
+"""What services report: the wire form of a batch, checked and bounded, and totals of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Counts of one tick of one variant of a flag, or of a whole service (variant "").
+
+    at: unix second at which the tick ended.  latency: bucket -> requests.
+    metrics: name -> (total, failed).
+    """
+
+    subject: str
+    variant: str
+    at: int
+    assignments: int
+    requests: int
+    failures: int
+    latency: Mapping[int, int] = field(default_factory=dict)
+    latency_sum: float = 0.0
+    metrics: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Rows added up. latency: bucket -> requests; latency_sum in seconds."""
+
+    assignments: int = 0
+    requests: int = 0
+    failures: int = 0
+    latency: Mapping[int, int] = field(default_factory=dict)
+    latency_sum: float = 0.0
+    metrics: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def quantile(self, q: float, edges: tuple[float, ...]) -> float | None:
+        """Return the upper edge (seconds) of the bucket that holds the q-quantile, None if empty.
+
+        The overflow bucket answers infinity.
+        """
+        total = sum(self.latency.values())
+        if total == 0:
+            return None
+        seen = 0
+        for bucket in sorted(self.latency):
+            seen += self.latency[bucket]
+            if seen >= q * total:
+                return edges[bucket] if bucket < len(edges) else float("inf")
+        return float("inf")
+
+
+def flag_subject(key: str) -> str:
+    """Return the subject of a flag's rows."""
+    return f"flag/{key}"
+
+
+def service_subject(name: str) -> str:
+    """Return the subject of a service's rows."""
+    return f"service/{name}"
+
+
+def histogram_edges() -> tuple[float, ...]:
+    """Return the upper edges (seconds) of the latency buckets: 1 ms to 65.5 s, growth 2**(1/16).
+
+    Every power of two lies exactly on an edge, and so do the limits that guards use.
+    """
+    growth = [0.001 * 2 ** (i / 16) for i in range(16 * 16 + 1)]
+    return tuple(sorted({float(f"{edge:.6g}") for edge in growth} | GUARD_LIMITS))
+
+
+GUARD_LIMITS = frozenset({0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0})
+"""Latencies (seconds) that guards compare with; each is exactly an edge."""
