@@ -88,8 +88,8 @@ class Documents(Protocol):
         """Return decoded entries, newest first; `environment` keeps those of it and of none."""
 
     def events(self, after: str, wait_seconds: float) -> list[Event]:
-        """Return events after a position (`"$"`: from now on is not allowed; see `feed_end`),
-        waiting at most that long for the first."""
+        """Return events after a position (of `feed_end` or an event), oldest first, waiting at
+        most that long for the first. A feed that was cut shows as a gap in `versions`."""
 
     def feed_end(self) -> str:
         """Return the position of the newest event, to be read before the state it follows."""
