@@ -80,6 +80,8 @@ class Change:
     """Everything that one decision writes, all of it or nothing.
 
     claims: name -> owner of what must be unique (a flag's seed).
+    at_versions: environment -> snapshot version that must still hold, for decisions that looked
+    at more than the documents they write (prerequisites); else the store raises Moved.
     environments: whose snapshot version rises.  flags: keys of the flags that changed in them.
     """
 
@@ -88,6 +90,7 @@ class Change:
     environments: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
+    at_versions: Mapping[str, int] = field(default_factory=dict)
     idempotency: Idempotency | None = None
 
 

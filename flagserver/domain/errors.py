@@ -9,6 +9,8 @@
     ├── NotFound                not_found               404
     ├── AlreadyExists           already_exists          409
     ├── Conflict                conflict                409
+    │   ├── ClaimTaken              (a seed that another flag has: draw again)
+    │   └── Moved                   (the environment changed meanwhile: decide again)
     ├── StaleRevision           stale_revision          412   carries the current revision
     ├── RevisionRequired        revision_required       428
     ├── IdempotencyMismatch     idempotency_mismatch    422
@@ -82,6 +84,14 @@ class Conflict(Refusal):
     """The state of things does not allow it."""
 
     code, status, title = "conflict", 409, "Conflict"
+
+
+class ClaimTaken(Conflict):
+    """What must be unique belongs to somebody else."""
+
+
+class Moved(Conflict):
+    """The environment is no longer at the version that the decision was made on."""
 
 
 class StaleRevision(Refusal):
