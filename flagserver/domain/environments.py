@@ -1,0 +1,48 @@
+"""Environments: where flags have their state; marked critical or not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from .commands import EnvironmentEdit, NewEnvironment
+from .documents import Body
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One environment. In a critical one, enlarging exposure needs a reason and confirmation."""
+
+    key: str
+    description: str
+    critical: bool
+    created: str
+    changed: str
+
+    @classmethod
+    def from_body(cls, body: Body) -> Environment:
+        """Return the environment that a document holds."""
+        return cls(**body)
+
+    def to_body(self) -> dict[str, Any]:
+        """Return the document's body."""
+        return asdict(self)
+
+
+FIRST_ENVIRONMENTS = (
+    NewEnvironment(key="development", description="Where features are built."),
+    NewEnvironment(key="staging", description="Where releases are tried."),
+    NewEnvironment(key="production", description="Where it counts.", critical=True),
+)
+"""What a new installation begins with."""
+
+
+def create(command: NewEnvironment, *, at: str) -> Environment:
+    """Return the new environment. at: RFC 3339."""
+    return Environment(command.key, command.description, command.critical, at, at)
+
+
+def edit(environment: Environment, command: EnvironmentEdit, *, at: str) -> Environment:
+    """Return the environment with the given fields changed."""
+    given = command.model_dump(exclude_none=True, exclude={"reason"})
+    return replace(environment, **given, changed=at)

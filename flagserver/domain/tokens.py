@@ -1,0 +1,98 @@
+"""Tokens: `srt_<scope>_<id>_<secret>`, shown once, kept as a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from .commands import NewToken
+from .documents import Body, Principal
+
+_FORM = re.compile(r"srt_(sdk|deploy|admin)_([0-9a-f]{12})_([0-9a-f]{64})")
+
+ID_OCTETS = 6
+SECRET_OCTETS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it is kept. digest: SHA-256 of the whole text (it is random, so that is enough)."""
+
+    id: str
+    scope: str
+    environment: str | None
+    description: str
+    digest: str
+    created: str
+    expires: str | None
+    revoked: str | None = None
+
+    @classmethod
+    def from_body(cls, body: Body) -> Token:
+        """Return the token that a document holds."""
+        return cls(**body)
+
+    def to_body(self) -> dict[str, Any]:
+        """Return the document's body."""
+        return asdict(self)
+
+    def public(self) -> dict[str, Any]:
+        """Return what may be shown: everything but the digest."""
+        body = self.to_body()
+        del body["digest"]
+        return body
+
+    def valid(self, text: str, now: datetime) -> bool:
+        """Tell whether a presented text is this token, in constant time, and still good."""
+        same = hmac.compare_digest(digest(text), self.digest)
+        ended = self.expires is not None and datetime.fromisoformat(self.expires) <= now
+        return same and self.revoked is None and not ended
+
+    def principal(self) -> Principal:
+        """Return who acts when this token is presented."""
+        return Principal(f"token:{self.id}", self.scope, self.scope, self.environment)
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a secret text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def identifier(text: str) -> str | None:
+    """Return the id within a well-formed token text, or None."""
+    match = _FORM.fullmatch(text)
+    return match.group(2) if match else None
+
+
+def create(command: NewToken, *, id: str, secret: str, at: str) -> tuple[Token, str]:
+    """Return the token to keep and the text to show once. id, secret: lower-case hex."""
+    text = f"srt_{command.scope}_{id}_{secret}"
+    return adopt(text, command, at=at), text
+
+
+def adopt(text: str, command: NewToken, *, at: str) -> Token:
+    """Return the token to keep for a text that somebody made. Raises ValueError on its form."""
+    match = _FORM.fullmatch(text)
+    if match is None or match.group(1) != command.scope:
+        raise ValueError(
+            f"a token of scope {command.scope} looks like "
+            f"srt_{command.scope}_<{ID_OCTETS * 2} hex>_<{SECRET_OCTETS * 2} hex>"
+        )
+    return Token(
+        id=match.group(2),
+        scope=command.scope,
+        environment=command.environment,
+        description=command.description,
+        digest=digest(text),
+        created=at,
+        expires=command.expires.isoformat() if command.expires else None,
+    )
+
+
+def revoke(token: Token, *, at: str) -> Token:
+    """Return the token with its end."""
+    return replace(token, revoked=at)
