@@ -125,6 +125,7 @@ class Event:
 class EnvironmentContent:
     """All of one environment at one version, read in one go."""
 
+    environment: str
     store: str
     epoch: int
     version: int
