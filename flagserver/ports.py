@@ -101,10 +101,18 @@ class Documents(Protocol):
 class Outcomes(Protocol):
     """What services reported; spread by environment and flag, short-lived."""
 
-    def add(self, environment: str, source: str, seq: int, rows: Iterable[Row]) -> bool:
+    def add(
+        self,
+        environment: str,
+        source: str,
+        seq: int,
+        rows: Iterable[Row],
+        about: Mapping[str, Any],
+    ) -> bool:
         """Add the rows of one batch. False when (source, seq) was here before.
 
-        source: `<instance>:<started>`. Adding again after a failure half-way is safe.
+        source: `<instance>:<started>`.  about: what `sources` tells of it.  Adding again after
+        a failure half-way is safe.
         """
 
     def totals(

@@ -1,0 +1,428 @@
+"""Flags: looking at them, and every way to change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sortition.core.bucketing import seed
+from sortition.core.evaluate import Explanation, compile_flags, explain
+
+from flagserver.domain import access, documents, flags
+from flagserver.domain.commands import Enlarging, FlagEdit, NewFlag, Reasoned, StateEdit
+from flagserver.domain.documents import Change, Document, Fact, Idempotency, Principal, Write
+from flagserver.domain.environments import Environment
+from flagserver.domain.errors import ClaimTaken, Conflict, Moved, NotFound, StaleRevision
+from flagserver.domain.flags import Flag, State
+from flagserver.domain.snapshots import build_flags
+from flagserver.ports import Clock, Documents, Entropy
+
+from flagserver.domain.times import rfc3339
+
+SALT_OCTETS = 8
+"""A flag's salt is 64 random bits."""
+
+ATTEMPTS = 5
+"""How often a decision is made anew when the environment moved under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateView:
+    """A flag's state in one environment, at a revision (0: nobody has touched it)."""
+
+    state: State
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlagView:
+    """A flag with its state in every environment."""
+
+    flag: Flag
+    revision: int
+    states: Mapping[str, StateView]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a change would do."""
+
+    before: StateView
+    after: State
+    enlarges: bool
+
+
+class Flags:
+    """Use cases around flags. Every change is one commit with one entry in the record."""
+
+    def __init__(self, store: Documents, clock: Clock, entropy: Entropy) -> None:
+        self._store = store
+        self._clock = clock
+        self._entropy = entropy
+
+    # Looking
+
+    def all(self, *, archived: bool = False, query: str = "") -> list[FlagView]:
+        """Return the flags by key; `query` is looked for in key, description and owner."""
+        environments = sorted(self._store.read_all(documents.ENVIRONMENTS))
+        states = {name: self._store.read_all(documents.states(name)) for name in environments}
+        wanted = query.casefold()
+        views = []
+        for key, document in sorted(self._store.read_all(documents.FLAGS).items()):
+            flag = Flag.from_body(document.body)
+            text = f"{flag.key} {flag.description} {flag.owner}".casefold()
+            if (archived or not flag.archived) and wanted in text:
+                by_environment = {
+                    name: _state_view(flag, name, states[name].get(key)) for name in environments
+                }
+                views.append(FlagView(flag, document.revision, by_environment))
+        return views
+
+    def get(self, key: str) -> FlagView:
+        """Return one flag, archived or not. Raises NotFound."""
+        document = self._document(key)
+        flag = Flag.from_body(document.body)
+        environments = sorted(self._store.read_all(documents.ENVIRONMENTS))
+        states = {
+            name: _state_view(flag, name, self._store.read(documents.states(name), key))
+            for name in environments
+        }
+        return FlagView(flag, document.revision, states)
+
+    def state(self, key: str, environment: str) -> StateView:
+        """Return a flag's state in an environment. Raises NotFound."""
+        self._environment(environment)
+        flag = Flag.from_body(self._document(key).body)
+        return _state_view(flag, environment, self._store.read(documents.states(environment), key))
+
+    def history(
+        self,
+        key: str,
+        *,
+        environment: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[Mapping[str, Any]]:
+        """Return what the record says about a flag, newest first."""
+        self._document(key)
+        return self._store.history(
+            target=_target(key), environment=environment, before=before, limit=limit
+        )
+
+    def explain(self, key: str, environment: str, request_id: str) -> Explanation:
+        """Return how a request id is decided, conditions aside (they need a process). It is not
+        kept."""
+        self._environment(environment)
+        content = self._store.read_environment(environment)
+        compiled = compile_flags(build_flags(content), {})
+        if key not in compiled:
+            raise NotFound(f"There is no live flag {key!r}.")
+        return explain(compiled[key], request_id)
+
+    # Changing a flag itself
+
+    def create(
+        self, command: NewFlag, by: Principal, idempotency: Idempotency | None = None
+    ) -> FlagView:
+        """Create a flag that exposes nobody anywhere. Raises AlreadyExists."""
+        access.check(by, access.MANAGE)
+        for _ in range(ATTEMPTS):
+            flag = flags.create(command, salt=self._entropy.hex(SALT_OCTETS), at=self._now())
+            fact = _fact(by, "flag:create", command.key, None, flag.to_body(), command.reason)
+            try:
+                self._commit(
+                    writes=(_flag_write(flag, expected=0),),
+                    fact=fact,
+                    environments=self._environments(),
+                    flags=(command.key,),
+                    claims={f"seed:{seed(flag.salt)}": command.key},
+                    idempotency=idempotency,
+                )
+            except ClaimTaken:
+                continue
+            return self.get(command.key)
+        raise Conflict("Every salt drawn has the seed of another flag. Try again.")
+
+    def edit(
+        self,
+        key: str,
+        command: FlagEdit,
+        revision: int,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+    ) -> FlagView:
+        """Change a flag's description, owner or kind. Raises StaleRevision."""
+        access.check(by, access.MANAGE)
+        before = Flag.from_body(self._document(key).body)
+        after = flags.edit(before, command, at=self._now())
+        self._commit(
+            writes=(_flag_write(after, expected=revision),),
+            fact=_fact(by, "flag:edit", key, before.to_body(), after.to_body(), command.reason),
+            idempotency=idempotency,
+        )
+        return self.get(key)
+
+    def archive(
+        self,
+        key: str,
+        command: Reasoned,
+        revision: int,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+    ) -> FlagView:
+        """Take a flag out of every snapshot. Raises Conflict while another flag depends on it."""
+        return self._set_archived(key, True, command, revision, by, idempotency)
+
+    def unarchive(
+        self,
+        key: str,
+        command: Reasoned,
+        revision: int,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+    ) -> FlagView:
+        """Bring an archived flag back, exposing nobody: it is killed where it was exposed."""
+        return self._set_archived(key, False, command, revision, by, idempotency)
+
+    # Changing a flag in an environment
+
+    def plan(self, key: str, environment: str, command: StateEdit) -> Plan:
+        """Return what a change would do, without doing it. Raises Invalid."""
+        flag, before = self._live(key, environment)
+        after = flags.change(flag, before.state, command, at=self._now())
+        if after.prerequisites != before.state.prerequisites:
+            self._check_prerequisites(flag, after, self._store.read_environment(environment))
+        return Plan(before, after, flags.enlarges(before.state, after))
+
+    def change(
+        self,
+        key: str,
+        environment: str,
+        command: StateEdit,
+        revision: int,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+    ) -> StateView:
+        """Change share, weights, conditions or prerequisites.
+
+        Raises StaleRevision, Invalid, and what `flags.check_may_enlarge` raises.
+        """
+        access.check(by, access.CHANGE, environment)
+
+        def decide(flag: Flag, before: State) -> State:
+            return flags.change(flag, before, command, at=self._now())
+
+        return self._change_state(
+            key, environment, "flag:share:change", decide, command, revision, by, idempotency
+        )
+
+    def kill(
+        self,
+        key: str,
+        environment: str,
+        command: Reasoned,
+        by: Principal,
+        revision: int | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> StateView:
+        """Serve the rest variant to everybody, keeping the share. Waits for nobody: without a
+        revision it holds against whatever is there."""
+        access.check(by, access.SHRINK, environment)
+
+        def decide(flag: Flag, before: State) -> State:
+            return replace(before, killed=True, changed=self._now())
+
+        return self._change_state(
+            key, environment, "flag:kill", decide, command, revision, by, idempotency
+        )
+
+    def unkill(
+        self,
+        key: str,
+        environment: str,
+        command: Enlarging,
+        revision: int,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+    ) -> StateView:
+        """Take a kill back: the share that was kept is served again. Counts as enlarging."""
+        access.check(by, access.CHANGE, environment)
+
+        def decide(flag: Flag, before: State) -> State:
+            return replace(before, killed=False, changed=self._now())
+
+        return self._change_state(
+            key, environment, "flag:unkill", decide, command, revision, by, idempotency
+        )
+
+    # How
+
+    def _change_state(
+        self,
+        key: str,
+        environment: str,
+        action: str,
+        decide: Callable[[Flag, State], State],
+        command: Enlarging | Reasoned,
+        revision: int | None,
+        by: Principal,
+        idempotency: Idempotency | None,
+    ) -> StateView:
+        where = self._environment(environment)
+        for _ in range(ATTEMPTS):
+            flag, before = self._live(key, environment)
+            after = decide(flag, before.state)
+            if flags.same(before.state, after) and revision in (None, before.revision):
+                return before
+            if flags.enlarges(before.state, after) and isinstance(command, Enlarging):
+                flags.check_may_enlarge(where, command)
+            at_versions: dict[str, int] = {}
+            if after.prerequisites != before.state.prerequisites:
+                content = self._store.read_environment(environment)
+                self._check_prerequisites(flag, after, content)
+                at_versions = {environment: content.version}
+            expected = before.revision if revision is None else revision
+            fact = Fact(
+                actor=by.id,
+                role=by.role,
+                action=action,
+                target=_target(key),
+                environment=environment,
+                before=before.state.to_body(),
+                after=after.to_body(),
+                reason=command.reason,
+            )
+            try:
+                self._commit(
+                    writes=(Write(documents.states(environment), key, expected, after.to_body()),),
+                    fact=fact,
+                    environments=(environment,),
+                    flags=(key,),
+                    at_versions=at_versions,
+                    idempotency=idempotency,
+                )
+            except Moved:
+                continue
+            except StaleRevision:
+                if revision is not None:
+                    raise
+                continue
+            return self.state(key, environment)
+        raise Conflict(f"{environment} changes too quickly to decide about {key}. Try again.")
+
+    def _set_archived(
+        self,
+        key: str,
+        archived: bool,
+        command: Reasoned,
+        revision: int,
+        by: Principal,
+        idempotency: Idempotency | None,
+    ) -> FlagView:
+        access.check(by, access.MANAGE)
+        for _ in range(ATTEMPTS):
+            before = Flag.from_body(self._document(key).body)
+            after = replace(before, archived=archived, changed=self._now())
+            contents = [self._store.read_environment(name) for name in self._environments()]
+            if archived:
+                for content in contents:
+                    _check_nobody_depends_on(key, content)
+            kills = [] if archived else [w for c in contents for w in self._kill_writes(key, c)]
+            action = "flag:archive" if archived else "flag:unarchive"
+            try:
+                self._commit(
+                    writes=(_flag_write(after, expected=revision), *kills),
+                    fact=_fact(by, action, key, before.to_body(), after.to_body(), command.reason),
+                    environments=self._environments(),
+                    flags=(key,),
+                    at_versions=dict(
+                        zip(self._environments(), (c.version for c in contents), strict=True)
+                    ),
+                    idempotency=idempotency,
+                )
+            except Moved:
+                continue
+            return self.get(key)
+        raise Conflict(f"Flags change too quickly to decide about {key}. Try again.")
+
+    def _kill_writes(self, key: str, content: documents.EnvironmentContent) -> list[Write]:
+        document = content.states.get(key)
+        if document is None:
+            return []
+        state = State.from_body(document.body)
+        if state.serves_only_rest():
+            return []
+        killed = replace(state, killed=True, changed=self._now())
+        return [Write(document.collection, key, document.revision, killed.to_body())]
+
+    def _check_prerequisites(
+        self, flag: Flag, after: State, content: documents.EnvironmentContent
+    ) -> None:
+        all_flags = dict(build_flags(content))
+        all_flags[flag.key] = flags.compiled_form(flag, after, 0)
+        known = {key: Flag.from_body(d.body) for key, d in content.flags.items()}
+        flags.check_prerequisites(flag.key, after, known, all_flags)
+
+    def _commit(self, **parts: Any) -> None:
+        self._store.commit(Change(**parts), at=self._clock.now(), salt=self._entropy.hex(16))
+
+    def _now(self) -> str:
+        return rfc3339(self._clock.now())
+
+    def _document(self, key: str) -> Document:
+        document = self._store.read(documents.FLAGS, key)
+        if document is None:
+            raise NotFound(f"There is no flag {key!r}.")
+        return document
+
+    def _live(self, key: str, environment: str) -> tuple[Flag, StateView]:
+        self._environment(environment)
+        flag = Flag.from_body(self._document(key).body)
+        if flag.archived:
+            raise Conflict(f"{key} is archived. Unarchive it before changing it.")
+        document = self._store.read(documents.states(environment), key)
+        return flag, _state_view(flag, environment, document)
+
+    def _environment(self, key: str) -> Environment:
+        document = self._store.read(documents.ENVIRONMENTS, key)
+        if document is None:
+            known = ", ".join(self._environments())
+            raise NotFound(f"There is no environment {key!r}; there are: {known}.")
+        return Environment.from_body(document.body)
+
+    def _environments(self) -> tuple[str, ...]:
+        return tuple(sorted(self._store.read_all(documents.ENVIRONMENTS)))
+
+
+def _state_view(flag: Flag, environment: str, document: Document | None) -> StateView:
+    if document is None:
+        return StateView(flags.default_state(flag, environment), 0)
+    return StateView(State.from_body(document.body), document.revision)
+
+
+def _check_nobody_depends_on(key: str, content: documents.EnvironmentContent) -> None:
+    for other, flag in build_flags(content).items():
+        if key in {prerequisite.flag for prerequisite in flag.prerequisites}:
+            raise Conflict(f"{other} has {key} as a prerequisite. Remove that first.")
+
+
+def _flag_write(flag: Flag, *, expected: int) -> Write:
+    return Write(documents.FLAGS, flag.key, expected, flag.to_body())
+
+
+def _target(key: str) -> str:
+    return f"flag/{key}"
+
+
+def _fact(
+    by: Principal,
+    action: str,
+    key: str,
+    before: dict[str, Any] | None,
+    after: dict[str, Any],
+    reason: str | None,
+) -> Fact:
+    return Fact(by.id, by.role, action, _target(key), None, before, after, reason)
+
+

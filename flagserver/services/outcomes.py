@@ -1,0 +1,98 @@
+"""Outcomes: taking in what services report, and what it adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flagserver.domain.batches import Batch
+from flagserver.domain.outcomes import Totals, flag_subject, service_subject
+from flagserver.ports import Clock, Outcomes as Store
+
+from .snapshots import Snapshots
+
+LATE_SECONDS = 3600
+"""Older ticks are not taken: their counts have ended."""
+
+EARLY_SECONDS = 60
+"""How far ahead of ours a reporter's clock may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What a flag served within a window. share: exposed part of the assignments, or None."""
+
+    since: int
+    until: int
+    variants: Mapping[str, Totals]
+    rest: str
+
+    @property
+    def assignments(self) -> int:
+        """All evaluations within the window."""
+        return sum(totals.assignments for totals in self.variants.values())
+
+    @property
+    def share(self) -> float | None:
+        """Percent of the evaluations that got another variant than the rest."""
+        if self.assignments == 0:
+            return None
+        rest = self.variants.get(self.rest, Totals()).assignments
+        return 100 * (self.assignments - rest) / self.assignments
+
+
+class Outcomes:
+    """Use cases around outcomes."""
+
+    def __init__(self, store: Store, snapshots: Snapshots, clock: Clock) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        self._clock = clock
+
+    def take(self, environment: str, batch: Batch) -> bool:
+        """Take in a batch. False when it was here before. Raises StoreUnavailable."""
+        flags = self._snapshots.view(environment).snapshot.flags
+        now = int(self._clock.now().timestamp())
+
+        def known(flag: str, variant: str) -> bool:
+            return flag in flags and variant in flags[flag].variants
+
+        rows = batch.rows(known, earliest=now - LATE_SECONDS, latest=now + EARLY_SECONDS)
+        about = {
+            "service.name": batch.service_name,
+            "service.version": batch.service_version,
+            "instance": batch.instance,
+            "seen": now,
+        }
+        return self._store.add(environment, batch.source, batch.seq, rows, about)
+
+    def exposure(self, environment: str, flag: str, seconds: int = 60) -> Exposure:
+        """Return what a flag served in the last seconds, by variant."""
+        until = int(self._clock.now().timestamp())
+        totals = self._store.totals(
+            environment, flag_subject(flag), since=until - seconds, until=until
+        )
+        rest = self._snapshots.view(environment).snapshot.flags.get(flag)
+        return Exposure(until - seconds, until, totals, rest.rest if rest else "off")
+
+    def series(
+        self, environment: str, flag: str, seconds: int = 300
+    ) -> Mapping[int, Mapping[str, Totals]]:
+        """Return what a flag served per tick, by the unix second at which the tick ended."""
+        until = int(self._clock.now().timestamp())
+        return self._store.series(
+            environment, flag_subject(flag), since=until - seconds, until=until
+        )
+
+    def service(self, environment: str, name: str, seconds: int = 60) -> Totals:
+        """Return how all requests of a service went in the last seconds."""
+        until = int(self._clock.now().timestamp())
+        totals = self._store.totals(
+            environment, service_subject(name), since=until - seconds, until=until
+        )
+        return totals.get("", Totals())
+
+    def sources(self, environment: str) -> list[Mapping[str, Any]]:
+        """Return who reported lately."""
+        return self._store.sources(environment)

@@ -1,0 +1,325 @@
+"""The mirror: each web process keeps every environment's snapshot in memory and follows the feed.
+
+The serving path reads only this, so it needs no store. A view is replaced only by a newer one of
+the same store: an emptied, restored or foreign store never takes away flags that are known.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from sortition.core import model as core
+from sortition.core.evaluate import CompiledFlag, compile_flags
+
+from flagserver.domain import documents
+from flagserver.domain.documents import EnvironmentContent, Event
+from flagserver.domain.errors import NotFound, StoreUnavailable
+from flagserver.domain.snapshots import build_flags, build_snapshot, difference
+from flagserver.domain.tokens import Token
+from flagserver.ports import Clock, Documents
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 1.0
+"""How long one look at the feed waits."""
+
+CHECK_SECONDS = 5.0
+"""How often versions are compared in case an event was lost."""
+
+RETRY_SECONDS = 0.5
+"""How long to wait before asking a store again that did not answer."""
+
+PENDING = 256
+"""Messages that a slow subscriber may fall behind before it is dropped."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One environment at one version, ready to be served."""
+
+    snapshot: core.Snapshot
+    body: bytes
+    packed: bytes
+    """The body, gzipped."""
+
+    @property
+    def etag(self) -> str:
+        """The strong entity tag, quotes included."""
+        return self.snapshot.version.etag
+
+    @property
+    def event(self) -> bytes:
+        """The stream's first message: the whole snapshot."""
+        return sse("snapshot", self.body, id=str(self.snapshot.version))
+
+
+@dataclass(eq=False)
+class Subscription:
+    """Messages for one stream, oldest first; `dropped` once it fell behind."""
+
+    messages: queue.Queue[bytes] = field(default_factory=lambda: queue.Queue(PENDING))
+    dropped: bool = False
+
+    def push(self, message: bytes) -> None:
+        """Add a message, or mark the subscription as dropped: it must begin anew."""
+        try:
+            self.messages.put_nowait(message)
+        except queue.Full:
+            self.dropped = True
+
+    def next(self, wait_seconds: float) -> bytes | None:
+        """Return the next message, or None when there was none in time."""
+        try:
+            return self.messages.get(timeout=wait_seconds)
+        except queue.Empty:
+            return None
+
+
+class Snapshots:
+    """Views of every environment, tokens by id, and who wants to hear of changes."""
+
+    def __init__(
+        self,
+        store: Documents,
+        clock: Clock,
+        *,
+        flush_seconds: float,
+        edges: tuple[float, ...],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._flush_seconds = flush_seconds
+        self._edges = edges
+        self._lock = threading.Lock()
+        self._views: dict[str, View] = {}
+        self._tokens: dict[str, Token] = {}
+        self._subscribers: dict[str, set[Subscription]] = {}
+        self._listeners: list[Callable[[Event], None]] = []
+        self._position = "0-0"
+        self._checked = float("-inf")
+        self._heard: float | None = None
+        self.alarm: str | None = None
+        """Why the store's word is not taken, or None."""
+
+    # Serving
+
+    def view(self, environment: str) -> View:
+        """Return an environment's view. Raises StoreUnavailable before anything was loaded."""
+        view = self._views.get(environment)
+        if view is not None:
+            return view
+        if self._heard is None:
+            raise StoreUnavailable("No flags were loaded yet: the store has not answered.")
+        raise NotFound(f"There is no environment {environment!r}.")
+
+    def views(self) -> Mapping[str, View]:
+        """Return every environment's view."""
+        return dict(self._views)
+
+    def compiled(
+        self, environment: str, resource: Mapping[str, str]
+    ) -> tuple[View, Mapping[str, CompiledFlag]]:
+        """Return the view and its flags, compiled for a resource."""
+        view = self.view(environment)
+        return view, _compiled(view, tuple(sorted(resource.items())))
+
+    def token(self, id: str) -> Token | None:
+        """Return a token by id, or None if there is none here (yet)."""
+        return self._tokens.get(id)
+
+    @contextmanager
+    def subscribe(self, environment: str) -> Iterator[tuple[View, Subscription]]:
+        """Give the present view and a subscription to all that follows it, without a gap."""
+        subscription = Subscription()
+        with self._lock:
+            view = self.view(environment)
+            self._subscribers.setdefault(environment, set()).add(subscription)
+        try:
+            yield view, subscription
+        finally:
+            with self._lock:
+                self._subscribers[environment].discard(subscription)
+
+    def streams(self) -> int:
+        """Return how many subscriptions are open."""
+        return sum(len(subscribers) for subscribers in self._subscribers.values())
+
+    def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Call a quick function for every event from now on; return what ends it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def age_seconds(self) -> float | None:
+        """Return how long ago the store was last heard, or None: never."""
+        return None if self._heard is None else self._clock.monotonic() - self._heard
+
+    # Following
+
+    def load(self) -> None:
+        """Read everything once. Raises StoreUnavailable."""
+        self._position = self._store.feed_end()
+        self._reload_tokens()
+        for environment in self._store.read_all(documents.ENVIRONMENTS):
+            self._reload(environment)
+        self._seen()
+        self._checked = self._clock.monotonic()
+
+    def follow(self, stop: threading.Event) -> None:
+        """Follow the store until told to stop; survives everything on the way."""
+        while not stop.is_set():
+            try:
+                self.step(WAIT_SECONDS)
+            except StoreUnavailable as error:
+                log.warning("not following: %s", error.detail)
+                stop.wait(RETRY_SECONDS)
+            except Exception:
+                log.exception("following failed; trying again")
+                stop.wait(RETRY_SECONDS)
+
+    def step(self, wait_seconds: float) -> None:
+        """Take in what the feed has, waiting at most that long, and compare versions when due."""
+        if self._heard is None:
+            self.load()
+        for event in self._store.events(self._position, wait_seconds):
+            self._take(event)
+            self._position = event.id
+        self._seen()
+        if self._clock.monotonic() - self._checked >= CHECK_SECONDS:
+            self._check()
+
+    def _seen(self) -> None:
+        self._heard = self._clock.monotonic()
+
+    def _take(self, event: Event) -> None:
+        collections = {collection for collection, _ in event.documents}
+        if documents.TOKENS in collections:
+            self._reload_tokens()
+        for environment, (start, _) in event.versions.items():
+            view = self._views.get(environment)
+            if view is not None and view.snapshot.version.version == start:
+                self._update(environment, view, event.flags)
+            else:
+                self._reload(environment)
+        if documents.ENVIRONMENTS in collections:
+            self._reload_new_environments()
+        for listener in tuple(self._listeners):
+            listener(event)
+
+    def _check(self) -> None:
+        """Find what was missed: a lost event, or a store that is not the one that is known."""
+        identity = self._store.identity()
+        for environment, view in self.views().items():
+            held = view.snapshot.version
+            if identity is None or identity.store != held.store:
+                self._raise_alarm("the store is empty or another one")
+                return
+            version = self._store.versions().get(environment, 0)
+            if (identity.epoch, version) < (held.epoch, held.version):
+                self._raise_alarm(f"the store is behind: {environment} was at {held.version}")
+                return
+            if version != held.version:
+                self._reload(environment)
+        self.alarm = None
+        self._reload_tokens()
+        self._reload_new_environments()
+        self._checked = self._clock.monotonic()
+
+    def _raise_alarm(self, why: str) -> None:
+        if self.alarm != why:
+            log.error("keeping the flags that are known: %s", why)
+        self.alarm = why
+        self._checked = self._clock.monotonic()
+
+    def _reload_new_environments(self) -> None:
+        for environment in self._store.read_all(documents.ENVIRONMENTS):
+            if environment not in self._views:
+                self._reload(environment)
+
+    def _reload_tokens(self) -> None:
+        found = self._store.read_all(documents.TOKENS)
+        if found or not self._tokens:
+            self._tokens = {key: Token.from_body(d.body) for key, d in found.items()}
+
+    def _reload(self, environment: str) -> None:
+        content = self._store.read_environment(environment)
+        snapshot = build_snapshot(content, flush_seconds=self._flush_seconds, edges=self._edges)
+        self._put(snapshot)
+
+    def _update(self, environment: str, view: View, flags: tuple[str, ...]) -> None:
+        content = self._store.read_environment(environment, flags)
+        snapshot = _with(view.snapshot, content, flags)
+        if snapshot is None:
+            self._reload(environment)
+        else:
+            self._put(snapshot)
+
+    def _put(self, snapshot: core.Snapshot) -> None:
+        """Replace a view if this one follows it, and tell the streams what changed."""
+        environment = snapshot.environment
+        held = self._views.get(environment)
+        if held is None:
+            self._views = {**self._views, environment: _view(snapshot)}
+            return
+        if snapshot.version == held.snapshot.version:
+            return
+        if not snapshot.version.follows(held.snapshot.version):
+            self._raise_alarm(f"{snapshot.version} does not follow {held.snapshot.version}")
+            return
+        view = _view(snapshot)
+        message = _message(held.snapshot, view)
+        with self._lock:
+            self._views = {**self._views, environment: view}
+            for subscription in self._subscribers.get(environment, ()):
+                subscription.push(message)
+
+
+def _with(
+    snapshot: core.Snapshot, content: EnvironmentContent, flags: tuple[str, ...]
+) -> core.Snapshot | None:
+    """Return the snapshot with some flags as they were read, or None if more has changed."""
+    version = core.SnapshotVersion(content.store, content.epoch, content.version)
+    if version != replace(snapshot.version, version=snapshot.version.version + 1):
+        return None
+    kept = {key: flag for key, flag in snapshot.flags.items() if key not in flags}
+    kept.update(build_flags(content))
+    return replace(snapshot, version=version, flags=kept)
+
+
+def _message(before: core.Snapshot, view: View) -> bytes:
+    after = view.snapshot
+    if before.version.epoch != after.version.epoch:
+        return view.event
+    change = difference(before, after).to_wire()
+    return sse("change", dump(change), id=str(after.version))
+
+
+def _view(snapshot: core.Snapshot) -> View:
+    body = dump(snapshot.to_wire())
+    return View(snapshot, body, gzip.compress(body, compresslevel=6, mtime=0))
+
+
+@lru_cache(maxsize=64)
+def _compiled(view: View, resource: tuple[tuple[str, str], ...]) -> Mapping[str, CompiledFlag]:
+    return compile_flags(view.snapshot.flags, dict(resource))
+
+
+def dump(value: Any) -> bytes:
+    """Return compact JSON without line breaks."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def sse(event: str, data: bytes, *, id: str | None = None) -> bytes:
+    """Return one message of a `text/event-stream`; data is one line."""
+    head = f"event: {event}\n" + (f"id: {id}\n" if id else "")
+    return head.encode() + b"data: " + data + b"\n\n"
+
+

@@ -1,0 +1,136 @@
+"""Tokens: making, showing once, revoking; and who it is that presents one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flagserver.domain import access, documents, tokens
+from flagserver.domain.commands import NewToken, Reasoned
+from flagserver.domain.documents import Change, Fact, Idempotency, Principal, Write
+from flagserver.domain.errors import Conflict, NotFound, Unauthenticated
+from flagserver.domain.times import rfc3339
+from flagserver.domain.tokens import Token
+from flagserver.ports import Clock, Documents, Entropy
+
+from .snapshots import Snapshots
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new token and its text, which is shown now or never (None: an idempotent retry)."""
+
+    token: Token
+    text: str | None
+
+
+class Tokens:
+    """Use cases around tokens."""
+
+    def __init__(
+        self, store: Documents, snapshots: Snapshots, clock: Clock, entropy: Entropy
+    ) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        self._clock = clock
+        self._entropy = entropy
+
+    def authenticate(self, text: str) -> Principal:
+        """Return who presents a token. Raises Unauthenticated.
+
+        Known tokens are checked in memory; only an unknown id asks the store, once.
+        """
+        id = tokens.identifier(text)
+        token = None if id is None else self._snapshots.token(id) or self._read(id)
+        if token is None or not token.valid(text, self._clock.now()):
+            raise Unauthenticated("The token is not known, has ended or was revoked.")
+        return token.principal()
+
+    def all(self) -> list[Token]:
+        """Return every token, newest first."""
+        found = self._store.read_all(documents.TOKENS).values()
+        return sorted((Token.from_body(d.body) for d in found), key=_created, reverse=True)
+
+    def create(
+        self, command: NewToken, by: Principal, idempotency: Idempotency | None = None
+    ) -> Made:
+        """Make a token. Raises NotFound for an environment that is not there."""
+        access.check(by, access.MANAGE)
+        self._check_environment(command)
+        token, text = tokens.create(
+            command,
+            id=self._entropy.hex(tokens.ID_OCTETS),
+            secret=self._entropy.hex(tokens.SECRET_OCTETS),
+            at=rfc3339(self._clock.now()),
+        )
+        repeated = self._keep(token, None, 0, "token:create", by, command.reason, idempotency)
+        return Made(token, None if repeated else text)
+
+    def adopt(self, text: str, command: NewToken, by: Principal) -> Token:
+        """Keep a token that an operator made; nothing happens when it is kept already.
+
+        Raises ValueError on its form, Conflict when it was revoked or its id is taken.
+        """
+        token = tokens.adopt(text, command, at=rfc3339(self._clock.now()))
+        known = self._read(token.id)
+        if known is None:
+            self._keep(token, None, 0, "token:adopt", by, command.reason, None)
+            return token
+        if not known.valid(text, self._clock.now()):
+            raise Conflict(f"Token {token.id} was revoked, has ended, or has another secret.")
+        return known
+
+    def revoke(
+        self, id: str, command: Reasoned, by: Principal, idempotency: Idempotency | None = None
+    ) -> Token:
+        """End a token now. Raises NotFound."""
+        access.check(by, access.MANAGE)
+        document = self._store.read(documents.TOKENS, id)
+        if document is None:
+            raise NotFound(f"There is no token {id!r}.")
+        token = Token.from_body(document.body)
+        if token.revoked is not None:
+            return token
+        after = tokens.revoke(token, at=rfc3339(self._clock.now()))
+        self._keep(
+            after, token, document.revision, "token:revoke", by, command.reason, idempotency
+        )
+        return after
+
+    def _keep(
+        self,
+        token: Token,
+        before: Token | None,
+        expected: int,
+        action: str,
+        by: Principal,
+        reason: str | None,
+        idempotency: Idempotency | None,
+    ) -> bool:
+        fact = Fact(
+            actor=by.id,
+            role=by.role,
+            action=action,
+            target=f"token/{token.id}",
+            environment=token.environment,
+            before=before.public() if before else None,
+            after=token.public(),
+            reason=reason,
+        )
+        write = Write(documents.TOKENS, token.id, expected, token.to_body())
+        change = Change(writes=(write,), fact=fact, idempotency=idempotency)
+        done = self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
+        return done.repeated
+
+    def _check_environment(self, command: NewToken) -> None:
+        if command.environment is None:
+            return
+        if self._store.read(documents.ENVIRONMENTS, command.environment) is None:
+            raise NotFound(f"There is no environment {command.environment!r}.")
+
+    def _read(self, id: str) -> Token | None:
+        document = self._store.read(documents.TOKENS, id)
+        return None if document is None else Token.from_body(document.body)
+
+
+def _created(token: Token) -> str:
+    return token.created
