@@ -1,0 +1,29 @@
+"""Use cases: what `http`, `admin` and the controller may ask the server to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .environments import Environments
+from .flags import Flags
+from .health import Health
+from .outcomes import Outcomes
+from .record import Record
+from .sessions import Sessions
+from .snapshots import Snapshots
+from .tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that may be asked, in one place."""
+
+    flags: Flags
+    environments: Environments
+    tokens: Tokens
+    snapshots: Snapshots
+    outcomes: Outcomes
+    sessions: Sessions
+    record: Record
+    health: Callable[[], Health]

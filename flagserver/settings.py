@@ -1,0 +1,100 @@
+"""The environment, read once into one frozen `Settings`. An unknown `SORTITION_` name stops it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "SORTITION_"
+
+SETTINGS = {
+    "SORTITION_HOST": "Address to listen on. Default 127.0.0.1.",
+    "SORTITION_PORT": "Port to listen on. Default 8400.",
+    "SORTITION_DATA_DIR": "Where the embedded store and its log live. Default ./sortition-data.",
+    "SORTITION_REDIS_URL": "redis://, rediss://, unix:// or redis-cluster://. "
+    "Default: none, the embedded store.",
+    "SORTITION_ADMIN_TOKEN_FILE": "A file with a first admin token made by the operator. "
+    "Default: one is made and shown once.",
+    "SORTITION_FLUSH_SECONDS": "How often SDKs report outcomes. Default 5.",
+    "SORTITION_PUBLIC_URL": "Where people reach the server, for links. Default from host, port.",
+}
+"""What the server reads."""
+
+OTHERS = {
+    "SORTITION_URL": "The server, for the SDK and the `sortition` command.",
+    "SORTITION_KEY": "The SDK's token.",
+    "SORTITION_TOKEN": "The `sortition` command's token.",
+    "SORTITION_SNAPSHOT": "The SDK's snapshot file.",
+    "SORTITION_OUTPUT": "`json`: the `sortition` command prints JSON.",
+    "SORTITION_SKIP_ASSETS": "1: build without front-end assets.",
+    "SORTITION_REQUIRE_ALL": "1: a skipped test is a failure.",
+    "SORTITION_ALL": "1: run the whole test matrices.",
+    "SORTITION_COMPLETE": "Shell completion of the `sortition` command.",
+}
+"""What other Sortition programs read; known, so that they may stand side by side."""
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used; the message says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this process was told to run. redis_url None: the embedded store."""
+
+    host: str = "127.0.0.1"
+    port: int = 8400
+    data_dir: Path = Path("sortition-data")
+    redis_url: str | None = None
+    admin_token_file: Path | None = None
+    flush_seconds: float = 5.0
+    public_url: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Where people reach the server."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Return the settings of an environment. Raises SettingsError."""
+        check_names(environ)
+        token_file = environ.get("SORTITION_ADMIN_TOKEN_FILE")
+        return cls(
+            host=environ.get("SORTITION_HOST") or "127.0.0.1",
+            port=_number(environ, "SORTITION_PORT", 8400, 1, 65535),
+            data_dir=Path(environ.get("SORTITION_DATA_DIR") or "sortition-data").absolute(),
+            redis_url=environ.get("SORTITION_REDIS_URL") or None,
+            admin_token_file=Path(token_file) if token_file else None,
+            flush_seconds=_seconds(environ, "SORTITION_FLUSH_SECONDS", 5.0),
+            public_url=(environ.get("SORTITION_PUBLIC_URL") or "").rstrip("/") or None,
+        )
+
+
+def check_names(environ: Mapping[str, str]) -> None:
+    """Raise SettingsError for a `SORTITION_` name that no Sortition program knows."""
+    known = SETTINGS | OTHERS
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        names = "\n  ".join(sorted(known))
+        raise SettingsError(f"Unknown setting {', '.join(unknown)}. Known are:\n  {names}")
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise SettingsError(f"{name} must be a whole number from {low} to {high}, not {text!r}.")
+    return int(text)
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.05 <= seconds <= 3600:
+        raise SettingsError(f"{name} must be seconds from 0.05 to 3600, not {text!r}.")
+    return seconds
