@@ -11,7 +11,7 @@ from .outcomes import Row, flag_subject, service_subject
 
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Metric = Annotated[str, Field(pattern=r"\A[a-z0-9][a-z0-9._-]{0,99}\Z")]
+Metric = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 Bucket = Annotated[int, Field(ge=0, le=2000)]
 
 
@@ -57,7 +57,7 @@ class Batch(_Wire):
     format: Annotated[int, Field(ge=1, le=1)]
     service_name: Name = Field(alias="service.name")
     service_version: Name | None = Field(alias="service.version")
-    instance: Annotated[str, Field(pattern=r"\A[0-9a-f]{8,64}\Z")]
+    instance: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
     started: Annotated[int, Field(ge=0, le=2**53)]
     seq: Annotated[int, Field(ge=0, le=2**53)]
     ticks: list[Tick] = Field(max_length=300)
