@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from flagserver.domain.commands import NewToken
-from flagserver.domain.documents import Principal
+from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.outcomes import histogram_edges
 from flagserver.ports import Clock, Entropy, Store
 from flagserver.services import Services
@@ -70,4 +70,5 @@ def prepare(settings: Settings, store: Store, services: Services, entropy: Entro
         return None
     if any(token.scope == "admin" for token in services.tokens.all()):
         return None
-    return services.tokens.create(command, INSTALLATION).text
+    once = Idempotency("installation:first-admin-token", "1")
+    return services.tokens.create(command, INSTALLATION, once).text
