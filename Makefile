@@ -36,7 +36,7 @@ bench: .test ## Run every benchmark; each prints its figures against its bars
 lint: .test ## Ruff, and who may import whom
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/lint-imports --no-timings
+	@.venv/bin/lint-imports --no-logo --cache-dir .cache/import_linter
 
 .PHONY: types
 types: .test ## mypy, strict on both distributions
