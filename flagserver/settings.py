@@ -31,7 +31,6 @@ OTHERS = {
     "SORTITION_SKIP_ASSETS": "1: build without front-end assets.",
     "SORTITION_REQUIRE_ALL": "1: a skipped test is a failure.",
     "SORTITION_ALL": "1: run the whole test matrices.",
-    "SORTITION_COMPLETE": "Shell completion of the `sortition` command.",
 }
 """What other Sortition programs read; known, so that they may stand side by side."""
 
