@@ -1,0 +1,565 @@
+"""Child processes: started so that they never outlive us, kept running, ended in order.
+
+`spawn_bound` is the one way this server starts another process. `Process` holds what it started and
+its output. `Supervisor` keeps an ordered few of them running for `flagserver run` and `demo`.
+
+    ProcessError
+    └── StartFailed     a child did not become ready; carries its last lines
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
+from typing import IO, Protocol, TextIO
+
+from flagserver import lifeline
+
+TICK = 0.1
+"""Seconds between two looks at the children: the lowest delay of a restart, never a busy loop."""
+
+STARTING_TICK = 0.02
+"""Seconds between two looks at a child that is starting for the first time."""
+
+REAP_SECONDS = 5.0
+"""How long a killed process may take to be gone. Only one stuck in the kernel takes longer."""
+
+LINE_LIMIT = 8192
+"""Octets of a child's output that are taken as one line at most."""
+
+LAST_LINES = 20
+"""How many lines of a child's output are remembered, to say why it failed."""
+
+LOG_LIMIT = 1 << 20
+"""Octets of a log file, after which it becomes `….1` and a new one begins."""
+
+
+Popen = subprocess.Popen[bytes]
+Start = Callable[[], Popen]
+Calls = SimpleQueue[tuple[Start, Future[Popen]]]
+
+
+class ProcessError(Exception):
+    """A process that this server needs cannot be had. The message says what to do."""
+
+
+class StartFailed(ProcessError):
+    """A child ended, or was not ready in time, when it was first started.
+
+    name: the child's. lines: the last it wrote, oldest first.
+    """
+
+    def __init__(self, name: str, reason: str, lines: Sequence[str] = ()) -> None:
+        said = "".join(f"\n  {name} | {line}" for line in lines)
+        super().__init__(f"{name} did not start: {reason}.{said}")
+        self.name = name
+        self.reason = reason
+        self.lines = tuple(lines)
+
+
+# --- bound to this process ------------------------------------------------------------------------
+
+
+def spawn_bound(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    output: int | IO[bytes] | None = None,
+    inherit: Sequence[int] = (),
+    means: str = "kernel",
+) -> Popen:
+    """Start a command that dies when this process does, even by SIGKILL; see `lifeline`.
+
+    It leads a session of its own, so a terminal's Ctrl-C reaches this process only and the end is
+    ours to order. It reads from nowhere, and both its outputs go to `output`.
+
+    environment: added to this process's. inherit: open files it gets besides. means: `kernel`, or
+    `watcher` for what other systems than Linux use. A command that does not exist ends with 127.
+    May be called from any thread, and is not tied to that thread's life.
+    """
+
+    def start() -> Popen:
+        pipe = _bond.pipe()
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-S", lifeline.__file__),
+                *(str(os.getpid()), str(pipe), means),
+                *command,
+            ],
+            env=dict(os.environ) | dict(environment or {}),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output is not None else None,
+            pass_fds=(pipe, *inherit),
+            start_new_session=True,
+        )
+
+    return _bond.start(start)
+
+
+class _Bond:
+    """What children are tied to: one thread that lives as long as the process, and one pipe.
+
+    For the kernel a child's parent is the *thread* that started it, so one thread starts them all.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: Calls | None = None
+        self._ends: tuple[int, int] | None = None
+
+    def start(self, work: Start) -> Popen:
+        """Do the work on the long-lived thread. Returns its result or raises its error."""
+        with self._lock:
+            if self._calls is None:
+                self._calls = SimpleQueue()
+                threading.Thread(
+                    target=self._serve, args=(self._calls,), name="spawn", daemon=True
+                ).start()
+        result: Future[Popen] = Future()
+        self._calls.put((work, result))
+        return result.result()
+
+    def pipe(self) -> int:
+        """Return the end to hand on. The other stays open here as long as this process lives."""
+        if self._ends is None:
+            self._ends = os.pipe()
+        return self._ends[0]
+
+    def leave_to_parent(self) -> None:
+        """After a fork: the thread is gone, and the parent's children hang on the parent only."""
+        if self._ends is not None:
+            for end in self._ends:
+                with suppress(OSError):
+                    os.close(end)
+        self._lock, self._calls, self._ends = threading.Lock(), None, None
+
+    @staticmethod
+    def _serve(calls: Calls) -> None:
+        while True:
+            work, result = calls.get()
+            try:
+                result.set_result(work())
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                result.set_exception(error)
+            del work, result
+
+
+_bond = _Bond()
+os.register_at_fork(after_in_child=_bond.leave_to_parent)
+
+
+# --- one child ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """When a child that ended is started again: after a random part of a growing delay.
+
+    first: seconds, the upper end of the first delay; it doubles with each failure up to `limit`.
+    healthy: seconds of being ready after which failures are forgotten.
+    """
+
+    first: float = 0.25
+    limit: float = 10.0
+    healthy: float = 10.0
+
+    def delay(self, failures: int, chance: float) -> float:
+        """Return seconds to wait after so many failures in a row (from 1); chance in [0, 1)."""
+        return chance * min(self.limit, self.first * 2.0 ** min(failures - 1, 32))
+
+
+def at_once() -> bool:
+    """Ready as soon as it runs."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process to be kept running.
+
+    environment: added to this process's. directory: where it runs. inherit: open files it gets.
+    ready: asked again and again, must answer within about a second. start_seconds: how long it may
+    take to be ready. stop_seconds: how long it has from SIGTERM to SIGKILL. log: a file for its
+    output, which is kept bounded; None: it goes to ours, each line with the child's name before it.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: Path | None = None
+    inherit: tuple[int, ...] = ()
+    ready: Callable[[], bool] = at_once
+    start_seconds: float = 30.0
+    stop_seconds: float = 10.0
+    restarts: Restarts = Restarts()
+    log: Path | None = None
+
+
+class Process:
+    """A started child, the processes it started in turn, and its last lines."""
+
+    def __init__(self, child: Child, write: Callable[[str], None]) -> None:
+        """Start it. write: takes each line of its output, on another thread. Raises OSError."""
+        self._popen = spawn_bound(
+            child.command,
+            # What a child prints is to be seen when it prints it, not when a buffer is full.
+            environment={"PYTHONUNBUFFERED": "1"} | dict(child.environment),
+            directory=child.directory,
+            output=subprocess.PIPE,
+            inherit=child.inherit,
+        )
+        self._write = write
+        self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._reader = threading.Thread(
+            target=self._read,
+            args=(self._popen.stdout,),
+            name=f"output of {child.name}",
+            daemon=True,
+        )
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is its process group's too."""
+        return self._popen.pid
+
+    @property
+    def lines(self) -> list[str]:
+        """Its last lines, oldest first."""
+        return list(self._lines)
+
+    @property
+    def status(self) -> int | None:
+        """How it ended: an exit status, minus a signal's number, or None while `ended()` is not."""
+        return self._popen.returncode
+
+    def ended(self) -> bool:
+        """Whether it ended; then it is reaped, and nothing that it started is left."""
+        if self._popen.returncode is not None:
+            return True
+        if not self._is_over():
+            return False
+        self._popen.wait()
+        self._reader.join(timeout=1.0)
+        return True
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._popen.terminate()
+
+    def kill(self) -> None:
+        """End it, and what it started."""
+        if self._popen.returncode is None:
+            self._kill_group()
+            self._popen.kill()
+
+    def stop(self, seconds: float) -> None:
+        """Ask it to end, wait at most so long, kill it. Takes up to REAP_SECONDS more."""
+        self.terminate()
+        if not self.wait(seconds):
+            self.kill()
+            self.wait(REAP_SECONDS)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it ended, at most so long. Returns whether it did."""
+        deadline = time.monotonic() + seconds
+        while not self.ended():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(STARTING_TICK)
+        return True
+
+    def _is_over(self) -> bool:
+        if not hasattr(os, "waitid"):
+            return self._popen.poll() is not None
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return False
+        # Not reaped yet, so its group's number cannot have been given to anybody else.
+        self._kill_group()
+        return True
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _read(self, stream: IO[bytes]) -> None:
+        with stream:
+            while line := stream.readline(LINE_LIMIT):
+                text = line.decode(errors="replace").rstrip("\r\n")
+                self._lines.append(text)
+                # Our own output may be closed; the child must not come to a halt on a full pipe.
+                with suppress(OSError, ValueError):
+                    self._write(text)
+
+
+class BoundedLog:
+    """A log file that becomes `….1` when it is full, so that both together stay bounded."""
+
+    def __init__(self, path: Path, limit: int = LOG_LIMIT) -> None:
+        self._path = path
+        self._limit = limit
+
+    def write(self, line: str) -> None:
+        """Append a line. Raises OSError."""
+        text = f"{line}\n".encode(errors="replace")
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_size + len(text) > self._limit:
+                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+        with open(self._path, "ab", opener=_private) as file:
+            file.write(text)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+# --- several children -----------------------------------------------------------------------------
+
+
+class Running(Protocol):
+    """What the supervisor asks of a started child: `Process`, or a fake."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def lines(self) -> list[str]:
+        """Its last lines, oldest first."""
+
+    @property
+    def status(self) -> int | None:
+        """How it ended: an exit status, or minus a signal's number."""
+
+    def ended(self) -> bool:
+        """Whether it ended and is reaped."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it, and what it started."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A child's place among the kept ones. due, deadline, ready_at: by the monotonic clock."""
+
+    child: Child
+    write: Callable[[str], None]
+    process: Running | None = None
+    failures: int = 0
+    due: float = 0.0
+    deadline: float = 0.0
+    ready_at: float | None = None
+
+
+class Supervisor:
+    """Keeps children running, from the main thread: `run` returns when a signal asks for the end.
+
+    They start in their order, each when the one before is ready, and end in the reverse. One that
+    fails at the first start ends all. Later on, one that ends is started again by its `Restarts`,
+    whatever its exit status; the others go on meanwhile.
+
+    spawn, clock (monotonic seconds), sleep, chance ([0, 1)): replaced in tests.
+    out: where children's lines and what happens to them are written.
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        *,
+        spawn: Callable[[Child, Callable[[str], None]], Running] = Process,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        chance: Callable[[], float] = random.random,
+        out: TextIO | None = None,
+    ) -> None:
+        self._out = out or sys.stderr
+        self._writing = threading.Lock()
+        self._width = max((len(child.name) for child in children), default=0)
+        self._places = [_Place(child, self._writer(child)) for child in children]
+        self._spawn = spawn
+        self._clock = clock
+        self._sleep = sleep
+        self._chance = chance
+        self._asked = False
+        self._interrupts = 0
+
+    def run(self, on_ready: Callable[[], None] | None = None) -> None:
+        """Start all, call `on_ready`, keep them until SIGTERM, SIGINT or SIGHUP, end all.
+
+        A second SIGINT ends them at once. Raises StartFailed, or whatever `on_ready` raises, after
+        all are ended.
+        """
+        with self._signals():
+            try:
+                self.start()
+                if on_ready is not None and not self._asked:
+                    on_ready()
+                while not self._asked:
+                    self._sleep(TICK)
+                    self.tick()
+            finally:
+                self.stop()
+
+    def start(self) -> None:
+        """Start all in order. Returns early when a signal asked for the end. Raises StartFailed."""
+        for number, place in enumerate(self._places):
+            if self._asked:
+                return
+            try:
+                process = self._begin(place)
+            except OSError as error:
+                raise StartFailed(place.child.name, str(error)) from error
+            while not self._is_ready(place, process) and not self._asked:
+                self._sleep(STARTING_TICK)
+                for other in self._places[:number]:
+                    self._look(other)
+
+    def tick(self) -> None:
+        """Look at every child once: see who ended, start who is due."""
+        for place in self._places:
+            self._look(place)
+
+    def stop(self) -> None:
+        """End all in the reverse of their order, each within its `stop_seconds`."""
+        for place in reversed(self._places):
+            if place.process is not None:
+                self._end(place.process, place.child.stop_seconds)
+                place.process = None
+
+    def pid(self, name: str) -> int | None:
+        """Return the process id of a child, None while it is not running."""
+        process = next(place.process for place in self._places if place.child.name == name)
+        return None if process is None else process.pid
+
+    def _begin(self, place: _Place) -> Running:
+        place.ready_at = None
+        place.deadline = self._clock() + place.child.start_seconds
+        place.process = self._spawn(place.child, place.write)
+        return place.process
+
+    def _is_ready(self, place: _Place, process: Running) -> bool:
+        child = place.child
+        if process.ended():
+            raise StartFailed(child.name, how_it_ended(process.status), process.lines)
+        if is_ready(child):
+            place.ready_at = self._clock()
+        elif self._clock() >= place.deadline:
+            raise StartFailed(child.name, _late(child.start_seconds), process.lines)
+        return place.ready_at is not None
+
+    def _look(self, place: _Place) -> None:
+        now = self._clock()
+        process = place.process
+        if process is None:
+            if now >= place.due:
+                self._begin_again(place)
+        elif process.ended():
+            self._lost(place, how_it_ended(process.status))
+        elif place.ready_at is None:
+            if is_ready(place.child):
+                place.ready_at = self._clock()
+                self._say(f"{place.child.name} is ready again")
+            elif now >= place.deadline:
+                self._say(f"{place.child.name}: {_late(place.child.start_seconds)}; killing it")
+                process.kill()
+                place.deadline = math.inf
+        elif now - place.ready_at >= place.child.restarts.healthy:
+            place.failures = 0
+
+    def _begin_again(self, place: _Place) -> None:
+        try:
+            self._begin(place)
+        except OSError as error:
+            self._lost(place, str(error))
+
+    def _lost(self, place: _Place, reason: str) -> None:
+        place.failures += 1
+        delay = place.child.restarts.delay(place.failures, self._chance())
+        place.process = None
+        place.due = self._clock() + delay
+        self._say(f"{place.child.name}: {reason}; starting it again in {delay:.1f} s")
+
+    def _end(self, process: Running, seconds: float) -> None:
+        process.terminate()
+        deadline = self._clock() + seconds
+        while not process.ended():
+            if self._interrupts > 1 or self._clock() >= deadline:
+                self._kill(process)
+                return
+            self._sleep(STARTING_TICK)
+
+    def _kill(self, process: Running) -> None:
+        process.kill()
+        deadline = self._clock() + REAP_SECONDS
+        while not process.ended() and self._clock() < deadline:
+            self._sleep(STARTING_TICK)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        # Under nohup the end of the terminal is not to be the end of the server.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self._hear) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+        self._interrupts += number == signal.SIGINT
+
+    def _writer(self, child: Child) -> Callable[[str], None]:
+        if child.log is not None:
+            return BoundedLog(child.log).write
+        return lambda line: self._print(child.name, line)
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._print("", text)
+
+    def _print(self, name: str, text: str) -> None:
+        with self._writing:
+            self._out.write(f"{name:<{self._width}} | {text}\n")
+            self._out.flush()
+
+
+def is_ready(child: Child) -> bool:
+    """Whether it says that it is; one that cannot be asked is not."""
+    try:
+        return child.ready()
+    except OSError:
+        return False
+
+
+def _late(seconds: float) -> str:
+    return f"it was not ready after {seconds:g} s"
+
+
+def how_it_ended(status: int | None) -> str:
+    """Return words for an exit status, or for minus a signal's number."""
+    if status is not None and status < 0:
+        return f"it was ended by {signal.Signals(-status).name}"
+    return f"it ended with status {status}"
