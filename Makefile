@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-# Never a build without a seed that can be named again, and never more than the machine has.
+# Each worker may start servers and a browser of its own: two fit on the smallest machine.
 WORKERS ?= 2
 PYTEST := .venv/bin/python -m pytest -n $(WORKERS)
 
@@ -39,13 +39,18 @@ lint: .test ## Ruff, and who may import whom
 	@.venv/bin/lint-imports --no-logo --cache-dir .cache/import_linter
 
 .PHONY: types
-types: .test ## mypy, strict on both distributions
+types: .test ## mypy, strict on both distributions, and the SDK for the oldest Python it serves
 	@.venv/bin/mypy
+	@.venv/bin/mypy --python-version 3.10 sdk/src/sortition
 
 .PHONY: format
 format: .test ## Put the code in shape
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
+
+.PHONY: hooks
+hooks: .dev ## Check every commit as it is made
+	@.venv/bin/pre-commit install
 
 .PHONY: lock
 lock: .dev ## Write requirements/*.txt anew from the ranges; UPGRADE=1 takes newer releases
