@@ -289,8 +289,9 @@ class Process:
     def _is_over(self) -> bool:
         if not hasattr(os, "waitid"):
             return self._popen.poll() is not None
-        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return False
+        with suppress(ChildProcessError):
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return False
         # Not reaped yet, so its group's number cannot have been given to anybody else.
         self._kill_group()
         return True

@@ -3,7 +3,7 @@
 It listens on a Unix socket only, in a directory that only its user can open, and syncs every write
 to disk before it answers. It ends with the process that started it. Two locks guard its directory:
 
-    owner.lock     held by the process that keeps the store; a second start is refused at once
+    owner.lock     held by the process that keeps the store; a second start is refused
     server.lock    handed on to the server, so held as long as one runs; a start right after the
                    owner was killed waits until its server is gone
 
@@ -47,6 +47,9 @@ START_SECONDS = 120.0
 
 STOP_SECONDS = 10.0
 """How long it has to end in order."""
+
+OWNER_SECONDS = 1.0
+"""How long a start waits for an owner: one that was just killed holds its lock a moment longer."""
 
 HANDOVER_SECONDS = 5.0
 """How long a start waits for the server of an owner that was killed."""
@@ -217,21 +220,18 @@ class EmbeddedStore:
 
     def _lock_owner(self) -> None:
         file = self._open_lock("owner.lock")
-        if not _locked(file):
+        if not _locked(file, OWNER_SECONDS):
             raise AlreadyRunning(self._data_directory, _number(os.pread(file, 20, 0)))
         os.truncate(file, 0)
         os.pwrite(file, str(os.getpid()).encode(), 0)
 
     def _lock_server(self) -> None:
         file = self._open_lock("server.lock")
-        deadline = time.monotonic() + HANDOVER_SECONDS
-        while not _locked(file):
-            if time.monotonic() >= deadline:
-                pid = None
-                with suppress(OSError):
-                    pid = _number((self._directory / "server.pid").read_bytes())
-                raise AlreadyRunning(self._data_directory, pid, "store's process")
-            time.sleep(0.02)
+        if not _locked(file, HANDOVER_SECONDS):
+            pid = None
+            with suppress(OSError):
+                pid = _number((self._directory / "server.pid").read_bytes())
+            raise AlreadyRunning(self._data_directory, pid, "store's process")
 
     def _open_lock(self, name: str) -> int:
         file = os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -338,12 +338,18 @@ def _make_private(directory: Path) -> None:
     directory.chmod(0o700)
 
 
-def _locked(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _locked(file: int, seconds: float) -> bool:
+    """Lock a file for this process alone, within so many seconds. Returns whether it could be."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _number(text: bytes) -> int | None:
