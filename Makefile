@@ -4,9 +4,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # The first Python that is new enough. Say PYTHON=... to choose another.
-PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
+endif
 
 # Each worker may start servers and a browser of its own: two fit on the smallest machine.
 WORKERS ?= 2
@@ -30,7 +32,7 @@ test-all: .test system lint types ## Everything: the whole of the large matrices
 
 .PHONY: bench
 bench: .test ## Run every benchmark; each prints its figures against its bars
-	@set -e; for file in bench/*.py; do .venv/bin/python "$$file"; done
+	@set -e; for file in $(sort $(wildcard bench/*.py)); do .venv/bin/python "$$file"; done
 
 .PHONY: lint
 lint: .test ## Ruff, and who may import whom
