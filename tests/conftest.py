@@ -9,10 +9,12 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import filelock
+import hypothesis
 import pytest
 
 from hatch_build import npm_ci
 from tests import needs
+from tests.slices import everything
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
@@ -25,6 +27,10 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(("SORTITION_", "OTEL_", "AWS_")) and name not in OURS:
             del os.environ[name]
+    # A busy machine is slow, not wrong: no deadlines. What is found once is found by everyone.
+    hypothesis.settings.register_profile("slice", deadline=None, derandomize=True)
+    hypothesis.settings.register_profile("all", deadline=None, max_examples=2000, print_blob=True)
+    hypothesis.settings.load_profile("all" if everything() else "slice")
 
 
 # --- tools --------------------------------------------------------------------------------------
