@@ -24,7 +24,6 @@ import shutil
 import socket
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -312,18 +311,14 @@ def _options(socket_path: Path) -> list[str]:
 def _socket_path(directory: Path) -> Path:
     """Return where to listen: in the directory, or if that is too long in a short one of its own.
 
-    The short one's name follows from the directory's, so it is the same at every start, and what a
-    killed process left is found again.
+    The short one follows from the directory alone, not from TMPDIR: every command that is told the
+    data directory finds the store, and a start finds what a killed process left.
     """
     path = directory / "store.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         return path
     digest = hashlib.sha256(os.fsencode(os.path.realpath(directory))).hexdigest()[:16]
-    name = f"sortition-{os.geteuid()}-{digest}"
-    short = Path(tempfile.gettempdir()) / name / "s"
-    if len(os.fsencode(short)) > SOCKET_PATH_LIMIT:
-        short = Path("/tmp") / name / "s"  # noqa: S108 - made private, or refused, below
-    return short
+    return Path(f"/tmp/sortition-{os.geteuid()}-{digest}/store.sock")  # noqa: S108 - made private
 
 
 def _make_private(directory: Path) -> None:

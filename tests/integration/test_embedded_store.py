@@ -393,6 +393,15 @@ class TestOneForADirectory:
             assert store.ready()
         release.join()
 
+    def test_a_server_without_its_owner_is_still_one(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(embedded, "HANDOVER_SECONDS", 0.2)
+        with embedded_store(tmp_path) as store:
+            while store._locks:
+                os.close(store._locks.pop())
+
+            with pytest.raises(AlreadyRunning, match=rf"in use by store's process {store.pid}\."):
+                EmbeddedStore(tmp_path).start()
+
     def test_a_server_that_does_not_end_is_named(self, tmp_path, monkeypatch):
         monkeypatch.setattr(embedded, "HANDOVER_SECONDS", 0.2)
         with embedded_store(tmp_path):
@@ -451,6 +460,14 @@ class TestItsDirectory:
                 assert connection.incr("starts") == number + 1
             assert not path.exists()
             assert path.parent.exists() == (path.parent == directory / "store")
+
+    def test_every_command_finds_it_whatever_its_temporary_directory(self, tmp_path, monkeypatch):
+        directory = tmp_path / ("x" * 150)
+        url = EmbeddedStore(directory).url
+
+        monkeypatch.setenv("TMPDIR", "/var/tmp")
+
+        assert EmbeddedStore(directory).url == url
 
     def test_what_a_killed_one_left_of_a_long_path_is_used_again(self, tmp_path, started):
         directory = tmp_path / ("x" * 150)

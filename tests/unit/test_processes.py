@@ -112,7 +112,12 @@ time.sleep(300)
 
     def test_a_child_does_not_die_with_the_thread_that_started_it(self):
         started: list[subprocess.Popen[bytes]] = []
-        thread = threading.Thread(target=lambda: started.append(spawn_bound(["sleep", "300"])))
+
+        def start() -> None:
+            started.append(process := spawn_bound(["sleep", "300"]))
+            eventually(lambda: is_sleep(process.pid))
+
+        thread = threading.Thread(target=start)
         thread.start()
         thread.join()
 
