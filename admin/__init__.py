@@ -1,1 +1,33 @@
-"""The admin UI: server-rendered pages over the services."""
+"""The admin UI: server-rendered pages over the services. They work without JavaScript."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from flagserver.services import Services
+
+from .guard import Guard
+from .interface import Interface, harden
+from .views import assets, errors, events, flag, flags, health, kill, overview, sessions
+
+
+def blueprint(services: Services, *, secure_cookies: bool) -> Blueprint:
+    """Return the pages, to be registered at `/`. It authenticates its own endpoints (`admin.…`).
+
+    secure_cookies: False only where people reach the server by plain HTTP on loopback.
+    """
+    ui = Interface(services, secure_cookies)
+    guard = Guard(ui)
+    pages = Blueprint("admin", __name__)
+    errors.routes(pages, ui)
+    pages.before_request(guard.check)
+    pages.after_request(harden)
+    assets.routes(pages, ui)
+    events.routes(pages, ui)
+    flag.routes(pages, ui)
+    flags.routes(pages, ui)
+    health.routes(pages, ui)
+    kill.routes(pages, ui)
+    overview.routes(pages, ui)
+    sessions.routes(pages, ui, guard)
+    return pages

@@ -1,0 +1,202 @@
+"""What every view holds: the services, and how a page is made of a template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Response, g, redirect, request, url_for
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from werkzeug.wrappers import Response as AnyResponse
+
+from flagserver.domain.documents import Principal
+from flagserver.domain.errors import StoreUnavailable, Unauthenticated
+from flagserver.services import Services
+
+from . import notices, present
+from .assets import Assets
+from .doorbell import Doorbell
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "img-src 'self' data:",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+THEMES = ("auto", "light", "dark")
+THEME_COOKIE = "sortition_theme"
+YEAR_SECONDS = 365 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who looks at a page. secret: of the session; csrf: what each of its forms carries."""
+
+    principal: Principal
+    secret: str
+    csrf: str
+
+
+def visitor() -> Visitor | None:
+    """Return who asks, once the guard has found out."""
+    found: Visitor | None = g.get("admin_visitor")
+    return found
+
+
+def principal() -> Principal:
+    """Return who acts. The guard let nobody else get here."""
+    found = visitor()
+    if found is None:
+        raise Unauthenticated("You are not signed in any more. Nothing was changed.")
+    return found.principal
+
+
+def now() -> datetime:
+    """Return the present in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Interface:
+    """The services and what pages are made with."""
+
+    services: Services
+    secure_cookies: bool
+    assets: Assets = field(default_factory=Assets)
+    doorbell: Doorbell = field(init=False)
+    _templates: Environment = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.doorbell = Doorbell(self.services.snapshots)
+        self._templates = _environment(self.assets)
+
+    def page(self, template: str, *, status: int = 200, **context: Any) -> Response:
+        """Return a whole page."""
+        notice = notices.words(request.cookies.get(notices.COOKIE, ""))
+        response = _html(self._render(template, notice=notice, **context), status)
+        if notices.COOKIE in request.cookies:
+            self.drop_cookie(response, notices.COOKIE)
+        return response
+
+    def fragment(self, template: str, **context: Any) -> Response:
+        """Return a part of a page, as htmx puts it in place of the old one."""
+        return _html(self._render(template, **context), 200)
+
+    def go(
+        self, there: str, word: str | None = None, environment: str = "", revision: int = 0
+    ) -> AnyResponse:
+        """Send the browser on after a form, with a notice (see `notices`) for the next page."""
+        response = redirect(there, 303)
+        if word is not None:
+            value = notices.written(word, environment, revision)
+            self.set_cookie(response, notices.COOKIE, value, max_age=notices.SECONDS)
+        return response
+
+    def set_cookie(
+        self, response: AnyResponse, name: str, value: str, *, max_age: int | None = None
+    ) -> None:
+        """Set a cookie that only this site's own pages send, and no script reads."""
+        response.set_cookie(
+            name,
+            value,
+            max_age=max_age,
+            secure=self.secure_cookies,
+            httponly=True,
+            samesite="Lax",
+        )
+
+    def drop_cookie(self, response: AnyResponse, name: str) -> None:
+        """Forget a cookie."""
+        self.set_cookie(response, name, "", max_age=0)
+
+    def _render(self, template: str, **context: Any) -> str:
+        frame = {
+            "visitor": visitor(),
+            "theme": theme(),
+            "here": request.path,
+            "server": request.host_url.rstrip("/"),
+            "now": now(),
+            "problems": self._problems,
+        }
+        return self._templates.get_template(template).render(frame | context)
+
+    def _problems(self) -> tuple[str, ...]:
+        try:
+            return self.services.health().problems
+        except StoreUnavailable as error:
+            return (error.detail,)
+
+
+def theme() -> str:
+    """Return the colours that this browser asked for."""
+    chosen = request.cookies.get(THEME_COOKIE, "auto")
+    return chosen if chosen in THEMES else "auto"
+
+
+def harden(response: Response) -> Response:
+    """Say on every answer what a page may do: load and send nothing but what is ours."""
+    headers = response.headers
+    headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    headers["X-Content-Type-Options"] = "nosniff"
+    # Not `no-referrer`: with that, browsers send `Origin: null` with our own forms, and over
+    # plain HTTP the Origin is all there is to tell them from those of others.
+    headers["Referrer-Policy"] = "same-origin"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _html(body: str, status: int) -> Response:
+    return Response(body, status, mimetype="text/html")
+
+
+def _environment(assets: Assets) -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(_FILTERS)
+    templates.globals.update(
+        url=_url,
+        asset=lambda name: _asset(assets, name),
+        status_of=present.status,
+        share_status=present.share_status,
+        tone=present.tone,
+        chance=present.chance,
+    )
+    return templates
+
+
+_FILTERS: dict[str, Callable[..., Any]] = {
+    "percent": present.percent,
+    "plain_percent": present.plain_percent,
+    "measured": present.measured,
+    "count": present.count,
+    "seconds": present.seconds,
+    "exact": present.exact,
+    "span": present.span,
+    "ago": present.ago,
+    "python": repr,
+}
+
+
+def _url(view: str, **parts: Any) -> str:
+    return url_for(f"admin.{view}", **parts)
+
+
+def _asset(assets: Assets, name: str) -> str | None:
+    hashed = assets.hashed(name)
+    return None if hashed is None else _url("asset", hashed=hashed)

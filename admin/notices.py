@@ -1,0 +1,31 @@
+"""What a page says once, after a form was sent and the browser was sent on: from a fixed list."""
+
+from __future__ import annotations
+
+import re
+
+COOKIE = "sortition_notice"
+SECONDS = 60
+
+_FORM = re.compile(r"(\w+)(?::([a-z0-9][a-z0-9._-]{0,99}):(\d{1,15}))?")
+
+WORDS = {
+    "created": "Flag created. It exposes nobody until you give it a share.",
+    "saved": "Saved in {environment} as revision {revision}.",
+    "same": "Nothing to change in {environment}: it is like that already.",
+    "killed": "Killed in {environment}, revision {revision}. Every request gets the rest variant.",
+    "unkilled": "No longer killed in {environment}, revision {revision}.",
+}
+
+
+def written(word: str, environment: str = "", revision: int = 0) -> str:
+    """Return a notice as its cookie carries it."""
+    return f"{word}:{environment}:{revision}" if environment else word
+
+
+def words(cookie: str) -> str | None:
+    """Return what a notice's cookie says, or None for anything that we did not write."""
+    match = _FORM.fullmatch(cookie)
+    if match is None or match[1] not in WORDS:
+        return None
+    return WORDS[match[1]].format(environment=match[2], revision=match[3])

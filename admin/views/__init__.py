@@ -1,0 +1,1 @@
+"""Views by noun. Each module's `routes` lists its addresses."""

@@ -1,0 +1,83 @@
+"""The list of flags, and making a new one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from flagserver.domain.errors import Refusal
+from flagserver.services.flags import FlagView
+
+from ..cards import Desk
+from ..forms import Typed, Unusable, read_flag
+from ..interface import Interface, now, principal
+
+PAGE_SIZE = 50
+MAX_QUERY = 200
+
+
+class Flags:
+    """The list and the form."""
+
+    def __init__(self, ui: Interface) -> None:
+        self._ui = ui
+
+    def show(self) -> Response:
+        """The whole page."""
+        return self._ui.page("flags.html", **self._content())
+
+    def live(self) -> Response:
+        """The rows."""
+        return self._ui.fragment("_flags.html", **self._content())
+
+    def new(self) -> Response:
+        """An empty form; a search that found nothing suggests its words as the key."""
+        typed = Typed({"key": request.args.get("key", "")[:MAX_QUERY]})
+        return self._ui.page("flag_new.html", form=typed)
+
+    def create(self) -> AnyResponse:
+        """Create the flag, or show the form again as it was typed."""
+        typed = Typed(request.form.to_dict())
+        try:
+            view = self._ui.services.flags.create(read_flag(typed), principal())
+        except Unusable:
+            return self._ui.page("flag_new.html", status=422, form=typed)
+        except Refusal as refusal:
+            if refusal.status >= 500:
+                raise
+            typed.errors["key" if refusal.code == "already_exists" else ""] = refusal.detail
+            return self._ui.page("flag_new.html", status=refusal.status, form=typed)
+        return self._ui.go(url_for("admin.flag", key=view.flag.key), "created")
+
+    def _content(self) -> dict[str, Any]:
+        query = request.args.get("q", "").strip()[:MAX_QUERY]
+        found = self._ui.services.flags.all(query=query)
+        pages = max(1, -(-len(found) // PAGE_SIZE))
+        page = min(max(1, request.args.get("page", 1, type=int)), pages)
+        shown = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+        desk = Desk(self._ui.services, now())
+        return {
+            "query": query,
+            "total": len(found),
+            "page": page,
+            "pages": pages,
+            "environments": desk.environments,
+            "rows": [(view, desk.cards(view), _changed(view)) for view in shown],
+        }
+
+
+def _changed(view: FlagView) -> str:
+    """Return when anything about a flag was changed last."""
+    states = (state.state.changed for state in view.states.values())
+    return max([view.flag.changed, *(changed for changed in states if changed)])
+
+
+def routes(blueprint: Blueprint, ui: Interface) -> None:
+    """Add the addresses of the list and of the form."""
+    flags = Flags(ui)
+    blueprint.add_url_rule("/flags", "flags", flags.show)
+    blueprint.add_url_rule("/ui/flags", "flags_live", flags.live)
+    blueprint.add_url_rule("/flags/new", "flag_new", flags.new)
+    blueprint.add_url_rule("/flags/new", "flag_create", flags.create, methods=["POST"])
