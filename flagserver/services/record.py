@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sortition.record.entry import GENESIS, Break, find_break
 
 from flagserver.ports import Documents
@@ -33,3 +36,9 @@ class Record:
             if self.broken is None:
                 self._after, self._chain = links[-1].seq, links[-1].chain
         return self.broken
+
+    def recent(
+        self, *, environment: str | None = None, limit: int = 20
+    ) -> list[Mapping[str, Any]]:
+        """Return the newest entries, newest first. Raises StoreUnavailable."""
+        return self._store.history(target=None, environment=environment, before=None, limit=limit)
