@@ -530,6 +530,34 @@ class TestTheBinary:
             with embedded_store(tmp_path) as store, client(store) as connection:
                 assert connection.incr("starts") == number + 1
 
+    @pytest.mark.needs("redis-server")
+    def test_the_data_belong_to_no_one_server(self, tmp_path, monkeypatch):
+        def use(number: int) -> str:
+            with embedded_store(tmp_path) as store, client(store) as connection:
+                assert connection.incr("starts") == number
+                connection.xadd("log", {"entry": number})
+                connection.hset("flag", "revision", str(number))
+                connection.set("session", number, ex=3600)
+                assert connection.xlen("log") == number
+                connection.bgrewriteaof()
+                wait_until(
+                    lambda: not connection.info("persistence")["aof_rewrite_in_progress"],
+                    "the log to be rewritten",
+                )
+                return str(connection.info("server")["executable"])
+
+        servers = [use(1)]
+        with monkeypatch.context() as context:
+            context.setattr(embedded, "find_spec", lambda name: None)
+            servers.append(use(2))
+        servers.append(use(3))
+
+        assert [Path(path).name for path in servers] == [
+            "valkey-server",
+            "redis-server",
+            "valkey-server",
+        ]
+
     def test_valkey_on_the_path_is_taken_before_redis(self, tmp_path, without_wheel, monkeypatch):
         self.program(tmp_path / "redis-server", "echo 'Redis server v=7.0.15 sha=0'")
         self.program(tmp_path / "valkey-server", "echo 'Valkey server v=8.0.1 sha=0'")
