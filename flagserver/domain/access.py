@@ -14,11 +14,12 @@ SHRINK = "shrink"
 MANAGE = "manage"
 SERVE = "serve"
 SIGN_IN = "sign_in"
+KNOW_ONESELF = "know_oneself"
 
 ALLOWED: dict[str, frozenset[str]] = {
-    "sdk": frozenset({SERVE}),
-    "deploy": frozenset({READ, CHANGE, SHRINK}),
-    "admin": frozenset({READ, CHANGE, SHRINK, MANAGE, SIGN_IN}),
+    "sdk": frozenset({SERVE, KNOW_ONESELF}),
+    "deploy": frozenset({READ, CHANGE, SHRINK, KNOW_ONESELF}),
+    "admin": frozenset({READ, CHANGE, SHRINK, MANAGE, SIGN_IN, KNOW_ONESELF}),
 }
 """Scope -> actions. `serve`: snapshot, stream, outcomes, OFREP.  `change`: shares and what goes
 with them.  `manage`: create and archive flags, environments and tokens."""

@@ -42,7 +42,7 @@ PENDING = 256
 """Messages that a slow subscriber may fall behind before it is dropped."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """One environment at one version, ready to be served."""
 
