@@ -1,1 +1,1 @@
-"""Where things are kept: the Redis driver, and a store of our own."""
+"""Where things are kept: the driver for Redis, and a Redis of our own for whoever has none."""

@@ -1,1 +1,1 @@
-"""The store on Redis, Valkey, or a Cluster of either."""
+"""The store's driver for Redis 7.0 or later, Valkey and Redis Cluster."""

@@ -1,53 +1,68 @@
-"""Every key there is. All that is authoritative shares one hash tag, so one script can change it."""
+"""Every key there is, in one place; `docs/reference/storage.md` says what is under each.
+
+Whatever one script must change together shares the hash tag `{sortition}`, so it lies in one slot
+of a Cluster. Outcomes are many and owe each other nothing, so each subject has a slot of its own.
+"""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
-TAG = "{sortition}"
-
-META = f"{TAG}:meta"
-VERSIONS = f"{TAG}:versions"
-CLAIMS = f"{TAG}:claims"
-RECORD = f"{TAG}:record"
-FEED = f"{TAG}:feed"
-
-
-def collection(name: str) -> str:
-    """Return the hash of a collection's documents."""
-    return f"{TAG}:documents:{name}"
+META = "{sortition}:meta"
+VERSIONS = "{sortition}:versions"
+RECORD = "{sortition}:record"
+FEED = "{sortition}:feed"
+CLAIMS = "{sortition}:claims"
+FENCES = "{sortition}:fences"
+NO_ONCE = "{sortition}:once:"
+"""Named to the script in place of an idempotency key when there is none; never written."""
 
 
-def idempotency(key: str) -> str:
-    """Return the string that remembers a used idempotency key."""
-    return f"{TAG}:idempotency:{key}"
+def documents(collection: str) -> str:
+    """Return the hash of a collection."""
+    return f"{{sortition}}:documents:{_escaped(collection)}"
+
+
+def once(digest: str) -> str:
+    """Return the hash of the answer to an idempotency key; digest: of the caller's key."""
+    return f"{NO_ONCE}{digest}"
 
 
 def secret(kind: str, digest: str) -> str:
-    """Return the string of a session or a link."""
-    return f"{TAG}:{kind}:{digest}"
+    """Return the key of a session or one-time link."""
+    return f"{{sortition}}:secret:{_escaped(kind)}:{_escaped(digest)}"
 
 
 def lease(name: str) -> str:
-    """Return the string of a lease."""
-    return f"{TAG}:lease:{name}"
-
-
-def seen(environment: str, subject: str) -> str:
-    """Return the hash of what was added about a subject; see `ticks`."""
-    return f"{_spread(environment, subject)}:seen"
+    """Return the hash of a lease."""
+    return f"{{sortition}}:lease:{_escaped(name)}"
 
 
 def ticks(environment: str, subject: str, minute: int) -> str:
-    """Return the hash of a subject's ticks in one minute (unix time // 60)."""
-    return f"{_spread(environment, subject)}:{minute}"
+    """Return the hash of one subject's counts in one minute (unix time // 60)."""
+    return f"{_subject(environment, subject)}:ticks:{minute}"
+
+
+def taken(environment: str, subject: str, period: int) -> str:
+    """Return the hash of the batches that a subject took in within a period (an hour)."""
+    return f"{_subject(environment, subject)}:taken:{period}"
 
 
 def sources(environment: str) -> str:
-    """Return the hash of who reported to an environment."""
-    return f"sortition:outcomes:{{{quote(environment, safe='')}}}:sources"
+    """Return the hash of who reported."""
+    return f"sortition:outcomes:{{{_escaped(environment)}}}:sources"
 
 
-def _spread(environment: str, subject: str) -> str:
-    # Quoted, for a subject is any text and a brace in it would move the key to another slot.
-    return f"sortition:outcomes:{{{quote(environment, safe='')}/{quote(subject, safe='')}}}"
+def sources_seen(environment: str) -> str:
+    """Return the sorted set of when each reported last."""
+    return f"sortition:outcomes:{{{_escaped(environment)}}}:seen"
+
+
+def _subject(environment: str, subject: str) -> str:
+    # An escaped environment has no slash, so the first one ends it: no two pairs share a key.
+    return f"sortition:outcomes:{{{_escaped(environment, '')}/{_escaped(subject)}}}"
+
+
+def _escaped(text: str, safe: str = "/") -> str:
+    """Return text without braces, colons or anything else that means something in a key."""
+    return quote(text, safe=safe, errors="surrogatepass")

@@ -1,25 +1,23 @@
--- Take a lease, or renew it.
+-- Gives a role to a holder for a while: if nobody has it, or to whoever has it already.
 --
--- KEYS[1] lease  string  <holder>|<token>, with an expiry
--- KEYS[2] meta   hash    token:<name> -> highest fencing token that was handed out
--- ARGV[1] name  ARGV[2] holder  ARGV[3] milliseconds
+-- KEYS  1 lease   hash with an end: holder, token
+--       2 fences  hash: name -> the last token given for it; outlives the leases
+-- ARGV  1 name  2 holder  3 milliseconds
+-- Returns the token, as text, or nil when somebody else has the role.
 --
--- Returns the fencing token, or 0: somebody else holds it. A new token is also at least the
--- store's own time, so that a failover that lost the highest one cannot hand it out again.
+-- A new holder's token is greater than every token before: the store's clock keeps it rising when
+-- what was stored is lost, what was stored keeps it rising when the clock is set back.
 
-local held = redis.call('GET', KEYS[1])
-if held then
-  local holder, token = string.match(held, '^(.*)|(%d+)$')
-  if holder ~= ARGV[2] then
-    return '0'
-  end
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
-  return token
+local held = redis.call('HMGET', KEYS[1], 'holder', 'token')
+local token = held[2]
+if held[1] and held[1] ~= ARGV[2] then return false end
+if not token then
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local last = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0')
+  token = string.format('%.0f', math.max(last + 1, now))
+  redis.call('HSET', KEYS[2], ARGV[1], token)
+  redis.call('HSET', KEYS[1], 'holder', ARGV[2], 'token', token)
 end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local last = tonumber(redis.call('HGET', KEYS[2], 'token:' .. ARGV[1]) or '0')
-local token = string.format('%.0f', math.max(last + 1, now))
-redis.call('HSET', KEYS[2], 'token:' .. ARGV[1], token)
-redis.call('SET', KEYS[1], ARGV[2] .. '|' .. token, 'PX', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return token

@@ -1,96 +1,152 @@
--- Carry out one change: all of it, or nothing.
+-- Carries out one change as a whole, or refuses it and writes nothing.
 --
--- KEYS[1] meta         hash    store, epoch, seq, head
--- KEYS[2] versions     hash    environment -> snapshot version
--- KEYS[3] claims       hash    what must be unique -> who has it
--- KEYS[4] record       stream  entries of the record, id <seq>-0
--- KEYS[5] feed         stream  events
--- KEYS[6] idempotency  string  fingerprint of the request that this key was used for
--- KEYS[7…] collections hashes  key -> <revision>|<JSON>
+-- The caller has made the record's entry and its hashes (Redis has no SHA-256) for the head that it
+-- knew; if the record has moved on, it is told the new head, hashes again and comes back. The same
+-- call twice does the thing once: an entry that is there already, with the same chain, was ours.
 --
--- ARGV[1]  the plan, as JSON: store, epoch, seq, head, entry, leaf, chain, writes, claims,
---          at_versions, environments, flags, documents, fingerprint, keep_seconds, feed_length.
---          Documents travel in it as text and are never decoded here.
+-- KEYS  1 meta      hash: store, epoch, seq, head
+--       2 versions  hash: environment -> snapshot version
+--       3 record    stream: <seq>-0 -> entry, leaf, chain
+--       4 feed      stream: <epoch>-<seq> -> documents, flags, from/<environment>...
+--       5 claims    hash: name -> owner
+--       6 once      hash: fingerprint, seq, to/<environment>...  (not touched if fingerprint is "")
+--       7 and on    hash of each write's collection: key -> <revision>|<json>
 --
--- Returns {"ok", seq, {environment, version, …}} or what stands against it:
---   {"repeated", seq}  {"idempotency"}  {"store"}  {"moved", environment}
---   {"claimed", name}  {"exists", collection, key}  {"missing", …}  {"stale", …, revision}
---   {"head", seq, head}   somebody else appended: hash again and come back
+-- ARGV  1 store  2 epoch                 which store the caller began with
+--       3 previous seq  4 previous head  what the entry follows
+--       5 seq  6 entry  7 leaf  8 chain  the entry; hashes in hex
+--       9 documents  10 flags            what the event says of them, JSON
+--      11 fingerprint  12 milliseconds   of the request, and how long its answer is kept
+--      13 length of the feed, about
+--      14 writes  15 claims  16 guards  17 environments   how many of each follow:
+--         writes        key, expected revision ("0": none), new value
+--         claims        name, owner
+--         guards        environment, version that must hold
+--         environments  environment whose version rises
+--
+-- Returns {"done", seq, environment, version, ...}   also for a call that was carried out before
+--         {"repeated", seq, environment, version, ...}  the idempotency key was used for the same
+--         {"mismatch"}                        the idempotency key was used for something else
+--         {"store", store, epoch}             another store or epoch; "" where there is none
+--         {"exists", number of the write} | {"stale", number of the write, revision}
+--         {"claimed", name, owner} | {"moved", environment, version}
+--         {"head", seq, head}                 the record moved on: hash again
 
-local plan = cjson.decode(ARGV[1])
-local meta = redis.call('HMGET', KEYS[1], 'store', 'epoch', 'seq', 'head')
+local META, VERSIONS, RECORD, FEED, CLAIMS, ONCE = unpack(KEYS, 1, 6)
+local store, epoch, previous, head, seq, entry, leaf, chain = unpack(ARGV, 1, 8)
+local documents, flags, fingerprint, milliseconds, feed_length = unpack(ARGV, 9, 13)
+local writes, claims = tonumber(ARGV[14]), tonumber(ARGV[15])
+local guards, environments = tonumber(ARGV[16]), tonumber(ARGV[17])
 
-if meta[1] ~= plan.store or tonumber(meta[2]) ~= plan.epoch then
-  return {'store'}
+local position = 17
+local function following()
+  position = position + 1
+  return ARGV[position]
 end
 
-if plan.fingerprint ~= '' then
-  local used = redis.call('GET', KEYS[6])
-  if used then
-    local seq, fingerprint = string.match(used, '^(%d+)|(.*)$')
-    if fingerprint ~= plan.fingerprint then
-      return {'idempotency'}
+-- Returns an answer of this kind with what `fields` (name, value, ...) say under names that begin
+-- with `prefix`, each raised by `more`.
+local function answer(kind, number, fields, prefix, more)
+  local reply = {kind, number}
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, #prefix) == prefix then
+      reply[#reply + 1] = string.sub(fields[i], #prefix + 1)
+      reply[#reply + 1] = string.format('%.0f', tonumber(fields[i + 1]) + more)
     end
-    return {'repeated', tonumber(seq)}
+  end
+  return reply
+end
+
+local function field(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
   end
 end
 
-for environment, version in pairs(plan.at_versions) do
-  if tonumber(redis.call('HGET', KEYS[2], environment) or '0') ~= version then
-    return {'moved', environment}
+-- Which store is this?
+
+local meta = redis.call('HMGET', META, 'store', 'epoch', 'seq', 'head')
+if meta[1] ~= store or meta[2] ~= epoch then
+  return {'store', meta[1] or '', meta[2] or ''}
+end
+
+-- Was this done before?
+
+if tonumber(meta[3]) >= tonumber(seq) then
+  local there = redis.call('XRANGE', RECORD, seq .. '-0', seq .. '-0')[1]
+  if there and field(there[2], 'chain') == chain then
+    local event = redis.call('XRANGE', FEED, epoch .. '-' .. seq, epoch .. '-' .. seq)[1]
+    return answer('done', seq, event and event[2] or {}, 'from/', 1)
   end
 end
 
-for name, owner in pairs(plan.claims) do
-  local has = redis.call('HGET', KEYS[3], name)
-  if has and has ~= owner then
-    return {'claimed', name}
+if fingerprint ~= '' then
+  local known = redis.call('HGETALL', ONCE)
+  if #known > 0 then
+    if field(known, 'fingerprint') ~= fingerprint then return {'mismatch'} end
+    return answer('repeated', field(known, 'seq'), known, 'to/', 0)
   end
 end
 
-for _, write in ipairs(plan.writes) do
-  local held = redis.call('HGET', KEYS[6 + write.collection], write.key)
-  local revision = 0
-  if held then
-    revision = tonumber(string.match(held, '^(%d+)|'))
+-- May it be done?
+
+local new = {}
+for i = 1, writes do
+  local key, expected, value = following(), following(), following()
+  local kept = redis.call('HGET', KEYS[6 + i], key)
+  local revision = kept and string.match(kept, '^(%d+)|') or '0'
+  if revision ~= expected then
+    if expected == '0' then return {'exists', tostring(i)} end
+    return {'stale', tostring(i), revision}
   end
-  if revision ~= write.expected then
-    if write.expected == 0 then
-      return {'exists', write.collection, write.key, revision}
-    end
-    return {'stale', write.collection, write.key, revision}
+  new[i] = {key, value}
+end
+
+local claimed = {}
+for i = 1, claims do
+  local name, owner = following(), following()
+  local has = redis.call('HGET', CLAIMS, name)
+  if has and has ~= owner then return {'claimed', name, has} end
+  claimed[i] = {name, owner}
+end
+
+for _ = 1, guards do
+  local environment, held = following(), following()
+  local version = redis.call('HGET', VERSIONS, environment) or '0'
+  if version ~= held then return {'moved', environment, version} end
+end
+
+if meta[3] ~= previous or meta[4] ~= head then
+  return {'head', meta[3], meta[4]}
+end
+
+local event = {'documents', documents, 'flags', flags}
+for _ = 1, environments do
+  local environment = following()
+  event[#event + 1] = 'from/' .. environment
+  event[#event + 1] = redis.call('HGET', VERSIONS, environment) or '0'
+end
+
+-- Do it. The streams come first: should Redis be full or an id be taken, nothing is written yet.
+
+redis.call('XADD', RECORD, seq .. '-0', 'entry', entry, 'leaf', leaf, 'chain', chain)
+redis.call('XADD', FEED, 'MAXLEN', '~', feed_length, epoch .. '-' .. seq, unpack(event))
+redis.call('HSET', META, 'seq', seq, 'head', chain)
+for i, each in ipairs(new) do
+  redis.call('HSET', KEYS[6 + i], each[1], each[2])
+end
+for _, each in ipairs(claimed) do
+  redis.call('HSET', CLAIMS, each[1], each[2])
+end
+local done = answer('done', seq, event, 'from/', 1)
+for i = 3, #done, 2 do
+  redis.call('HSET', VERSIONS, done[i], done[i + 1])
+end
+if fingerprint ~= '' then
+  redis.call('HSET', ONCE, 'fingerprint', fingerprint, 'seq', seq)
+  for i = 3, #done, 2 do
+    redis.call('HSET', ONCE, 'to/' .. done[i], done[i + 1])
   end
+  redis.call('PEXPIRE', ONCE, milliseconds)
 end
-
-local seq = tonumber(meta[3])
-if seq + 1 ~= plan.seq or meta[4] ~= plan.head then
-  return {'head', seq, meta[4]}
-end
-
--- Nothing above has written anything; nothing below refuses.
-
-for _, write in ipairs(plan.writes) do
-  redis.call('HSET', KEYS[6 + write.collection], write.key, (write.expected + 1) .. '|' .. write.body)
-end
-for name, owner in pairs(plan.claims) do
-  redis.call('HSET', KEYS[3], name, owner)
-end
-
-local versions, moved = {}, {}
-for _, environment in ipairs(plan.environments) do
-  local version = redis.call('HINCRBY', KEYS[2], environment, 1)
-  versions[#versions + 1] = environment
-  versions[#versions + 1] = version
-  moved[#moved + 1] = environment .. '=' .. (version - 1) .. '>' .. version
-end
-
-redis.call('HSET', KEYS[1], 'seq', plan.seq, 'head', plan.chain)
-redis.call('XADD', KEYS[4], plan.seq .. '-0',
-  'entry', plan.entry, 'leaf', plan.leaf, 'chain', plan.chain)
-redis.call('XADD', KEYS[5], 'MAXLEN', '~', plan.feed_length, '*',
-  'seq', plan.seq, 'versions', table.concat(moved, ' '), 'flags', plan.flags,
-  'documents', plan.documents)
-if plan.fingerprint ~= '' then
-  redis.call('SET', KEYS[6], plan.seq .. '|' .. plan.fingerprint, 'EX', plan.keep_seconds)
-end
-return {'ok', plan.seq, versions}
+return done

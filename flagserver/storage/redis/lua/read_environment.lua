@@ -1,19 +1,17 @@
--- Read an environment as of one version.
+-- Reads an environment as of one version: its flags and their states there.
 --
--- KEYS[1] meta      hash  store, epoch, seq, head
--- KEYS[2] versions  hash  environment -> snapshot version
--- KEYS[3] flags     hash  key -> <revision>|<JSON>
--- KEYS[4] states    hash  key -> <revision>|<JSON>, of this environment
--- ARGV[1] environment   ARGV[2…] keys of the flags to read; none: all
---
--- Returns {store, epoch, version, {key, flag, …}, {key, state, …}}.
+-- KEYS  1 meta      hash: store, epoch
+--       2 versions  hash: environment -> snapshot version
+--       3 flags     hash: flag -> <revision>|<json>
+--       4 states    hash: flag -> <revision>|<json>
+-- ARGV  1 environment  2 "all" or "some"  3 and on: the flags wanted of "some"
+-- Returns {store, epoch, version, {flag, value, ...}, {flag, value, ...}}; store is nil when the
+-- store is empty.
 
-local function read(key)
-  if #ARGV == 1 then
-    return redis.call('HGETALL', key)
-  end
+local function contents(key)
+  if ARGV[2] == 'all' then return redis.call('HGETALL', key) end
   local found = {}
-  for i = 2, #ARGV do
+  for i = 3, #ARGV do
     local value = redis.call('HGET', key, ARGV[i])
     if value then
       found[#found + 1] = ARGV[i]
@@ -25,4 +23,4 @@ end
 
 local meta = redis.call('HMGET', KEYS[1], 'store', 'epoch')
 local version = redis.call('HGET', KEYS[2], ARGV[1]) or '0'
-return { meta[1], meta[2], version, read(KEYS[3]), read(KEYS[4]) }
+return {meta[1], meta[2], version, contents(KEYS[3]), contents(KEYS[4])}

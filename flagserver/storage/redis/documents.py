@@ -1,0 +1,459 @@
+"""What is authoritative: documents, versions, the record and the feed, in one slot."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sortition.record.entry import GENESIS, Entry, Link, link
+
+from flagserver.domain.documents import (
+    FLAGS,
+    Change,
+    Committed,
+    Document,
+    EnvironmentContent,
+    Event,
+    Write,
+    states,
+)
+from flagserver.domain.errors import (
+    AlreadyExists,
+    ClaimTaken,
+    Conflict,
+    IdempotencyMismatch,
+    Moved,
+    Refusal,
+    StaleRevision,
+    StoreUnavailable,
+)
+from flagserver.domain.times import rfc3339
+from flagserver.ports import StoreIdentity
+
+from . import keys
+from .scripts import script
+from .server import ANSWER_SECONDS, Call, Server
+
+ATTEMPTS = 20
+"""How often an entry is hashed anew because another process was quicker."""
+
+PAUSE_SECONDS = 0.002
+LONGEST_PAUSE_SECONDS = 0.1
+
+TURN_SECONDS = 2.0
+"""How long a change waits for the other changes of its own process."""
+
+ONCE_SECONDS = 24 * 60 * 60
+"""How long the answer to an idempotency key is kept."""
+
+FEED_LENGTH = 10_000
+"""About how many events the feed keeps; whoever fell further behind reads everything anew."""
+
+EVENTS = 500
+"""How many events are read at once."""
+
+SLICE_SECONDS = ANSWER_SECONDS / 2
+"""How long one look at the feed blocks, so that its answer comes well within the time-out."""
+
+ENTRIES = 1000
+"""At most so many entries of the record at once."""
+
+HISTORY_SCAN = 20_000
+"""How far back `history` looks, in entries, before it gives what it found."""
+
+T = TypeVar("T")
+
+POSITION = re.compile(r"\d{1,20}-\d{1,20}")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the record ends. chain: 32 bytes, hex as it is stored."""
+
+    seq: int
+    chain: str
+
+
+def full_jitter(attempt: int) -> None:
+    """Sleep for a random part of a time that doubles with each attempt."""
+    longest = min(PAUSE_SECONDS * 2**attempt, LONGEST_PAUSE_SECONDS)
+    time.sleep(random.uniform(0, longest))  # noqa: S311 - nobody gains by guessing it
+
+
+class RedisDocuments:
+    """`ports.Documents`. One process's changes take turns, so they collide with others' only."""
+
+    def __init__(self, server: Server, pause: Callable[[int], None] = full_jitter) -> None:
+        """pause: waits before an attempt, which is numbered from 1."""
+        self._server = server
+        self._pause = pause
+        self._began: StoreIdentity | None = None
+        self._head: Head | None = None
+        self._turns = threading.Lock()
+        self._pid = os.getpid()
+
+    # Which store
+
+    def initialise(self, store: str) -> StoreIdentity:
+        """Return the store's identity, giving an empty store this one."""
+        call = Call(script("initialise"), [keys.META], [store, GENESIS.hex()])
+        return self._begin(self._server.run(call))
+
+    def identity(self) -> StoreIdentity | None:
+        """Return the store's identity, or None when it is empty."""
+        found = self._meta()
+        if found[0] is None:
+            return None
+        identity = _identity(found)
+        if self._began is None:
+            self._began = identity
+        return identity
+
+    def ping(self) -> None:
+        """Return when the node that has our keys answers."""
+        self._server.call("EXISTS", keys.META)
+
+    # Reading
+
+    def read(self, collection: str, key: str) -> Document | None:
+        """Return one document."""
+        value = self._server.call("HGET", keys.documents(collection), key)
+        return None if value is None else _document(collection, key, value)
+
+    def read_all(self, collection: str) -> dict[str, Document]:
+        """Return a collection's documents by key."""
+        return _documents(collection, self._server.call("HGETALL", keys.documents(collection)))
+
+    def read_environment(
+        self, environment: str, flags: Sequence[str] | None = None
+    ) -> EnvironmentContent:
+        """Return an environment as of one version. Raises Conflict on an empty store."""
+        collection = states(environment)
+        names = [keys.META, keys.VERSIONS, keys.documents(FLAGS), keys.documents(collection)]
+        wanted = ["all"] if flags is None else ["some", *flags]
+        call = Call(script("read_environment"), names, [environment, *wanted])
+        store, epoch, version, flag_pairs, state_pairs = self._server.run(call)
+        if store is None:
+            raise Conflict(EMPTY)
+        return EnvironmentContent(
+            environment=environment,
+            store=store.decode(),
+            epoch=int(epoch),
+            version=int(version),
+            flags=_documents(FLAGS, _pairs(flag_pairs)),
+            states=_documents(collection, _pairs(state_pairs)),
+        )
+
+    def versions(self) -> Mapping[str, int]:
+        """Return every environment's snapshot version."""
+        found = self._server.call("HGETALL", keys.VERSIONS)
+        return {environment.decode(): int(version) for environment, version in found.items()}
+
+    # Changing
+
+    def commit(self, change: Change, *, at: datetime, salt: str) -> Committed:
+        """Carry out a change as a whole; see `ports.Documents.commit`.
+
+        Waits TURN_SECONDS for its turn, then makes up to ATTEMPTS attempts. An attempt whose
+        answer is lost is sent once more as it was, which tells whether it was made.
+        """
+        plan = _Plan.of(change)
+        with self._turn():
+            for attempt in range(1, ATTEMPTS + 1):
+                answer = self._attempt(plan, change, rfc3339(at), salt)
+                if answer[0] != b"head":
+                    return self._concluded(change, answer)
+                self._head = Head(int(answer[1]), answer[2].decode())
+                if attempt > 1:
+                    self._pause(attempt)
+        raise StoreUnavailable(
+            f"Other processes change things too quickly: {ATTEMPTS} attempts were overtaken. "
+            "Nothing was changed."
+        )
+
+    def _attempt(self, plan: _Plan, change: Change, ts: str, salt: str) -> list[bytes]:
+        began, head = self._start()
+        fact = change.fact
+        entry = Entry(
+            seq=head.seq + 1,
+            epoch=began.epoch,
+            ts=ts,
+            actor=fact.actor,
+            role=fact.role,
+            action=fact.action,
+            target=fact.target,
+            environment=fact.environment,
+            before=fact.before,
+            after=fact.after,
+            reason=fact.reason,
+            salt=salt,
+        )
+        linked = link(entry, bytes.fromhex(head.chain))
+        answer: list[bytes] = self._server.run(plan.call(began, head, linked))
+        if answer[0] == b"done":
+            # As far as we know: should the record have moved on, the next attempt is told.
+            self._head = Head(entry.seq, linked.chain.hex())
+        return answer
+
+    def _concluded(self, change: Change, answer: list[bytes]) -> Committed:
+        kind, *told = (part.decode() for part in answer)
+        if kind in {"done", "repeated"}:
+            versions = {name: int(version) for name, version in _pairs(told[1:]).items()}
+            return Committed(int(told[0]), versions, repeated=kind == "repeated")
+        if kind == "store":
+            raise self._another_store(*told)
+        raise _refusal(change, kind, told)
+
+    def _another_store(self, store: str, epoch: str) -> Conflict:
+        began, self._head = self._began, None
+        if not store:
+            return Conflict(EMPTY)
+        if began is not None and store == began.store and int(epoch) > began.epoch:
+            # Whoever decided this read the epoch before. The next decision reads this one.
+            self._began = StoreIdentity(store, int(epoch))
+            return Conflict(f"The store began epoch {epoch}: look again and decide anew.")
+        return Conflict(
+            "The store is another one, or an older copy of the one that this process began with. "
+            "Nothing was changed."
+        )
+
+    def _start(self) -> tuple[StoreIdentity, Head]:
+        """Return the store and the end of its record, as this process knows them."""
+        if self._began is None or self._head is None:
+            found = self._meta()
+            if found[0] is None:
+                raise Conflict(EMPTY)
+            if self._began is None:
+                self._began = _identity(found)
+            self._head = _head(found)
+        return self._began, self._head
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if self._pid != os.getpid():
+            # A thread of the parent may have had the lock when this process was forked.
+            self._turns, self._pid = threading.Lock(), os.getpid()
+        turns = self._turns
+        if not turns.acquire(timeout=TURN_SECONDS):
+            raise StoreUnavailable(
+                "Too many changes are waiting for the store. Nothing was changed."
+            )
+        try:
+            yield
+        finally:
+            turns.release()
+
+    def _meta(self) -> list[bytes | None]:
+        found: list[bytes | None] = self._server.call(
+            "HMGET", keys.META, "store", "epoch", "seq", "head"
+        )
+        return found
+
+    def _begin(self, found: list[bytes | None]) -> StoreIdentity:
+        self._began, self._head = _identity(found), _head(found)
+        return self._began
+
+    # The record
+
+    def record(self, *, after: int = 0, limit: int = 1000) -> list[Link]:
+        """Return entries with seq > after, oldest first, at most ENTRIES."""
+        count = min(limit, ENTRIES)
+        found = self._server.call("XRANGE", keys.RECORD, f"{after + 1}-0", "+", "COUNT", count)
+        return [_link(*entry) for entry in found]
+
+    def history(
+        self, *, target: str | None, environment: str | None, before: int | None, limit: int
+    ) -> list[Mapping[str, Any]]:
+        """Return decoded entries, newest first; looks through HISTORY_SCAN entries at most."""
+        found: list[Mapping[str, Any]] = []
+        for entry in self._newest_first(before):
+            if target is not None and entry["target"] != target:
+                continue
+            if environment is not None and entry["environment"] not in {environment, None}:
+                continue
+            found.append(entry)
+            if len(found) >= limit:
+                break
+        return found
+
+    def _newest_first(self, before: int | None) -> Iterator[Mapping[str, Any]]:
+        newest = "+" if before is None else f"({max(before, 1)}-0"
+        for _ in range(HISTORY_SCAN // EVENTS):
+            found = self._server.call("XREVRANGE", keys.RECORD, newest, "-", "COUNT", EVENTS)
+            for _, fields in found:
+                yield json.loads(fields[b"entry"])
+            if len(found) < EVENTS:
+                return
+            newest = f"({found[-1][0].decode()}"
+
+    # The feed
+
+    def events(self, after: str, wait_seconds: float) -> list[Event]:
+        """Return at most EVENTS events after a position, waiting so long for the first."""
+        if not POSITION.fullmatch(after):
+            raise ValueError(f"{after!r} is no position in the feed")
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            left = deadline - time.monotonic()
+            # BLOCK 0 would wait for ever.
+            block = ["BLOCK", max(1, round(min(left, SLICE_SECONDS) * 1000))] if left > 0 else []
+            found = self._server.call("XREAD", "COUNT", EVENTS, *block, "STREAMS", keys.FEED, after)
+            if found:
+                return [_event(*entry) for entry in found[0][1]]
+            if left <= SLICE_SECONDS:
+                return []
+
+    def feed_end(self) -> str:
+        """Return the position of the newest event."""
+        found = self._server.call("XREVRANGE", keys.FEED, "+", "-", "COUNT", 1)
+        return found[0][0].decode() if found else "0-0"
+
+
+EMPTY = "The store is empty: it was never set up, or it lost its data. Nothing was changed."
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the script is told of a change whatever the record's head is."""
+
+    keys: list[str]
+    documents: str
+    flags: str
+    fingerprint: str
+    counts: list[int]
+    details: list[str | bytes]
+
+    @classmethod
+    def of(cls, change: Change) -> _Plan:
+        places = [(write.collection, write.key) for write in change.writes]
+        if len(set(places)) < len(places):
+            raise ValueError("a change writes each document once")
+        once = change.idempotency
+        writes = [part for write in change.writes for part in _write(write)]
+        claims = [part for claim in change.claims.items() for part in claim]
+        guards = [part for name, held in change.at_versions.items() for part in (name, str(held))]
+        environments = list(dict.fromkeys(change.environments))
+        counts = [len(places), len(change.claims), len(change.at_versions), len(environments)]
+        return cls(
+            keys=[
+                *(keys.META, keys.VERSIONS, keys.RECORD, keys.FEED, keys.CLAIMS),
+                keys.once(_digest(once.key)) if once else keys.NO_ONCE,
+                *(keys.documents(collection) for collection, _ in places),
+            ],
+            documents=_json(places).decode(),
+            flags=_json(change.flags).decode(),
+            fingerprint=_digest(once.fingerprint) if once else "",
+            counts=counts,
+            details=[*writes, *claims, *guards, *environments],
+        )
+
+    def call(self, began: StoreIdentity, head: Head, linked: Link) -> Call:
+        """Return the script's call for an entry that follows a head."""
+        return Call(
+            script("commit"),
+            self.keys,
+            [
+                *(began.store, began.epoch, head.seq, head.chain),
+                *(linked.seq, linked.canonical, linked.leaf.hex(), linked.chain.hex()),
+                *(self.documents, self.flags, self.fingerprint, ONCE_SECONDS * 1000, FEED_LENGTH),
+                *self.counts,
+                *self.details,
+            ],
+        )
+
+
+def _refusal(change: Change, kind: str, told: list[str]) -> Refusal:
+    match kind, told:
+        case "exists", [number]:
+            write = change.writes[int(number) - 1]
+            return AlreadyExists(f"{write.collection}/{write.key} exists already.")
+        case "stale", [number, revision]:
+            write = change.writes[int(number) - 1]
+            return StaleRevision(
+                f"{write.collection}/{write.key} is at revision {revision}; the change was made "
+                f"for revision {write.expected}.",
+                revision=int(revision),
+            )
+        case "claimed", [name, owner]:
+            return ClaimTaken(f"{name} belongs to {owner}.")
+        case "moved", [environment, version]:
+            return Moved(
+                f"{environment} is at version {version}; the decision was made on version "
+                f"{change.at_versions[environment]}."
+            )
+        case "mismatch", []:
+            return IdempotencyMismatch("This idempotency key was used for another request.")
+    raise AssertionError(f"commit.lua answered {kind} {told}")
+
+
+# --- how things are written down ------------------------------------------------------------------
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _write(write: Write) -> tuple[str, str, bytes]:
+    """Return key, expected revision and the document as it will be kept: `<revision>|<json>`.
+
+    Lua never looks into the JSON, which it could not carry exactly.
+    """
+    value = b"%d|%b" % (write.expected + 1, _json(dict(write.body)))
+    return write.key, str(write.expected), value
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _identity(found: list[bytes | None]) -> StoreIdentity:
+    store, epoch = found[:2]
+    return StoreIdentity((store or b"").decode(), int(epoch or 0))
+
+
+def _head(found: list[bytes | None]) -> Head:
+    seq, head = found[2:4]
+    return Head(int(seq or 0), (head or b"").decode())
+
+
+def _pairs(flat: Sequence[T]) -> dict[T, T]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _document(collection: str, key: str, value: bytes) -> Document:
+    revision, _, body = value.partition(b"|")
+    return Document(collection, key, int(revision), json.loads(body))
+
+
+def _documents(collection: str, found: Mapping[bytes, bytes]) -> dict[str, Document]:
+    return {
+        key.decode(): _document(collection, key.decode(), value) for key, value in found.items()
+    }
+
+
+def _link(id: bytes, fields: Mapping[bytes, bytes]) -> Link:
+    seq, _, _ = id.partition(b"-")
+    leaf, chain = (bytes.fromhex(fields[name].decode()) for name in (b"leaf", b"chain"))
+    return Link(int(seq), fields[b"entry"], leaf, chain)
+
+
+def _event(id: bytes, fields: Mapping[bytes, bytes]) -> Event:
+    _, _, seq = id.partition(b"-")
+    versions = {
+        name.decode().removeprefix("from/"): (int(start), int(start) + 1)
+        for name, start in fields.items()
+        if name.startswith(b"from/")
+    }
+    documents = tuple((collection, key) for collection, key in json.loads(fields[b"documents"]))
+    flags = tuple(json.loads(fields[b"flags"]))
+    return Event(id.decode(), int(seq), versions, flags, documents)

@@ -1,0 +1,193 @@
+"""What services reported: counts by subject and minute, kept for two hours.
+
+Each subject takes a batch in by one script in its own slot and remembers that it did, so a batch
+that failed half-way can be sent again: whoever has it already says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote
+
+from flagserver.domain.outcomes import Row, Totals
+
+from . import keys
+from .scripts import script
+from .server import Call, Server
+
+log = logging.getLogger(__name__)
+
+KEEP_SECONDS = 2 * 60 * 60
+"""How long counts are kept."""
+
+PERIOD_SECONDS = 60 * 60
+"""Batches are remembered for one to two periods; nobody sends one again after that."""
+
+MINUTE_FIELDS = 50_000
+"""Most counts of one subject in one minute: sixty ticks of a dozen variants, every bucket used."""
+
+SOURCES = 5_000
+"""Most sources of an environment; those silent for longest are forgotten first."""
+
+LONGEST_SUM_SECONDS = 10**9
+"""A row's sum of latencies is cut here, so that no sum of sums leaves 64 bits."""
+
+MICROSECONDS = 10**6
+
+
+class RedisOutcomes:
+    """`ports.Outcomes`."""
+
+    _server: Server
+    _now: Callable[[], float] = staticmethod(time.time)
+
+    def add(
+        self,
+        environment: str,
+        source: str,
+        seq: int,
+        rows: Iterable[Row],
+        about: Mapping[str, Any],
+    ) -> bool:
+        """Add the rows of one batch. False when (source, seq) was here before."""
+        now = int(self._now())
+        calls = [
+            self._take_in(environment, subject, source, seq, counts, now)
+            for subject, counts in _by_subject(rows).items()
+        ]
+        results = self._server.run_all(calls)
+        if 2 in results:
+            log.warning("%d subjects of a batch are full for a minute", results.count(2))
+        heard = self._heard(environment, source, seq, about, now)
+        return any(results) or heard
+
+    def totals(
+        self, environment: str, subject: str, *, since: int, until: int
+    ) -> Mapping[str, Totals]:
+        """Return variant -> totals, ticks in (since, until]."""
+        sums: dict[str, _Sums] = defaultdict(_Sums)
+        for _, variant, what, number in self._counts(environment, subject, since, until):
+            sums[variant].add(what, number)
+        return {variant: each.totals() for variant, each in sums.items()}
+
+    def series(
+        self, environment: str, subject: str, *, since: int, until: int
+    ) -> Mapping[int, Mapping[str, Totals]]:
+        """Return the same per tick."""
+        sums: dict[int, dict[str, _Sums]] = defaultdict(lambda: defaultdict(_Sums))
+        for at, variant, what, number in self._counts(environment, subject, since, until):
+            sums[at][variant].add(what, number)
+        return {
+            at: {variant: each.totals() for variant, each in sorted(sums[at].items())}
+            for at in sorted(sums)
+        }
+
+    def sources(self, environment: str) -> list[Mapping[str, Any]]:
+        """Return who reported within KEEP_SECONDS, in no order."""
+        oldest = int(self._now()) - KEEP_SECONDS
+        seen = self._server.call("ZRANGEBYSCORE", keys.sources_seen(environment), oldest, "+inf")
+        if not seen:
+            return []
+        found = self._server.call("HMGET", keys.sources(environment), *seen)
+        return [json.loads(value.partition(b" ")[2]) for value in found if value is not None]
+
+    def _take_in(
+        self,
+        environment: str,
+        subject: str,
+        source: str,
+        seq: int,
+        counts: Counter[tuple[int, str]],
+        now: int,
+    ) -> Call:
+        minutes: dict[int, list[str | int]] = defaultdict(list)
+        for (at, name), number in counts.items():
+            minutes[at // 60] += (name, number)
+        period = now // PERIOD_SECONDS
+        names = [keys.taken(environment, subject, each) for each in (period, period - 1)]
+        arguments: list[str | int] = [source, seq, KEEP_SECONDS, MINUTE_FIELDS]
+        for minute, fields in minutes.items():
+            names.append(keys.ticks(environment, subject, minute))
+            arguments += (len(names), len(fields) // 2, *fields)
+        return Call(script("take_in"), names, arguments)
+
+    def _heard(
+        self, environment: str, source: str, seq: int, about: Mapping[str, Any], now: int
+    ) -> bool:
+        names = [keys.sources(environment), keys.sources_seen(environment)]
+        told = json.dumps(dict(about), ensure_ascii=False)
+        limits = [now, now - KEEP_SECONDS, SOURCES, KEEP_SECONDS]
+        return bool(self._server.run(Call(script("heard"), names, [source, seq, told, *limits])))
+
+    def _counts(
+        self, environment: str, subject: str, since: int, until: int
+    ) -> Iterator[tuple[int, str, str, int]]:
+        """Yield (at, variant, what, number) of ticks in (since, until]."""
+        since = max(since, until - KEEP_SECONDS - 60)
+        minutes = range((since + 1) // 60, until // 60 + 1)
+        commands = [("HGETALL", keys.ticks(environment, subject, each)) for each in minutes]
+        for found in self._server.call_all(commands):
+            for name, number in found.items():
+                at, variant, what = name.decode().split(":")
+                if since < int(at) <= until:
+                    yield int(at), unquote(variant), what, int(number)
+
+
+def _by_subject(rows: Iterable[Row]) -> dict[str, Counter[tuple[int, str]]]:
+    """Return subject -> (at, field) -> number, rows of the same tick and variant added up."""
+    subjects: dict[str, Counter[tuple[int, str]]] = defaultdict(Counter)
+    for row in rows:
+        start = f"{row.at}:{quote(row.variant, safe='')}:"
+        for what, number in _numbers(row):
+            subjects[row.subject][row.at, start + what] += number
+    return subjects
+
+
+def _numbers(row: Row) -> Iterator[tuple[str, int]]:
+    """Yield what is kept of a row: `a`ssignments, `r`equests (always, so that a tick without any
+    shows), `f`ailures, `s`um in microseconds, `l<bucket>`, `t<metric>` and `x<metric>` (failed)."""
+    yield "r", row.requests
+    microseconds = round(min(row.latency_sum, LONGEST_SUM_SECONDS) * MICROSECONDS)
+    for what, number in (("a", row.assignments), ("f", row.failures), ("s", microseconds)):
+        if number:
+            yield what, number
+    for bucket, number in row.latency.items():
+        yield f"l{bucket}", number
+    for metric, (total, failed) in row.metrics.items():
+        name = quote(metric, safe="")
+        yield f"t{name}", total
+        yield f"x{name}", failed
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Counts of one variant while they are added up."""
+
+    plain: Counter[str] = field(default_factory=Counter)
+    latency: Counter[int] = field(default_factory=Counter)
+    metrics: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+
+    def add(self, what: str, number: int) -> None:
+        kind, name = what[0], what[1:]
+        if kind == "l":
+            self.latency[int(name)] += number
+        elif kind in {"t", "x"}:
+            self.metrics[unquote(name)][kind == "x"] += number
+        else:
+            self.plain[kind] += number
+
+    def totals(self) -> Totals:
+        return Totals(
+            assignments=self.plain["a"],
+            requests=self.plain["r"],
+            failures=self.plain["f"],
+            latency=dict(sorted(self.latency.items())),
+            latency_sum=self.plain["s"] / MICROSECONDS,
+            metrics={name: (total, failed) for name, (total, failed) in self.metrics.items()},
+        )
