@@ -50,7 +50,7 @@ def build_services(
         tokens=Tokens(store, snapshots, clock, entropy),
         snapshots=snapshots,
         outcomes=Outcomes(store, snapshots, clock),
-        sessions=Sessions(store, clock, entropy),
+        sessions=Sessions(store, store, clock, entropy),
         record=Record(store),
         health=partial(health, snapshots, store),
     )

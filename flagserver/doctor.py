@@ -55,7 +55,9 @@ def _assets() -> Finding:
 def _store(store: Store) -> Iterator[Finding]:
     identity = store.identity()
     if identity is None:
-        yield Finding("store", FAILED, "the store is empty", "Start `flagserver run` or `web` on it.")
+        yield Finding(
+            "store", FAILED, "the store is empty", "Start `flagserver run` or `web` on it."
+        )
         return
     yield Finding("store", OK, f"answers; id {identity.store}, epoch {identity.epoch}")
     counts = {

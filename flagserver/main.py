@@ -95,9 +95,13 @@ def controller() -> None:
 
 
 @main.command("demo")
-@click.option("--shop-port", default=8401, show_default=True, help="Where the example shop listens.")
+@click.option(
+    "--shop-port", default=8401, show_default=True, help="Where the example shop listens."
+)
 @click.option("--rate", default=60.0, show_default=True, help="Visitors' requests a second.")
-@click.option("--open/--no-open", "open_browser", default=True, help="Open a browser if there is one.")
+@click.option(
+    "--open/--no-open", "open_browser", default=True, help="Open a browser if there is one."
+)
 def demo_command(shop_port: int, rate: float, open_browser: bool) -> None:
     """A server, an example shop that uses it, and visitors; Ctrl-C ends all of it."""
     settings = read_settings()
@@ -213,4 +217,3 @@ def answers(settings: Settings, path: str) -> bool:
 
 if __name__ == "__main__":
     main()
-

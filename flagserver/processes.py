@@ -461,12 +461,16 @@ class Supervisor:
     def _is_ready(self, place: _Place, process: Running) -> bool:
         child = place.child
         if process.ended():
-            raise StartFailed(child.name, how_it_ended(process.status), process.lines)
+            raise StartFailed(child.name, how_it_ended(process.status), self._unseen(place))
         if is_ready(child):
             place.ready_at = self._clock()
         elif self._clock() >= place.deadline:
-            raise StartFailed(child.name, _late(child.start_seconds), process.lines)
+            raise StartFailed(child.name, _late(child.start_seconds), self._unseen(place))
         return place.ready_at is not None
+
+    def _unseen(self, place: _Place) -> list[str]:
+        """Return the last lines of a child, unless they were shown as they came."""
+        return place.process.lines if place.process and place.child.log else []
 
     def _look(self, place: _Place) -> None:
         now = self._clock()

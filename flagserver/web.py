@@ -10,6 +10,7 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
+from flagserver import lifeline
 from flagserver.services.snapshots import Snapshots
 from flagserver.settings import Settings
 
@@ -41,6 +42,8 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
             "control_socket_disable": True,
             "proc_name": "flagserver-web",
             "loglevel": "warning",
+            # A worker ends with its master, whatever happens to that.
+            "post_fork": lambda *_: lifeline.die_with_parent(),
         }
         if Path("/dev/shm").is_dir():  # noqa: S108 (memory, so a slow disk cannot stop a heartbeat)
             options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108

@@ -1,6 +1,6 @@
 """Synthetic visitors of the shop: a steady stream of requests from this machine to this machine.
 
-    python -m examples.shop.load http://127.0.0.1:8401 --rate 60 --seconds 3600
+python -m examples.shop.load http://127.0.0.1:8401 --rate 60 --seconds 3600
 """
 
 from __future__ import annotations

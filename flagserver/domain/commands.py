@@ -95,7 +95,7 @@ class NewFlag(Command):
     owner: Text = ""
     kind: Kind = "temporary"
     variants: dict[Key, JsonValue] = Field(
-        default_factory=lambda: {"on": True, "off": False}, min_length=1, max_length=MAX_VARIANTS
+        default={"on": True, "off": False}, min_length=1, max_length=MAX_VARIANTS
     )
     rest: Key = "off"
     reason: Reason | None = None
@@ -170,9 +170,7 @@ class StateEdit(Enlarging):
     share: Percent | None = None
     weights: list[Weight] | None = Field(default=None, min_length=1, max_length=MAX_VARIANTS)
     conditions: list[ConditionEdit] | None = Field(default=None, max_length=MAX_CONDITIONS)
-    prerequisites: list[PrerequisiteEdit] | None = Field(
-        default=None, max_length=MAX_PREREQUISITES
-    )
+    prerequisites: list[PrerequisiteEdit] | None = Field(default=None, max_length=MAX_PREREQUISITES)
 
     @field_validator("weights")
     @classmethod

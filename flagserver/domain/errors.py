@@ -1,20 +1,20 @@
 """Everything that can be refused, each with its stable code on the wire.
 
-    Refusal
-    ├── Invalid                 invalid_field           422   names the field
-    ├── ReasonRequired          reason_required         422
-    ├── ConfirmationRequired    confirmation_required   422
-    ├── Unauthenticated         unauthenticated         401
-    ├── Forbidden               forbidden               403
-    ├── NotFound                not_found               404
-    ├── AlreadyExists           already_exists          409
-    ├── Conflict                conflict                409
-    │   ├── ClaimTaken              (a seed that another flag has: draw again)
-    │   └── Moved                   (the environment changed meanwhile: decide again)
-    ├── StaleRevision           stale_revision          412   carries the current revision
-    ├── RevisionRequired        revision_required       428
-    ├── IdempotencyMismatch     idempotency_mismatch    422
-    └── StoreUnavailable        store_unavailable       503   nothing was changed, or it is unknown
+Refusal
+├── Invalid                 invalid_field           422   names the field
+├── ReasonRequired          reason_required         422
+├── ConfirmationRequired    confirmation_required   422
+├── Unauthenticated         unauthenticated         401
+├── Forbidden               forbidden               403
+├── NotFound                not_found               404
+├── AlreadyExists           already_exists          409
+├── Conflict                conflict                409
+│   ├── ClaimTaken              (a seed that another flag has: draw again)
+│   └── Moved                   (the environment changed meanwhile: decide again)
+├── StaleRevision           stale_revision          412   carries the current revision
+├── RevisionRequired        revision_required       428
+├── IdempotencyMismatch     idempotency_mismatch    422
+└── StoreUnavailable        store_unavailable       503   nothing was changed, or it is unknown
 """
 
 from __future__ import annotations

@@ -108,7 +108,9 @@ def _context(context: Mapping[str, Any] | None) -> tuple[str, dict[str, str]]:
         raise BadContext("INVALID_CONTEXT", f"More than {MAX_ATTRIBUTES} attributes.")
     for name, value in given.items():
         if not name.startswith(RESOURCE_PREFIXES):
-            details = f"{name[:100]!r} is not a resource attribute: only where code runs may decide."
+            details = (
+                f"{name[:100]!r} is not a resource attribute: only where code runs may decide."
+            )
             raise BadContext("INVALID_CONTEXT", details)
         if not isinstance(value, str) or len(value) > 500:
             raise BadContext("INVALID_CONTEXT", f"{name[:100]!r} must be text, at most 500 long.")

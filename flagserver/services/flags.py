@@ -424,5 +424,3 @@ def _fact(
     reason: str | None,
 ) -> Fact:
     return Fact(by.id, by.role, action, _target(key), None, before, after, reason)
-
-

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flagserver.domain.errors import StoreUnavailable
-from flagserver.ports import Store
+from flagserver.ports import Documents
 
 from .snapshots import Snapshots
 
@@ -38,7 +38,7 @@ class Health:
         }
 
 
-def health(snapshots: Snapshots, store: Store) -> Health:
+def health(snapshots: Snapshots, store: Documents) -> Health:
     """Look at the mirror and knock at the store once."""
     problems = []
     writable = True

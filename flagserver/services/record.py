@@ -37,8 +37,6 @@ class Record:
                 self._after, self._chain = links[-1].seq, links[-1].chain
         return self.broken
 
-    def recent(
-        self, *, environment: str | None = None, limit: int = 20
-    ) -> list[Mapping[str, Any]]:
+    def recent(self, *, environment: str | None = None, limit: int = 20) -> list[Mapping[str, Any]]:
         """Return the newest entries, newest first. Raises StoreUnavailable."""
         return self._store.history(target=None, environment=environment, before=None, limit=limit)

@@ -321,5 +321,3 @@ def sse(event: str, data: bytes, *, id: str | None = None) -> bytes:
     """Return one message of a `text/event-stream`; data is one line."""
     head = f"event: {event}\n" + (f"id: {id}\n" if id else "")
     return head.encode() + b"data: " + data + b"\n\n"
-
-

@@ -91,9 +91,7 @@ class Tokens:
         if token.revoked is not None:
             return token
         after = tokens.revoke(token, at=rfc3339(self._clock.now()))
-        self._keep(
-            after, token, document.revision, "token:revoke", by, command.reason, idempotency
-        )
+        self._keep(after, token, document.revision, "token:revoke", by, command.reason, idempotency)
         return after
 
     def _keep(

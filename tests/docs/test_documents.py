@@ -38,10 +38,6 @@ def test_every_link_within_the_house_leads_somewhere(page: Path) -> None:
 def test_every_setting_is_written_down() -> None:
     page = (ROOT / "docs" / "reference" / "settings.md").read_text()
 
-    missing = [
-        name
-        for name in settings.SETTINGS | settings.OTHERS
-        if f"`{name}`" not in page
-    ]
+    missing = [name for name in settings.SETTINGS | settings.OTHERS if f"`{name}`" not in page]
 
     assert missing == []

@@ -102,7 +102,11 @@ class Demo:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         environ = self.environ | {"SORTITION_URL": self.url, "SORTITION_TOKEN": self.token()}
         return subprocess.run(
-            [str(BIN / "sortition"), *words], env=environ, text=True, capture_output=True, timeout=30
+            [str(BIN / "sortition"), *words],
+            env=environ,
+            text=True,
+            capture_output=True,
+            timeout=30,
         )
 
     def state(self) -> dict[str, Any]:
@@ -160,7 +164,8 @@ def assert_share(on: int, total: int, share: float) -> None:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    running = Demo(tmp_path_factory.mktemp("demo"), *free_ports(2))
+    port, shop_port = free_ports(2)
+    running = Demo(tmp_path_factory.mktemp("demo"), port, shop_port)
     running.start()
     yield running
     assert running.process is not None
@@ -227,7 +232,11 @@ def test_the_server_hears_what_was_served(demo: Demo) -> None:
 def test_the_shop_answers_through_kill_9_and_the_flags_come_back(
     demo: Demo, killed: tuple[str, ...]
 ) -> None:
-    words = {"store": "valkey-server", "web": "flagserver.main web", "server": "flagserver.main run"}
+    words = {
+        "store": "valkey-server",
+        "web": "flagserver.main web",
+        "server": "flagserver.main run",
+    }
     demo.set_share(25)
     before = demo.state()
     failures: list[str] = []
@@ -275,7 +284,8 @@ def test_ctrl_c_leaves_nothing_behind_and_a_second_start_finds_its_data(demo: De
 
 
 def test_a_second_demo_on_the_same_data_is_refused(demo: Demo) -> None:
-    other = Demo(demo.directory, *free_ports(2))
+    port, shop_port = free_ports(2)
+    other = Demo(demo.directory, port, shop_port)
 
     done = subprocess.run(
         [str(BIN / "flagserver"), "run"],

@@ -51,9 +51,7 @@ def test_thresholds_agree(case: dict[str, Any]) -> None:
 def test_points_and_exposure_agree(case: dict[str, Any]) -> None:
     seed = bucketing.seed(case["salt"])
     point = bucketing.point(case["request_id"], seed)
-    exposed = {
-        share: point < bucketing.threshold(int(share)) for share in case["exposed_at_ppm"]
-    }
+    exposed = {share: point < bucketing.threshold(int(share)) for share in case["exposed_at_ppm"]}
 
     assert (seed, point, exposed) == (case["seed"], case["point"], case["exposed_at_ppm"])
 

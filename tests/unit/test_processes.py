@@ -470,7 +470,7 @@ class TestSupervisor:
     @pytest.mark.parametrize(
         ("trouble", "message"),
         [
-            ("doomed", "web did not start: it ended with status 1.\n  web | I cannot go on"),
+            ("doomed", "web did not start: it ended with status 1."),
             ("unready", "web did not start: it was not ready after 5 s."),
             ("missing", "web did not start: no such directory."),
         ],
@@ -486,6 +486,16 @@ class TestSupervisor:
         assert stage.starts("visitors") == []
         assert stage.running["store"].status == -signal.SIGTERM
         assert all(process.ended() for process in stage.running.values())
+
+    def test_last_words_that_went_to_a_log_are_told(self, stage, tmp_path):
+        child = Child("web", ("true",), log=tmp_path / "web.log")
+        keeper = Supervisor(
+            [child], spawn=stage.spawn, clock=lambda: stage.now, sleep=stage.sleep, out=StringIO()
+        )
+        stage.doomed.add("web")
+
+        with pytest.raises(StartFailed, match="\n  web | I cannot go on"):
+            keeper.start()
 
     def test_run_ends_when_a_signal_asks_for_it(self, stage):
         keeper = supervisor(stage, "store", "web")

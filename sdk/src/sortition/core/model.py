@@ -358,18 +358,18 @@ class _Reader:
     def text(self, name: str, shortest: int, longest: int) -> str:
         return _check_text(self._get(name), self._at(name), shortest, longest)
 
-    def list(self, name: str, longest: int) -> list[Any]:
+    def items(self, name: str, longest: int) -> list[Any]:
         value = self._get(name)
         if not isinstance(value, list) or len(value) > longest:
             raise InvalidSnapshot(self._at(name), f"must be a list of at most {longest}")
         return value
 
     def each(self, name: str, parse: Any, longest: int) -> list[Any]:
-        items = self.list(name, longest)
-        return [parse(item, f"{self._at(name)}/{i}") for i, item in enumerate(items)]
+        found = self.items(name, longest)
+        return [parse(item, f"{self._at(name)}/{i}") for i, item in enumerate(found)]
 
     def edges(self, name: str) -> tuple[float, ...]:
-        values = self.list(name, 2_000)
+        values = self.items(name, 2_000)
         for value in values:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or value <= 0:
@@ -390,7 +390,7 @@ class _Reader:
 
     def weights(self, name: str) -> tuple[tuple[str, int], ...]:
         pairs = []
-        for i, pair in enumerate(self.list(name, MAX_VARIANTS)):
+        for i, pair in enumerate(self.items(name, MAX_VARIANTS)):
             at = f"{self._at(name)}/{i}"
             if not isinstance(pair, list) or len(pair) != 2:
                 raise InvalidSnapshot(at, "must be [variant, parts per million]")
