@@ -41,7 +41,7 @@ def examine(settings: Settings, store: Store) -> list[Finding]:
 
 
 def _settings(settings: Settings) -> Finding:
-    where = settings.redis_url and "your own Redis" or f"embedded store in {settings.data_dir}"
+    where = (settings.redis_url and "your own Redis") or f"embedded store in {settings.data_dir}"
     return Finding("settings", OK, f"{settings.url}, {where}")
 
 

@@ -75,8 +75,8 @@ class Documents(Protocol):
         The caller MUST treat StoreUnavailable as "unknown": the change may have been made. A
         retry with the same idempotency key is safe. The store MUST NOT write anything when it
         raises StaleRevision (a document is not at the expected revision), AlreadyExists (expected
-        0), ClaimTaken (a claim belongs to another owner), Moved (`at_versions`), Conflict (the store
-        is not the one that this process began with) or IdempotencyMismatch.
+        0), ClaimTaken (a claim belongs to another owner), Moved (`at_versions`), Conflict (the
+        store is not the one that this process began with) or IdempotencyMismatch.
         """
 
     def record(self, *, after: int = 0, limit: int = 1000) -> list[Link]:

@@ -18,7 +18,7 @@ THREADS = 256
 """Threads of a worker, made as they are needed; a stream holds one."""
 
 GRACE_SECONDS = 2
-"""How long open requests may take when the server is told to stop; streams never end by themselves."""
+"""How long open requests may take when the server is told to stop; streams would never end."""
 
 
 class Web(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed

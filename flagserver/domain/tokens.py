@@ -20,7 +20,7 @@ SECRET_OCTETS = 32
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is kept. digest: SHA-256 of the whole text (it is random, so that is enough)."""
+    """A token as it is kept. digest: SHA-256 of its text, which is random, so that is enough."""
 
     id: str
     scope: str

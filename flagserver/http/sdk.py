@@ -11,6 +11,7 @@ from werkzeug.datastructures import ETags
 
 from flagserver.domain.access import SERVE
 from flagserver.domain.batches import Batch
+from flagserver.domain.errors import Refusal
 from flagserver.services import Services
 from flagserver.services.snapshots import dump, sse
 
@@ -91,7 +92,7 @@ def _recheck(call: Call) -> Any:
     def still_allowed() -> bool:
         try:
             return authenticate(call.services, request) == call.principal
-        except Exception:
+        except Refusal:
             return False
 
     request = call.request

@@ -13,12 +13,18 @@ from flagserver.domain import access, documents, flags
 from flagserver.domain.commands import Enlarging, FlagEdit, NewFlag, Reasoned, StateEdit
 from flagserver.domain.documents import Change, Document, Fact, Idempotency, Principal, Write
 from flagserver.domain.environments import Environment
-from flagserver.domain.errors import ClaimTaken, Conflict, Moved, NotFound, StaleRevision
+from flagserver.domain.errors import (
+    AlreadyExists,
+    ClaimTaken,
+    Conflict,
+    Moved,
+    NotFound,
+    StaleRevision,
+)
 from flagserver.domain.flags import Flag, State
 from flagserver.domain.snapshots import build_flags
-from flagserver.ports import Clock, Documents, Entropy
-
 from flagserver.domain.times import rfc3339
+from flagserver.ports import Clock, Documents, Entropy
 
 SALT_OCTETS = 8
 """A flag's salt is 64 random bits."""
@@ -304,10 +310,11 @@ class Flags:
                 )
             except Moved:
                 continue
-            except StaleRevision:
-                if revision is not None:
-                    raise
-                continue
+            except (StaleRevision, AlreadyExists):
+                # A first change finds that somebody else made one: as stale as any other.
+                if revision is None:
+                    continue
+                raise self._stale(key, environment) from None
             return self.state(key, environment)
         raise Conflict(f"{environment} changes too quickly to decide about {key}. Try again.")
 
@@ -363,6 +370,13 @@ class Flags:
         all_flags[flag.key] = flags.compiled_form(flag, after, 0)
         known = {key: Flag.from_body(d.body) for key, d in content.flags.items()}
         flags.check_prerequisites(flag.key, after, known, all_flags)
+
+    def _stale(self, key: str, environment: str) -> StaleRevision:
+        now = self.state(key, environment).revision
+        return StaleRevision(
+            f"{key} in {environment} is at revision {now} now. Look at it again, then change it.",
+            revision=now,
+        )
 
     def _commit(self, **parts: Any) -> None:
         self._store.commit(Change(**parts), at=self._clock.now(), salt=self._entropy.hex(16))

@@ -8,7 +8,8 @@ from typing import Any
 
 from flagserver.domain.batches import Batch
 from flagserver.domain.outcomes import Totals, flag_subject, service_subject
-from flagserver.ports import Clock, Outcomes as Store
+from flagserver.ports import Clock
+from flagserver.ports import Outcomes as Store
 
 from .snapshots import Snapshots
 

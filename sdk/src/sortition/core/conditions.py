@@ -15,7 +15,7 @@ Resource = Mapping[str, str]
 _VERSION = re.compile(r"v?(\d{1,9}(?:\.\d{1,9}){0,7})(?:[-+._].*)?", re.DOTALL)
 
 NON_UNIFORM_ATTRIBUTES = frozenset({"cloud.region", "service.instance.id"})
-"""Conditions on these pick a part of the traffic by place: a departure from uniform, to be named."""
+"""Conditions on these pick traffic by place: a departure from uniform, to be named as one."""
 
 
 @dataclass(frozen=True, slots=True)

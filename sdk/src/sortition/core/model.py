@@ -406,11 +406,10 @@ class _Reader:
         value = self._get(name)
         if not isinstance(value, dict):
             raise InvalidSnapshot(self._at(name), "must be an object")
-        flags = {
+        return {
             str(key): Flag.parse(str(key), wire, f"{self._at(name)}/{key}")
             for key, wire in value.items()
         }
-        return flags
 
 
 def check_value(value: Json, path: str, depth: int = 0) -> None:
