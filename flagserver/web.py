@@ -43,7 +43,7 @@ class Web(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
             "proc_name": "flagserver-web",
             "loglevel": "warning",
             # A worker ends with its master, whatever happens to that.
-            "post_fork": lambda *_: lifeline.die_with_parent(),
+            "post_fork": lambda _master, _worker: lifeline.die_with_parent(),
         }
         if Path("/dev/shm").is_dir():  # noqa: S108 (memory, so a slow disk cannot stop a heartbeat)
             options["worker_tmp_dir"] = "/dev/shm"  # noqa: S108

@@ -121,18 +121,18 @@ class RedisDocuments:
 
     def ping(self) -> None:
         """Return when the node that has our keys answers."""
-        self._server.call("EXISTS", keys.META)
+        self._server.read("EXISTS", keys.META)
 
     # Reading
 
     def read(self, collection: str, key: str) -> Document | None:
         """Return one document."""
-        value = self._server.call("HGET", keys.documents(collection), key)
+        value = self._server.read("HGET", keys.documents(collection), key)
         return None if value is None else _document(collection, key, value)
 
     def read_all(self, collection: str) -> dict[str, Document]:
         """Return a collection's documents by key."""
-        return _documents(collection, self._server.call("HGETALL", keys.documents(collection)))
+        return _documents(collection, self._server.read("HGETALL", keys.documents(collection)))
 
     def read_environment(
         self, environment: str, flags: Sequence[str] | None = None
@@ -142,7 +142,7 @@ class RedisDocuments:
         names = [keys.META, keys.VERSIONS, keys.documents(FLAGS), keys.documents(collection)]
         wanted = ["all"] if flags is None else ["some", *flags]
         call = Call(script("read_environment"), names, [environment, *wanted])
-        store, epoch, version, flag_pairs, state_pairs = self._server.run(call)
+        store, epoch, version, flag_pairs, state_pairs = self._server.look_up(call)
         if store is None:
             raise Conflict(EMPTY)
         return EnvironmentContent(
@@ -156,7 +156,7 @@ class RedisDocuments:
 
     def versions(self) -> Mapping[str, int]:
         """Return every environment's snapshot version."""
-        found = self._server.call("HGETALL", keys.VERSIONS)
+        found = self._server.read("HGETALL", keys.VERSIONS)
         return {environment.decode(): int(version) for environment, version in found.items()}
 
     # Changing
@@ -254,7 +254,7 @@ class RedisDocuments:
             turns.release()
 
     def _meta(self) -> list[bytes | None]:
-        found: list[bytes | None] = self._server.call(
+        found: list[bytes | None] = self._server.read(
             "HMGET", keys.META, "store", "epoch", "seq", "head"
         )
         return found
@@ -268,7 +268,7 @@ class RedisDocuments:
     def record(self, *, after: int = 0, limit: int = 1000) -> list[Link]:
         """Return entries with seq > after, oldest first, at most ENTRIES."""
         count = min(limit, ENTRIES)
-        found = self._server.call("XRANGE", keys.RECORD, f"{after + 1}-0", "+", "COUNT", count)
+        found = self._server.read("XRANGE", keys.RECORD, f"{after + 1}-0", "+", "COUNT", count)
         return [_link(*entry) for entry in found]
 
     def history(
@@ -289,7 +289,7 @@ class RedisDocuments:
     def _newest_first(self, before: int | None) -> Iterator[Mapping[str, Any]]:
         newest = "+" if before is None else f"({max(before, 1)}-0"
         for _ in range(HISTORY_SCAN // EVENTS):
-            found = self._server.call("XREVRANGE", keys.RECORD, newest, "-", "COUNT", EVENTS)
+            found = self._server.read("XREVRANGE", keys.RECORD, newest, "-", "COUNT", EVENTS)
             for _, fields in found:
                 yield json.loads(fields[b"entry"])
             if len(found) < EVENTS:
@@ -307,7 +307,7 @@ class RedisDocuments:
             left = deadline - time.monotonic()
             # BLOCK 0 would wait for ever.
             block = ["BLOCK", max(1, round(min(left, SLICE_SECONDS) * 1000))] if left > 0 else []
-            found = self._server.call("XREAD", "COUNT", EVENTS, *block, "STREAMS", keys.FEED, after)
+            found = self._server.read("XREAD", "COUNT", EVENTS, *block, "STREAMS", keys.FEED, after)
             if found:
                 return [_event(*entry) for entry in found[0][1]]
             if left <= SLICE_SECONDS:
@@ -315,7 +315,7 @@ class RedisDocuments:
 
     def feed_end(self) -> str:
         """Return the position of the newest event."""
-        found = self._server.call("XREVRANGE", keys.FEED, "+", "-", "COUNT", 1)
+        found = self._server.read("XREVRANGE", keys.FEED, "+", "-", "COUNT", 1)
         return found[0][0].decode() if found else "0-0"
 
 

@@ -91,10 +91,10 @@ class RedisOutcomes:
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
         """Return who reported within KEEP_SECONDS, in no order."""
         oldest = int(self._now()) - KEEP_SECONDS
-        seen = self._server.call("ZRANGEBYSCORE", keys.sources_seen(environment), oldest, "+inf")
+        seen = self._server.read("ZRANGEBYSCORE", keys.sources_seen(environment), oldest, "+inf")
         if not seen:
             return []
-        found = self._server.call("HMGET", keys.sources(environment), *seen)
+        found = self._server.read("HMGET", keys.sources(environment), *seen)
         return [json.loads(value.partition(b" ")[2]) for value in found if value is not None]
 
     def _take_in(
@@ -132,7 +132,7 @@ class RedisOutcomes:
         since = max(since, until - KEEP_SECONDS - 60)
         minutes = range((since + 1) // 60, until // 60 + 1)
         commands = [("HGETALL", keys.ticks(environment, subject, each)) for each in minutes]
-        for found in self._server.call_all(commands):
+        for found in self._server.read_all(commands):
             for name, number in found.items():
                 at, variant, what = name.decode().split(":")
                 if since < int(at) <= until:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -15,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisClusterException
 from redis.retry import Retry
 
-from .errors import is_lost, unavailable
+from .errors import NOTHING, UNKNOWN, may_have_been_done, unavailable
 from .scripts import Script
 
 CONNECT_SECONDS = 1.0
@@ -37,9 +39,27 @@ TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_chec
 OPTIONS = ("db", "username", "password", "client_name", *TLS)
 """What a URL's query may say. Time-outs and pools are ours to bound."""
 
+REFRESH_SECONDS = 1.0
+"""How long a call waits for a Cluster's layout to be asked for anew."""
+
+ERRORS = (redis.RedisError, RedisClusterException)
+
 T = TypeVar("T")
 Client = Any
 """A `redis.Redis`, `redis.RedisCluster` or `fakeredis.FakeRedis`."""
+
+
+class Kind(Enum):
+    """What a question does, so whether it may be asked again when its answer was lost."""
+
+    READS = "reads"
+    WRITES = "writes"
+    WRITES_ONCE = "writes once"
+
+    def again_after(self, error: Exception) -> bool:
+        """Whether to ask again. A late answer is worth another wait only to learn what was done."""
+        late = isinstance(error, redis.TimeoutError)
+        return self is Kind.WRITES_ONCE or (self is Kind.READS and not late)
 
 
 class UnusableUrl(ValueError):
@@ -58,8 +78,9 @@ class Call:
 class Server:
     """Asks a Redis, single or Cluster. Connects when it is first asked; may be forked and shared.
 
-    Each attempt is bounded by CONNECT_SECONDS and ANSWER_SECONDS, and redis-py tries nothing again
-    by itself: what may safely be asked twice is said by each caller (`again`).
+    An attempt is bounded by CONNECT_SECONDS and ANSWER_SECONDS, and for a Cluster by another
+    REFRESH_SECONDS. redis-py tries nothing again by itself; here at most one attempt follows, and
+    only of what does the same thing once however often it is asked.
     """
 
     def __init__(self, connect: Callable[[], Client], where: str) -> None:
@@ -67,7 +88,7 @@ class Server:
         self._connect = connect
         self._where = where
         self._client: Client = None
-        self._pid = 0
+        self._pid = os.getpid()
         self._connecting = threading.Lock()
 
     @classmethod
@@ -76,59 +97,74 @@ class Server:
         check_url(url)
         return cls(lambda: _client(url), where(url))
 
-    def call(self, *command: Any, again: bool = True) -> Any:
-        """Return a command's answer. again: ask once more if the connection was lost."""
-        return self._ask(lambda client: client.execute_command(*command), again)
+    def read(self, *command: Any, key: str | None = None) -> Any:
+        """Return the answer to a command that only reads. key: the key that it reads, where that
+        is not its first argument."""
+        return self._ask(partial(_execute, command=command, key=key), Kind.READS)
 
-    def run(self, call: Call, *, again: bool = True) -> Any:
-        """Return a script's answer. again: run once more if it is not known whether it was run,
-        also after a time-out; so only for scripts that do the same thing once."""
-        return self._ask(lambda client: _run(client, call), again, even_late=again)
-
-    def call_all(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
-        """Return the answers of commands that only read, in order."""
+    def read_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return the answers to commands that only read, in order."""
         answers: list[Any] = []
-        for batch in _batches(list(commands)):
-            answers += self._ask(partial(_pipelined, commands=batch), again=True)
+        for batch in _batches(commands):
+            answers += self._ask(partial(_pipelined, commands=batch), Kind.READS)
         return answers
 
+    def write(self, *command: Any) -> Any:
+        """Return the answer to a command that is sent once, whatever happens."""
+        return self._ask(partial(_execute, command=command), Kind.WRITES)
+
+    def look_up(self, call: Call) -> Any:
+        """Return the answer of a script that only reads."""
+        return self._ask(partial(_run, call=call), Kind.READS)
+
+    def run(self, call: Call) -> Any:
+        """Return the answer of a script that does its thing once, however often it is run.
+
+        If it is not known whether it was run, it is run once more, which tells.
+        """
+        return self._ask(partial(_run, call=call), Kind.WRITES_ONCE)
+
     def run_all(self, calls: Sequence[Call]) -> list[Any]:
-        """Return the answers of scripts, in order. They are independent of each other: a failure
-        leaves some done and some not, so they must be such that may be run again."""
+        """Return the answers of such scripts, in order. Each stands alone: after a failure some
+        were run and some were not."""
         answers: list[Any] = []
         for batch in _batches(calls):
-            answers += self._ask(partial(_run_all, calls=batch), again=True)
+            answers += self._ask(partial(_run_all, calls=batch), Kind.WRITES_ONCE)
         return answers
 
     def close(self) -> None:
         """Close the connections. The next call opens new ones."""
-        with self._connecting:
-            client, self._client = self._client, None
+        client, self._client = self._client, None
         if client is not None and self._pid == os.getpid():
             client.close()
 
-    def _ask(self, question: Callable[[Client], T], again: bool, *, even_late: bool = False) -> T:
-        try:
+    def _ask(self, question: Callable[[Client], T], kind: Kind) -> T:
+        done = False
+        while True:
             try:
                 return question(self._ready())
-            except redis.RedisError as error:
-                late = isinstance(error, redis.TimeoutError)
-                if not again or not is_lost(error) or (late and not even_late):
-                    raise
-                return question(self._ready())
-        except (redis.RedisError, RedisClusterException) as error:
-            raise unavailable(error, self._where, ANSWER_SECONDS) from error
+            except ERRORS as error:
+                first, done = not done, done or may_have_been_done(error)
+                if not (first and done and kind.again_after(error)):
+                    outcome = "" if kind is Kind.READS else UNKNOWN if done else NOTHING
+                    raise unavailable(error, self._where, ANSWER_SECONDS, outcome) from error
 
     def _ready(self) -> Client:
-        """Return this process's client. What a parent made before a fork is left to the parent."""
-        if self._client is None or self._pid != os.getpid():
-            if self._pid != os.getpid():
-                self._connecting = threading.Lock()
-            with self._connecting:
-                if self._client is None or self._pid != os.getpid():
-                    self._client = self._connect()
-                    self._pid = os.getpid()
-        return self._client
+        """Return this process's client. What was made before a fork is left to the parent."""
+        if self._pid != os.getpid():
+            self._client, self._connecting, self._pid = None, threading.Lock(), os.getpid()
+        client = self._client
+        if client is not None:
+            return client
+        # A Cluster is asked for its layout here: whoever waits for that does not wait for long.
+        if not self._connecting.acquire(timeout=CONNECT_SECONDS):
+            raise redis.ConnectionError("No connection available.")
+        try:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+        finally:
+            self._connecting.release()
 
 
 def check_url(url: str) -> None:
@@ -171,18 +207,57 @@ def _client(url: str) -> Client:
     }
     never = Retry(NoBackoff(), 0)
     if _is_cluster(url):
-        return redis.RedisCluster.from_url(
+        cluster = redis.RedisCluster.from_url(
             url.replace("-cluster://", "://", 1),
             connection_pool_class=redis.BlockingConnectionPool,
             retry=never,
             **bounds,
         )
+        layout: Any = cluster.nodes_manager
+        layout.initialize = _Refresh(layout.initialize)
+        return cluster
     if not url.startswith("unix"):
         bounds["socket_keepalive"] = True
     pool = redis.BlockingConnectionPool.from_url(
         url, retry=never, health_check_interval=IDLE_SECONDS, **bounds
     )
     return redis.Redis(connection_pool=pool)
+
+
+class _Refresh:
+    """Asks a Cluster for its layout: one thread for all who want to know, nobody waits for long.
+
+    redis-py asks node after node in every thread that met an error, one thread after the other:
+    where no node answers, the tenth waits half a minute.
+    """
+
+    def __init__(self, ask: Callable[..., None]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._asking: threading.Thread | None = None
+
+    def __call__(self, *arguments: Any, **options: Any) -> None:
+        with self._lock:
+            if self._asking is None or not self._asking.is_alive():
+                self._asking = threading.Thread(
+                    target=self._run, args=(arguments, options), daemon=True
+                )
+                self._asking.start()
+            asking = self._asking
+        asking.join(REFRESH_SECONDS)
+
+    def _run(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+        # The caller has an error of its own to tell.
+        with suppress(*ERRORS):
+            self._ask(*arguments, **options)
+
+
+def _execute(client: Client, command: Sequence[Any], key: str | None = None) -> Any:
+    if key is not None and isinstance(client, redis.RedisCluster):
+        # Else it would ask the server where the key stands in the command, and not any server:
+        # one node, which may be down.
+        return client.execute_command(*command, target_nodes=client.get_node_from_key(key))
+    return client.execute_command(*command)
 
 
 def _run(client: Client, call: Call) -> Any:
@@ -216,5 +291,5 @@ def _pipelined(client: Client, commands: Iterable[Sequence[Any]], raising: bool 
     return pipeline.execute(raise_on_error=raising)
 
 
-def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

@@ -18,19 +18,19 @@ class RedisSessions:
     def put(self, kind: str, digest: str, body: Mapping[str, Any], *, ttl_seconds: int) -> None:
         """Keep a body for so long."""
         value = json.dumps(dict(body))
-        self._server.call("SET", keys.secret(kind, digest), value, "EX", ttl_seconds)
+        self._server.write("SET", keys.secret(kind, digest), value, "EX", ttl_seconds)
 
     def get(self, kind: str, digest: str) -> Mapping[str, Any] | None:
         """Return the body, or None when it has ended."""
-        return _body(self._server.call("GET", keys.secret(kind, digest)))
+        return _body(self._server.read("GET", keys.secret(kind, digest)))
 
     def take(self, kind: str, digest: str) -> Mapping[str, Any] | None:
-        """Return the body and forget it. Asked once: a lost answer spends it."""
-        return _body(self._server.call("GETDEL", keys.secret(kind, digest), again=False))
+        """Return the body and forget it. A lost answer spends it."""
+        return _body(self._server.write("GETDEL", keys.secret(kind, digest)))
 
     def drop(self, kind: str, digest: str) -> None:
         """Forget it."""
-        self._server.call("DEL", keys.secret(kind, digest))
+        self._server.write("DEL", keys.secret(kind, digest))
 
 
 def _body(value: bytes | None) -> Mapping[str, Any] | None:
