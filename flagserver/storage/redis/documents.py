@@ -307,7 +307,8 @@ class RedisDocuments:
             left = deadline - time.monotonic()
             # BLOCK 0 would wait for ever.
             block = ["BLOCK", max(1, round(min(left, SLICE_SECONDS) * 1000))] if left > 0 else []
-            found = self._server.read("XREAD", "COUNT", EVENTS, *block, "STREAMS", keys.FEED, after)
+            command = ("XREAD", "COUNT", EVENTS, *block, "STREAMS", keys.FEED, after)
+            found = self._server.read(*command, key=keys.FEED)
             if found:
                 return [_event(*entry) for entry in found[0][1]]
             if left <= SLICE_SECONDS:

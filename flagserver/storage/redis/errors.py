@@ -65,7 +65,7 @@ CONNECTING = (
 
 def is_lost(error: Exception) -> bool:
     """Whether the connection ended or the answer did not come: what was sent may have been done."""
-    if isinstance(error, said.BusyLoadingError | said.MaxConnectionsError | REFUSED_US):
+    if isinstance(error, (said.BusyLoadingError, said.MaxConnectionsError, *REFUSED_US)):
         return False
     return isinstance(error, said.ConnectionError | said.TimeoutError)
 

@@ -141,10 +141,13 @@ class Server:
     def _ask(self, question: Callable[[Client], T], kind: Kind) -> T:
         done = False
         while True:
+            asked = False
             try:
-                return question(self._ready())
+                client = self._ready()
+                asked = True
+                return question(client)
             except ERRORS as error:
-                first, done = not done, done or may_have_been_done(error)
+                first, done = not done, done or (asked and may_have_been_done(error))
                 if not (first and done and kind.again_after(error)):
                     outcome = "" if kind is Kind.READS else UNKNOWN if done else NOTHING
                     raise unavailable(error, self._where, ANSWER_SECONDS, outcome) from error
@@ -253,7 +256,7 @@ class _Refresh:
 
 
 def _execute(client: Client, command: Sequence[Any], key: str | None = None) -> Any:
-    if key is not None and isinstance(client, redis.RedisCluster):
+    if key is not None and hasattr(client, "get_node_from_key"):
         # Else it would ask the server where the key stands in the command, and not any server:
         # one node, which may be down.
         return client.execute_command(*command, target_nodes=client.get_node_from_key(key))
