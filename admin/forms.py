@@ -15,8 +15,8 @@ from flagserver.domain.errors import Refusal
 
 AnyCommand = TypeVar("AnyCommand", bound=Command)
 
-_NUMBER = re.compile(r"\d{1,3}(?:[.,]\d{1,4})?|[.,]\d{1,4}")
-_WHOLE_NUMBER = re.compile(r"\d{1,15}")
+_NUMBER = re.compile(r"\d{1,3}(?:[.,]\d{1,4})?|[.,]\d{1,4}", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 
 
 @dataclass
@@ -142,10 +142,10 @@ def _named(problem: Mapping[str, Any]) -> tuple[str, str]:
     if not place:
         return "", words
     inner = ".".join(str(part) for part in place[1:] if part != "[key]")
-    return str(place[0]), _sentence(inner or str(place[0]), words)
+    return str(place[0]), _sentence(f"“{inner}”" if inner else str(place[0]), words)
 
 
 def _sentence(name: str, words: str) -> str:
-    label = name.replace("_", " ").capitalize()
+    label = name if name.startswith("“") else name.replace("_", " ").capitalize()
     separator = " " if words.startswith("must") else ": "
     return f"{label}{separator}{words.rstrip('.')}."

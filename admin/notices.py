@@ -7,7 +7,7 @@ import re
 COOKIE = "sortition_notice"
 SECONDS = 60
 
-_FORM = re.compile(r"(\w+)(?::([a-z0-9][a-z0-9._-]{0,99}):(\d{1,15}))?")
+_FORM = re.compile(r"([a-z]+)(?::([a-z0-9][a-z0-9._-]{0,99}):([0-9]{1,15}))?")
 
 WORDS = {
     "created": "Flag created. It exposes nobody until you give it a share.",

@@ -50,11 +50,11 @@ class Events:
             if at >= beat:
                 beat = at + BEAT_SECONDS
                 yield message("beat")
-                if trouble != (trouble := self._trouble()):
-                    yield message("changed", "health")
             if at >= tick:
                 tick = at + flush
                 yield message("outcomes")
+                if trouble != (trouble := self._trouble()):
+                    yield message("changed", "health")
             for topic in line.wait(min(beat, tick) - time.monotonic()):
                 yield message("changed", topic)
 

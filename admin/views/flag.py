@@ -49,10 +49,10 @@ class Flag:
         try:
             return self._change(key, environment, typed)
         except Unusable:
-            return self._page(key, {environment: typed}, status=422)
+            return self._again(key, environment, typed)
         except Invalid as refusal:
             typed.refuse(refusal)
-            return self._page(key, {environment: typed}, status=422)
+            return self._again(key, environment, typed)
 
     def _change(self, key: str, environment: str, typed: Typed) -> AnyResponse:
         command, revision = read_share(typed), read_revision(typed)
@@ -71,6 +71,13 @@ class Flag:
         except StaleRevision:
             return self._stale(key, environment, typed)
         return self._done(key, "saved", environment, after.revision)
+
+    def _again(self, key: str, environment: str, typed: Typed) -> Response:
+        """Show the form that was sent, as it was typed: the review's, or the card's."""
+        if "reviewed" in typed.values and "share" not in typed.errors:
+            only_share = read_share(Typed({"share": typed.text("share")}))
+            return self._review(key, environment, only_share, typed, status=422)
+        return self._page(key, {environment: typed}, status=422)
 
     def _done(self, key: str, word: str, environment: str, revision: int = 0) -> AnyResponse:
         there = url_for("admin.flag", key=key, _anchor=f"in-{environment}")

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from .browser import Desk, chromium, furnish, opened
+from .house import House, Visitor
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+@pytest.fixture
+def visitor(house: House) -> Visitor:
+    return house.visitor()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def desk(browser: Browser, house: House) -> Iterator[Desk]:
+    with furnish(house).served() as address, opened(browser, house, address) as desk:
+        yield desk

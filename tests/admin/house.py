@@ -1,0 +1,175 @@
+"""A server with the admin UI on it, and how a test walks about in it."""
+
+from __future__ import annotations
+
+import html
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import fakeredis
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.serving import make_server
+from werkzeug.test import TestResponse
+
+import admin
+from flagserver.bootstrap import build_services, prepare
+from flagserver.domain.commands import NewFlag, Reasoned, StateEdit
+from flagserver.domain.documents import Principal
+from flagserver.domain.outcomes import Row
+from flagserver.http.app import create_app
+from flagserver.services import Services
+from flagserver.settings import Settings
+from flagserver.storage.redis.store import RedisStore
+from flagserver.system import SystemEntropy
+
+ANA = Principal("person:5f2c91ab", "admin", "admin")
+OUR_PAGE = {"Sec-Fetch-Site": "same-origin"}
+SETTINGS = Settings(flush_seconds=1.0)
+
+
+@dataclass
+class House:
+    """Everything behind the pages, and the application in front of it."""
+
+    secure_cookies: bool = False
+    services: Services = field(init=False)
+    app: Flask = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._redis = fakeredis.FakeServer()
+        self.store = RedisStore.over(fakeredis.FakeRedis(server=self._redis))
+        self.services = build_services(SETTINGS, self.store)
+        prepare(SETTINGS, self.store, self.services, SystemEntropy())
+        self.services.snapshots.load()
+        self._reports = 0
+        self.app = create_app(self.services, SETTINGS)
+        pages = admin.blueprint(self.services, secure_cookies=self.secure_cookies)
+        self.app.register_blueprint(pages)
+
+    @property
+    def store_away(self) -> bool:
+        """Whether the store does not answer."""
+        return not self._redis.connected
+
+    @store_away.setter
+    def store_away(self, away: bool) -> None:
+        self._redis.connected = not away
+
+    def flag(self, key: str, **more: Any) -> None:
+        self.services.flags.create(NewFlag(key=key, **more), ANA)
+
+    def share(self, key: str, share: float, environment: str = "production", **more: Any) -> None:
+        edit = {"reason": "because", "confirm_environment": environment, **more}
+        revision = self.services.flags.state(key, environment).revision
+        self.services.flags.change(key, environment, StateEdit(share=share, **edit), revision, ANA)
+
+    def kill(self, key: str, environment: str = "production") -> None:
+        self.services.flags.kill(key, environment, Reasoned(), ANA)
+
+    def state(self, key: str, environment: str = "production") -> tuple[float, bool, int]:
+        """Return percent, killed, revision."""
+        view = self.services.flags.state(key, environment)
+        return view.state.share / 10_000, view.state.killed, view.revision
+
+    def report(self, key: str, on: int, off: int, *, ago: int = 0) -> None:
+        """Let a shop in production report what it served, `ago` seconds ago."""
+        at = int(time.time()) - ago
+        rows = [
+            Row("service/shop", "", at, 0, on + off, 3, {60: on + off}),
+            Row(f"flag/{key}", "on", at, on, on, 2, {64: on}),
+            Row(f"flag/{key}", "off", at, off, off, 1, {48: off}),
+        ]
+        about = {
+            "service.name": "shop",
+            "service.version": "1.4.0",
+            "instance": "5b0b",
+            "seen": at,
+        }
+        self._reports += 1
+        self.store.add("production", "5b0b:1", self._reports, rows, about)
+
+    def visitor(self) -> Visitor:
+        """Return a browser without JavaScript that has signed in."""
+        visitor = Visitor(self.app.test_client())
+        visitor.client.post(f"/sign-in/{self.services.sessions.make_link()}", headers=OUR_PAGE)
+        return visitor
+
+    @contextmanager
+    def served(self) -> Iterator[str]:
+        """Serve it on a port, following its store; give the address."""
+        stop = threading.Event()
+        follower = threading.Thread(target=self.services.snapshots.follow, args=(stop,))
+        server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        server.daemon_threads = True  # type: ignore[attr-defined]  # of its threading mix-in
+        server.block_on_close = False  # type: ignore[attr-defined]
+        speaker = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        follower.start()
+        speaker.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            stop.set()
+            server.shutdown()
+            server.server_close()
+            speaker.join()
+            follower.join()
+
+
+@dataclass
+class Page:
+    """What a visitor sees: text without tags (thin spaces are spaces), and forms to send."""
+
+    status: int
+    source: str
+
+    @property
+    def text(self) -> str:
+        words = re.sub(r"<[^>]+>", " ", self.source.split("<main", 1)[-1])
+        return re.sub(r"\s+", " ", html.unescape(words))
+
+    def form(self, action_ends: str) -> dict[str, str]:
+        """Return the fields of the first form that goes to such an address."""
+        for attributes, inside in re.findall(r"<form([^>]*)>(.*?)</form>", self.source, re.DOTALL):
+            action = re.search(r'action="([^"]*)"', attributes)
+            if action and action[1].endswith(action_ends):
+                return _fields(inside)
+        raise AssertionError(f"no form goes to {action_ends}: {self.text}")
+
+
+def _fields(inside: str) -> dict[str, str]:
+    fields = {}
+    for tag in re.findall(r"<input[^>]*>", inside):
+        name = re.search(r'name="([^"]*)"', tag)
+        value = re.search(r'value="([^"]*)"', tag)
+        unchosen = 'type="radio"' in tag and " checked" not in tag
+        if name and not unchosen and 'type="range"' not in tag:
+            fields[name[1]] = html.unescape(value[1]) if value else ""
+    for name, text in re.findall(r'<textarea[^>]*name="([^"]*)"[^>]*>(.*?)</textarea>', inside):
+        fields[name] = html.unescape(text)
+    return fields
+
+
+@dataclass
+class Visitor:
+    """A person at a browser without JavaScript: looks at pages and sends their forms."""
+
+    client: FlaskClient
+
+    def see(self, path: str) -> Page:
+        return _page(self.client.get(path, follow_redirects=True))
+
+    def send(self, page: Page, path: str, **typed: str) -> Page:
+        """Fill in the form of a page that goes to `path`, and send it."""
+        fields = page.form(path) | typed
+        answer = self.client.post(path, data=fields, headers=OUR_PAGE, follow_redirects=True)
+        return _page(answer)
+
+
+def _page(answer: TestResponse) -> Page:
+    return Page(answer.status_code, answer.get_data(as_text=True))

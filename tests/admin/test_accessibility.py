@@ -1,0 +1,119 @@
+"""Pages for everybody: WCAG by axe-core, small screens, and the keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.slices import a_slice
+
+from .browser import FLAG, Desk, Tab, furnish, opened
+from .house import House
+
+pytestmark = pytest.mark.needs("chromium")
+
+PAGES = {
+    "overview": "/",
+    "flags": "/flags",
+    "nothing found": "/flags?q=none",
+    "new flag": "/flags/new",
+    "flag": FLAG,
+    "killed flag": "/flags/legacy-login",
+    "flag of many variants": "/flags/page-size",
+    "kill": f"{FLAG}/environments/production/kill",
+    "unkill": "/flags/legacy-login/environments/production/unkill",
+    "health": "/health",
+    "not found": "/nowhere",
+}
+LOOKS = [(theme, width) for theme in ("light", "dark") for width in (1280, 390)]
+MATRIX = [(name, *look) for look in LOOKS for name in PAGES]
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@pytest.fixture(scope="module")
+def reading_room(browser: Browser) -> Iterator[Desk]:
+    """A house in which nobody changes anything, so that all these tests share it."""
+    house = furnish(House())
+    with house.served() as address, opened(browser, house, address) as desk:
+        yield desk
+
+
+@pytest.fixture(scope="module")
+def tabs(reading_room: Desk) -> dict[tuple[str, int], Tab]:
+    return {look: reading_room.tab(theme=look[0], width=look[1]) for look in LOOKS}
+
+
+def check(page: Page) -> None:
+    found = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
+    assert found.violations_count == 0, found.generate_report()
+
+
+def overflow(page: Page) -> int:
+    root = "document.documentElement"
+    width: int = page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
+    return width
+
+
+@pytest.mark.parametrize(("name", "theme", "width"), a_slice(MATRIX, 22), ids=str)
+def test_a_page_is_accessible(
+    tabs: dict[tuple[str, int], Tab], name: str, theme: str, width: int
+) -> None:
+    tab = tabs[theme, width]
+
+    page = tab.go(PAGES[name])
+
+    check(page)
+    assert overflow(page) <= 0
+    assert tab.complaints == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_a_page_asks_and_refuses_is_accessible(desk: Desk, theme: str) -> None:
+    tab = desk.tab(theme=theme, width=390)
+    page = tab.live(FLAG)
+
+    page.locator("#in-production").get_by_role("button", name="Kill").click()
+    check(page)
+    page.get_by_role("button", name="Keep serving").click()
+
+    page.locator("#share-production").fill("50")
+    desk.house.share("new-search", 30.0)
+    expect(page.locator("#change-production .behind")).to_be_visible()
+    check(page)
+
+    page.get_by_role("button", name="Review 50").click()
+    expect(page.get_by_role("heading", name="It has changed")).to_be_visible()
+    check(page)
+
+    page.get_by_role("button", name="Apply mine on top").click()
+    page.get_by_label("Why").fill("ana@example.org")
+    page.get_by_label("Type production").fill("prod")
+    page.get_by_role("button", name="Apply 50").click()
+    expect(page.get_by_role("alert").last).to_contain_text("Nothing was changed")
+    check(page)
+    assert tab.complaints == []
+
+
+def test_nothing_scrolls_sideways_at_320_pixels(reading_room: Desk) -> None:
+    tab = reading_room.tab(width=320)
+
+    for name, path in PAGES.items():
+        assert overflow(tab.go(path)) <= 0, name
+
+
+def test_everything_is_reached_by_keyboard(reading_room: Desk) -> None:
+    page = reading_room.tab().go(FLAG)
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        focused = page.locator(":focus")
+        reached.append(focused.get_attribute("aria-label") or focused.inner_text() or "input")
+        visible = focused.bounding_box()
+        assert visible, reached[-1]
+
+    assert reached[0] == "Skip to content"
+    assert any(name.startswith("Kill") for name in reached)
+    assert "Review change" in reached
