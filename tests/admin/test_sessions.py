@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from flask import url_for
 
@@ -80,7 +82,8 @@ def test_every_endpoint_is_closed_unless_it_is_named(house: House) -> None:
         if rule.endpoint in public or not rule.endpoint.startswith("admin."):
             continue
         with house.app.test_request_context():
-            path = url_for(rule.endpoint, **{name: values[name] for name in rule.arguments})
+            parts: dict[str, Any] = {name: values[name] for name in rule.arguments}
+            path = url_for(rule.endpoint, **parts)
         for method in (rule.methods or set()) & {"GET", "POST"}:
             answer = stranger.open(path, method=method, headers=OUR_PAGE)
             turned_away = answer.headers.get("Location") == "/sign-in"
