@@ -11,8 +11,6 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import mmh3
-
 from . import bucketing
 from .conditions import Resource
 from .model import Flag, Json, evaluation_order
@@ -95,7 +93,7 @@ class CompiledFlag:
         The value is the flag's own object: who hands it to a host copies it (`fresh`).
         Raises UnicodeEncodeError for lone surrogates.
         """
-        if mmh3.hash(request_id, self.seed, False) >= self.threshold:
+        if bucketing.point(request_id, self.seed) >= self.threshold:
             return self.rest
         for parent, variant in self._open:
             if parent.choose(request_id).variant != variant:
@@ -106,7 +104,7 @@ class CompiledFlag:
 
     def variant_point(self, request_id: str) -> int:
         """Return the place in the second lot, which draws among the exposed variants."""
-        return mmh3.hash(request_id, self._variant_seed, False)
+        return bucketing.point(request_id, self._variant_seed)
 
     def evaluate(self, request_id: object) -> Evaluation:
         """Return the answer for anything given as a request id; never raises."""

@@ -1,0 +1,1 @@
+"""Where snapshots come from: the server's stream or its polling, and files."""

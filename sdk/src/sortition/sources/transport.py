@@ -1,0 +1,229 @@
+"""HTTP/1.1 over sockets of our own, by h11: every wait is bounded and one thread can watch a stream.
+
+TransportError
+├── Unreachable     no connection, or it was lost
+├── TimedOut        nothing came in time
+├── TooLarge        the answer is larger than allowed
+└── Garbled         what came is not HTTP
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urlsplit
+
+import h11
+
+CHUNK = 64 * 1024
+
+
+class TransportError(Exception):
+    """A call that did not come to an answer. Its text holds no address beyond host and port."""
+
+
+class Unreachable(TransportError):
+    """No connection, or it was lost."""
+
+
+class TimedOut(TransportError):
+    """Nothing came in time."""
+
+
+class TooLarge(TransportError):
+    """The answer is larger than allowed."""
+
+
+class Garbled(TransportError):
+    """What came is not HTTP."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer. headers: names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False, default=b"")
+
+
+class Connection:
+    """One connection to a server, for one request."""
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        """Connect. timeout: seconds for each step. Raises TransportError, ValueError (URL)."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the server's URL begins with http:// or https://")
+        self._parts = parts
+        self._timeout = timeout
+        self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=CHUNK)
+        try:
+            self._socket = _connect(parts, timeout)
+        except TimeoutError as error:
+            raise TimedOut("no connection in time") from error
+        except OSError as error:
+            raise Unreachable(f"no connection ({type(error).__name__})") from error
+
+    def send(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> None:
+        """Send a request. path: below the URL's own path."""
+        host = self._parts.netloc.rpartition("@")[2]
+        names = {"Host": host, "Connection": "close", **headers}
+        if body is not None:
+            names["Content-Length"] = str(len(body))
+        target = self._parts.path.rstrip("/") + path
+        request = h11.Request(method=method, target=target, headers=list(names.items()))
+        self._write(self._protocol.send(request) or b"")
+        if body is not None:
+            self._write(self._protocol.send(h11.Data(data=body)) or b"")
+        self._write(self._protocol.send(h11.EndOfMessage()) or b"")
+
+    def head(self) -> Answer:
+        """Wait for status and headers. Raises TransportError."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            event = self._next(deadline)
+            if isinstance(event, h11.Response):
+                headers = {name.decode().lower(): _text(value) for name, value in event.headers}
+                return Answer(event.status_code, headers)
+            if event is None:
+                raise TimedOut("no answer in time")
+
+    def read(self, limit: int) -> bytes:
+        """Wait for the whole body. limit: octets, before and after decompression."""
+        deadline = time.monotonic() + self._timeout
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            event = self._next(deadline)
+            if event is None:
+                raise TimedOut("no whole answer in time")
+            if isinstance(event, h11.Data):
+                size += len(event.data)
+                if size > limit:
+                    raise TooLarge(f"more than {limit} octets")
+                parts.append(bytes(event.data))
+            if isinstance(event, h11.EndOfMessage):
+                return b"".join(parts)
+
+    def read_some(self, wait: float) -> bytes | None:
+        """Return what the body brings within so many seconds, b"" if nothing did, None at its
+        end."""
+        event = self._next(time.monotonic() + wait)
+        if event is None:
+            return b""
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        return None if isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)) else b""
+
+    def wake(self) -> None:
+        """End the connection from another thread: whoever waits on it is told at once."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except TimeoutError as error:
+            raise TimedOut("the request was not taken in time") from error
+        except OSError as error:
+            raise Unreachable(f"connection lost ({type(error).__name__})") from error
+
+    def _next(self, deadline: float) -> object | None:
+        """Return the next event, None when there is none by the deadline."""
+        while True:
+            try:
+                event = self._protocol.next_event()
+            except h11.RemoteProtocolError as error:
+                raise Garbled("the answer is not HTTP, or was cut") from error
+            if event is not h11.NEED_DATA:
+                return event  # type: ignore[no-any-return]
+            data = self._receive(deadline)
+            if data is None:
+                return None
+            self._protocol.receive_data(data)
+
+    def _receive(self, deadline: float) -> bytes | None:
+        left = deadline - time.monotonic()
+        pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
+        if not pending and not _readable(self._socket, max(0.0, left)):
+            return None
+        try:
+            return self._socket.recv(CHUNK)
+        except TimeoutError:
+            return None
+        except OSError as error:
+            raise Unreachable(f"connection lost ({type(error).__name__})") from error
+
+
+def ask(
+    url: str,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    *,
+    body: bytes | None = None,
+    timeout: float,
+    limit: int,
+) -> Answer:
+    """Make one call and return its whole answer, unpacked. Raises TransportError."""
+    connection = Connection(url, timeout=timeout)
+    try:
+        connection.send(method, path, headers, body)
+        head = connection.head()
+        content = connection.read(limit)
+    finally:
+        connection.close()
+    if head.headers.get("content-encoding") == "gzip":
+        content = _unpacked(content, limit)
+    return Answer(head.status, head.headers, content)
+
+
+def _connect(parts: SplitResult, timeout: float) -> socket.socket:
+    host = str(parts.hostname)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    plain = socket.create_connection((host, port), timeout)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if parts.scheme == "http":
+        return plain
+    try:
+        return ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise
+
+
+def _readable(watched: socket.socket, wait: float) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([watched], [], [], wait)[0])
+    # Not `select`: it fails on file descriptors above 1023, which busy hosts have.
+    poll = select.poll()
+    poll.register(watched, select.POLLIN)
+    return bool(poll.poll(wait * 1000))
+
+
+def _unpacked(data: bytes, limit: int) -> bytes:
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        content = unpacker.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise Garbled("the answer is not gzip") from error
+    if len(content) > limit:
+        raise TooLarge(f"more than {limit} octets unpacked")
+    return content
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1")
