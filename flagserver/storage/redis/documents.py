@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 from sortition.record.entry import GENESIS, Entry, Link, link
@@ -47,11 +48,14 @@ from .server import ANSWER_SECONDS, Call, Server
 ATTEMPTS = 20
 """How often an entry is hashed anew because another process was quicker."""
 
-PAUSE_SECONDS = 0.002
+PAUSE_SECONDS = 0.001
 LONGEST_PAUSE_SECONDS = 0.1
 
 TURN_SECONDS = 2.0
 """How long a change waits for the other changes of its own process."""
+
+COMMIT_SECONDS = 5.0
+"""How long a change makes attempts, once it has its turn."""
 
 ONCE_SECONDS = 24 * 60 * 60
 """How long the answer to an idempotency key is kept."""
@@ -65,8 +69,8 @@ EVENTS = 500
 SLICE_SECONDS = ANSWER_SECONDS / 2
 """How long one look at the feed blocks, so that its answer comes well within the time-out."""
 
-ENTRIES = 1000
-"""At most so many entries of the record at once."""
+ENTRIES = 100
+"""How many entries of the record are read at once: with large bodies they are megabytes."""
 
 HISTORY_SCAN = 20_000
 """How far back `history` looks, in entries, before it gives what it found."""
@@ -169,15 +173,17 @@ class RedisDocuments:
         """
         plan = _Plan.of(change)
         with self._turn():
+            deadline = time.monotonic() + COMMIT_SECONDS
             for attempt in range(1, ATTEMPTS + 1):
                 answer = self._attempt(plan, change, rfc3339(at), salt)
                 if answer[0] != b"head":
                     return self._concluded(change, answer)
                 self._head = Head(int(answer[1]), answer[2].decode())
-                if attempt > 1:
-                    self._pause(attempt)
+                if time.monotonic() > deadline:
+                    break
+                self._pause(attempt)
         raise StoreUnavailable(
-            f"Other processes change things too quickly: {ATTEMPTS} attempts were overtaken. "
+            "Other processes change things too quickly: every attempt was overtaken. "
             "Nothing was changed."
         )
 
@@ -266,33 +272,36 @@ class RedisDocuments:
     # The record
 
     def record(self, *, after: int = 0, limit: int = 1000) -> list[Link]:
-        """Return entries with seq > after, oldest first, at most ENTRIES."""
-        count = min(limit, ENTRIES)
-        found = self._server.read("XRANGE", keys.RECORD, f"{after + 1}-0", "+", "COUNT", count)
-        return [_link(*entry) for entry in found]
+        """Return entries with seq > after, oldest first."""
+        links: list[Link] = []
+        while len(links) < limit:
+            start = f"{links[-1].seq + 1 if links else after + 1}-0"
+            count = min(limit - len(links), ENTRIES)
+            found = self._server.read("XRANGE", keys.RECORD, start, "+", "COUNT", count)
+            links += (_link(*entry) for entry in found)
+            if len(found) < count:
+                break
+        return links
 
     def history(
         self, *, target: str | None, environment: str | None, before: int | None, limit: int
     ) -> list[Mapping[str, Any]]:
         """Return decoded entries, newest first; looks through HISTORY_SCAN entries at most."""
-        found: list[Mapping[str, Any]] = []
-        for entry in self._newest_first(before):
-            if target is not None and entry["target"] != target:
-                continue
-            if environment is not None and entry["environment"] not in {environment, None}:
-                continue
-            found.append(entry)
-            if len(found) >= limit:
-                break
-        return found
+        wanted = (
+            entry
+            for entry in self._newest_first(before)
+            if target in {None, entry["target"]}
+            if environment is None or entry["environment"] in {environment, None}
+        )
+        return list(islice(wanted, limit))
 
     def _newest_first(self, before: int | None) -> Iterator[Mapping[str, Any]]:
         newest = "+" if before is None else f"({max(before, 1)}-0"
-        for _ in range(HISTORY_SCAN // EVENTS):
-            found = self._server.read("XREVRANGE", keys.RECORD, newest, "-", "COUNT", EVENTS)
+        for _ in range(HISTORY_SCAN // ENTRIES):
+            found = self._server.read("XREVRANGE", keys.RECORD, newest, "-", "COUNT", ENTRIES)
             for _, fields in found:
                 yield json.loads(fields[b"entry"])
-            if len(found) < EVENTS:
+            if len(found) < ENTRIES:
                 return
             newest = f"({found[-1][0].decode()}"
 
