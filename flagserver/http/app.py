@@ -10,38 +10,44 @@ from flagserver.services import Services
 from flagserver.settings import Settings
 
 from . import environments, errors, flags, health, ofrep, openapi, routing, sdk, tokens
-from .routing import PUBLIC, Call, Routes
+from .routing import PUBLIC, Call, Route, Routes
+from .streams import Limits
 
-ROOMS = (flags, environments, tokens, sdk, ofrep, health)
 
-
-def all_routes() -> list[routing.Route]:
+def all_routes(settings: Settings, limits: Limits) -> list[Route]:
     """Return every route of the API."""
     own = Routes()
-    found = [route for room in ROOMS for route in room.routes.all]
+    rooms = (flags, environments, tokens, ofrep, health)
+    found = [route for room in rooms for route in room.routes.all] + sdk.routes(limits).all
 
-    @own.add("GET", "/openapi.json", PUBLIC, {200: "This document."})
+    @own.add(
+        *("GET", "/openapi.json", PUBLIC, {200: ("This document.", dict[str, Any])}),
+        open_query=True,
+    )
     def openapi_document(call: Call) -> Any:
         """Describe this API."""
-        return openapi.document([*found, *own.all])
+        return document
 
-    return [*found, *own.all]
+    found += own.all
+    document = openapi.document(found, settings.url)
+    return found
 
 
-def create_app(services: Services, settings: Settings) -> Flask:
+def create_app(services: Services, settings: Settings, limits: Limits | None = None) -> Flask:
     """Return the application. Further blueprints may be registered; they guard themselves."""
     app = Flask("flagserver", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     errors.install(app)
-    routing.install(app, services, all_routes())
+    routing.install(app, services, all_routes(settings, limits or Limits()))
 
     @app.after_request
     def _headers(response: Response) -> Response:
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        if request.endpoint is None or request.endpoint.startswith("api."):
+        if request.blueprint in (None, routing.NAMESPACE):
             response.headers.setdefault("Content-Security-Policy", "default-src 'none'")
+            response.headers.setdefault("Referrer-Policy", "no-referrer")
         return response
 
     return app

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from flask import Request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from . import sockets
 from .errors import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -25,48 +28,63 @@ LIMIT = 64 * 1024
 DEPTH = 32
 """How deep arrays and objects may be nested."""
 
-MEDIA_TYPES = frozenset({"application/json"})
+READ_SECONDS = 10.0
+"""How long a body's next octets may take."""
 
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+MAX_INTEGER = 2**53 - 1
+"""Beyond it programs read different numbers (RFC 8785 refuses them for that reason)."""
+
+MAX_FAULTS = 20
+
+MEDIA_TYPE = "application/json"
+
+# A string, to its end or the text's; or a bracket. Linear: no two branches begin alike.
+_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+# What only a number can look like that needs a second look: many digits, or an exponent.
+_LARGE = re.compile(rb"[0-9]{16}|[0-9][eE]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _PREFIXED = re.compile(r"([a-z_]+): (.*)", re.DOTALL)
+
+
+def refuse(request: Request) -> None:
+    """Raise Problem malformed_body if there is a body, without reading it."""
+    if request.content_length or request.headers.get("Transfer-Encoding"):
+        raise _malformed("This takes no body.")
 
 
 def read_object(request: Request, limit: int = LIMIT) -> dict[str, Any]:
     """Return the JSON object that a request carries. An absent body is an empty object.
 
-    Raises Problem: body_too_large, unsupported_media_type, malformed_body.
+    Raises Problem: body_too_large, unsupported_media_type, malformed_body, request_timeout.
     """
     raw = _read(request, limit)
     if not raw:
         return {}
-    if request.mimetype not in MEDIA_TYPES:
+    if request.mimetype != MEDIA_TYPE:
         raise Problem(415, "unsupported_media_type", "Send JSON, as application/json.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(415, "unsupported_media_type", "Send it as it is, without an encoding.")
     value = parse(raw)
     if not isinstance(value, dict):
-        raise _malformed("The body must be a JSON object.")
+        raise _malformed("The body must be a JSON object.", "")
     return value
 
 
 def parse(raw: bytes) -> Any:
     """Return the value of exact JSON text. Raises Problem malformed_body."""
     _check_depth(raw)
+    notes = _Notes()
     try:
         text = raw.decode("utf-8")
-        value = json.loads(
-            text,
-            object_pairs_hook=_distinct,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
-        if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        value = json.loads(text, **notes.hooks(_LARGE.search(raw) is not None))
     except UnicodeError:
         raise _malformed("The body is not text in UTF-8.") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise _malformed(f"The body is not JSON: {error.msg} at {where}.") from None
-    except ValueError as error:
-        raise _malformed(f"The body cannot be used: {error}.") from None
+    if notes.taken or "\\u" in text:
+        for pointer, words in _faults(value, ""):
+            raise _malformed(f"{pointer or 'The body'}: {words}.", pointer)
     return value
 
 
@@ -76,18 +94,23 @@ def validated(model: type[Model], value: dict[str, Any]) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         found = [_fault(each) for each in error.errors(include_url=False, include_input=False)]
-        code, field, detail = found[0]
-        faults = [{"field": at, "detail": words} for _, at, words in found[:20]]
-        raise Problem(422, code, detail, field=field, errors=faults) from None
+    except OverflowError:
+        found = [("invalid_field", "", "A number or an instant is out of range.")]
+    code, field, detail = found[0]
+    faults = [{"field": at, "detail": words} for _, at, words in found[:MAX_FAULTS]]
+    raise Problem(422, code, detail, field=field, errors=faults)
 
 
 def _read(request: Request, limit: int) -> bytes:
     request.max_content_length = limit
     try:
-        return request.get_data(cache=False)
+        with sockets.patience(request.environ, READ_SECONDS):
+            return request.get_data(cache=False)
     except RequestEntityTooLarge:
         size = f"{limit // 1024} KB"
         raise Problem(413, "body_too_large", f"The body is larger than {size}.") from None
+    except TimeoutError:
+        raise Problem(408, "request_timeout", "The body took too long.") from None
     except (ClientDisconnected, OSError):
         raise _malformed("The body ended before its end.") from None
 
@@ -104,24 +127,71 @@ def _check_depth(raw: bytes) -> None:
             depth -= 1
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{json.dumps(name[:100])} appears twice")
-        found[name] = value
-    return found
+@dataclass(frozen=True)
+class _Bad:
+    """Stands in the parsed value for what cannot be used, until it is known where that is."""
+
+    words: str
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+class _Notes:
+    """Hooks for the parser that take note of what JSON forbids and parsers let pass."""
+
+    def __init__(self) -> None:
+        self.taken = False
+
+    def hooks(self, numbers: bool) -> dict[str, Any]:
+        """Return the parser's arguments. numbers: look at each one (it costs time)."""
+        hooks: dict[str, Any] = {"object_pairs_hook": self.pairs, "parse_constant": self.constant}
+        return hooks | {"parse_int": self.whole, "parse_float": self.real} if numbers else hooks
+
+    def bad(self, words: str) -> _Bad:
+        """Take note."""
+        self.taken = True
+        return _Bad(words)
+
+    def pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return an object whose names are distinct."""
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            seen: set[str] = set()
+            for name, _ in pairs:
+                if name in seen:
+                    found[name] = self.bad("appears twice")
+                seen.add(name)
+        return found
+
+    def constant(self, name: str) -> _Bad:
+        """Refuse NaN and infinities."""
+        return self.bad(f"{name} is not JSON")
+
+    def whole(self, text: str) -> int | _Bad:
+        """Return a whole number that every program reads alike."""
+        if len(text) > len(str(MAX_INTEGER)) + 1 or abs(int(text)) > MAX_INTEGER:
+            return self.bad(f"a whole number is beyond {MAX_INTEGER}")
+        return int(text)
+
+    def real(self, text: str) -> float | _Bad:
+        """Return a finite number."""
+        value = float(text)
+        return value if math.isfinite(value) else self.bad("a number is too large")
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("a number is too large")
-    return value
+def _faults(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
+    """Yield (JSON pointer, words) of what cannot be used."""
+    if isinstance(value, _Bad):
+        yield pointer, value.words
+    elif isinstance(value, str):
+        if _SURROGATE.search(value):
+            yield pointer, "half of a surrogate pair is not text"
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _faults(item, f"{pointer}/{i}")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if _SURROGATE.search(name):
+                yield pointer, "half of a surrogate pair is not text"
+            yield from _faults(item, f"{pointer}/{_escaped(name)}")
 
 
 def _fault(error: Any) -> tuple[str, str, str]:
@@ -140,5 +210,5 @@ def _escaped(part: object) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")[:200]
 
 
-def _malformed(detail: str) -> Problem:
-    return Problem(400, "malformed_body", detail)
+def _malformed(detail: str, field: str | None = None) -> Problem:
+    return Problem(400, "malformed_body", detail, field=field)

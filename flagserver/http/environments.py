@@ -6,6 +6,7 @@ from typing import Any
 
 from flagserver.domain.access import MANAGE, READ
 from flagserver.domain.commands import EnvironmentEdit, NewEnvironment
+from flagserver.services.environments import EnvironmentView
 
 from . import present
 from .routing import Call, Routes
@@ -16,35 +17,43 @@ ENVIRONMENTS = "/api/v1/environments"
 ENVIRONMENT = f"{ENVIRONMENTS}/{{environment}}"
 
 
-@routes.add("GET", ENVIRONMENTS, READ, {200: "The environments."})
+@routes.add("GET", ENVIRONMENTS, READ, {200: ("Critical ones last.", present.EnvironmentsJson)})
 def list_environments(call: Call) -> Any:
-    """List environments."""
+    """List environments; a confined token sees its own."""
+    only = call.principal.environment
     views = call.services.environments.all()
-    return {"environments": [present.environment(view) for view in views]}
-
-
-@routes.add("POST", ENVIRONMENTS, MANAGE, {201: "The new environment."}, model=NewEnvironment)
-def create_environment(call: Call) -> Any:
-    """Create an environment in which every flag exposes nobody."""
-    view = call.services.environments.create(call.body, call.principal, call.idempotency)
-    return present.environment(view), 201, present.etag(view.revision)
-
-
-@routes.add("GET", ENVIRONMENT, READ, {200: "The environment."})
-def read_environment(call: Call, environment: str) -> Any:
-    """Read an environment."""
-    view = call.services.environments.get(environment)
-    return present.environment(view), 200, present.etag(view.revision)
+    seen = [view for view in views if only in (None, view.environment.key)]
+    return {"environments": [present.environment(view) for view in seen]}
 
 
 @routes.add(
-    *("PATCH", ENVIRONMENT, MANAGE, {200: "The environment as it is now."}),
+    *("POST", ENVIRONMENTS, MANAGE, {201: ("The new environment.", present.EnvironmentJson)}),
+    model=NewEnvironment,
+)
+def create_environment(call: Call) -> Any:
+    """Create an environment in which every flag exposes nobody."""
+    create = call.services.environments.create
+    return _environment(create(call.body, call.principal, call.idempotency), 201)
+
+
+@routes.add("GET", ENVIRONMENT, READ, {200: ("The environment.", present.EnvironmentJson)})
+def read_environment(call: Call, environment: str) -> Any:
+    """Read an environment."""
+    return _environment(call.services.environments.get(environment))
+
+
+@routes.add(
+    *("PATCH", ENVIRONMENT, MANAGE, {200: ("As it is now.", present.EnvironmentJson)}),
     model=EnvironmentEdit,
     revision=True,
 )
 def edit_environment(call: Call, environment: str) -> Any:
     """Change an environment's description or whether it is critical."""
-    view = call.services.environments.edit(
-        environment, call.body, call.revision(), call.principal, call.idempotency
+    edit = call.services.environments.edit
+    return _environment(
+        edit(environment, call.body, call.revision(), call.principal, call.idempotency)
     )
-    return present.environment(view), 200, present.etag(view.revision)
+
+
+def _environment(view: EnvironmentView, status: int = 200) -> Any:
+    return present.environment(view), status, present.etag(view.revision)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -27,9 +29,15 @@ CODES = {
 
 RETRY_SECONDS = 2
 
+MEDIA_TYPE = "application/problem+json"
+
 
 class Problem(Exception):
-    """A refusal of the HTTP layer itself."""
+    """A refusal as it goes over the wire.
+
+    field: JSON pointer into the body.  more: further members, such as `parameter` (a header's
+    name, or `?name` of the query string).
+    """
 
     def __init__(
         self,
@@ -60,8 +68,21 @@ class Problem(Exception):
             **({"field": self.field} if self.field is not None else {}),
             **self.more,
         }
-        text = json.dumps(body, ensure_ascii=False)
-        return Response(text, self.status, self.headers, content_type="application/problem+json")
+        headers = {"Cache-Control": "no-store", **self.headers}
+        return Response(json.dumps(body), self.status, headers, content_type=MEDIA_TYPE)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return the problem that anything raised becomes; what nobody expected is logged."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, Refusal):
+        return from_refusal(error)
+    if isinstance(error, HTTPException):
+        return from_framework(error)
+    _log(error)
+    detail = "Something went wrong here. It was logged; nothing of your request was."
+    return Problem(500, "internal_error", detail)
 
 
 def from_refusal(refusal: Refusal) -> Problem:
@@ -92,22 +113,23 @@ def from_framework(error: HTTPException) -> Problem:
 def install(app: Flask) -> None:
     """Give every error of the API its one shape. Pages of the admin UI make their own."""
 
-    @app.errorhandler(Problem)
-    def _problem(error: Problem) -> Response:
-        return error.response()
-
-    @app.errorhandler(Refusal)
-    def _refusal(error: Refusal) -> Response:
-        return from_refusal(error).response()
-
-    @app.errorhandler(HTTPException)
-    def _framework(error: HTTPException) -> Response:
-        return from_framework(error).response()
-
     @app.errorhandler(Exception)
-    def _unexpected(error: Exception) -> Response:
-        # The rule, not the path: what callers put into paths and bodies stays out of the log.
-        rule = request.url_rule.rule if request.url_rule else "no rule"
-        log.error("%s %s failed", request.method, rule, exc_info=error)
-        detail = "Something went wrong here. It was logged; nothing about your request was."
-        return Problem(500, "internal_error", detail).response()
+    def _answer(error: Exception) -> Response:
+        return problem_of(error).response()
+
+
+def _log(error: Exception) -> None:
+    """Say what failed and where in the code, but not an exception's words nor the request's path:
+    they may hold what a caller sent."""
+    rule = request.url_rule.rule if request.url_rule else "no rule"
+    told = "".join(_frames(error)).rstrip()
+    log.error("%s %s failed\n%s", request.method, rule, told)
+
+
+def _frames(error: BaseException) -> Iterator[str]:
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        yield from _frames(cause)
+        yield "which led to\n"
+    yield from traceback.format_tb(error.__traceback__)
+    yield f"{type(error).__module__}.{type(error).__qualname__}\n"

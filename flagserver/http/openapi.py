@@ -2,63 +2,93 @@
 
 from __future__ import annotations
 
-import re
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NotRequired
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import JsonValue, TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+from typing_extensions import TypedDict
 
+from flagserver.domain.access import SERVE
+
+from .errors import MEDIA_TYPE
 from .routing import PUBLIC, Route
 
-PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What happened and what to do."},
-        "code": {"type": "string", "description": "Stable, for programs."},
-        "field": {"type": "string", "description": "JSON pointer to the field at fault."},
-        "revision": {"type": "integer", "description": "The current one, with stale_revision."},
-    },
-}
+
+class FaultJson(TypedDict):
+    """One of several faults."""
+
+    field: str
+    detail: str
+
+
+class Problem(TypedDict):
+    """RFC 9457.
+
+    detail: what happened and what to do.  code: stable, for programs.  field: JSON pointer to the
+    field at fault.  parameter: header, or `?name` of the query.  revision: the current one, with
+    stale_revision.  errorCode, errorDetails, key: OFREP's.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: NotRequired[str]
+    parameter: NotRequired[str]
+    errors: NotRequired[list[FaultJson]]
+    revision: NotRequired[int]
+    ready: NotRequired[bool]
+    writable: NotRequired[bool]
+    age_seconds: NotRequired[float | None]
+    problems: NotRequired[list[str]]
+    errorCode: NotRequired[str]
+    errorDetails: NotRequired[str]
+    key: NotRequired[str]
+
 
 REFUSALS = {
-    "400": "The request is malformed.",
-    "401": "No valid token.",
-    "403": "Not permitted.",
-    "404": "There is no such thing.",
-    "409": "The state of things does not allow it.",
-    "412": "It has changed meanwhile.",
-    "413": "The body is too large.",
-    "415": "The body is not JSON.",
-    "422": "A field cannot be used.",
-    "428": "A revision is required.",
-    "503": "The store is not answering.",
+    400: "The request is malformed.",
+    401: "No valid token.",
+    403: "Not permitted.",
+    404: "There is no such thing.",
+    408: "The body took too long.",
+    409: "The state of things does not allow it.",
+    412: "It has changed meanwhile.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    422: "A field cannot be used.",
+    428: "A revision is required.",
+    500: "An error of the server's own.",
+    503: "The store is not answering, or the server is full.",
 }
 
+DESCRIPTION = """\
+Feature flags drawn by lot. Shares and weights are in percent. Errors are application/problem+json \
+with a stable `code`. Writes to existing things need `If-Match` with the revision in quotes."""
 
-def document(routes: list[Route]) -> dict[str, Any]:
-    """Return the document."""
-    models: list[type[BaseModel]] = list({r.model: None for r in routes if r.model is not None})
-    _, schemas = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
-    )
+TEXT = {"type": "string"}
+
+
+def document(routes: list[Route], url: str) -> dict[str, Any]:
+    """Return the document. url: where people reach the server."""
+    schemas = _Schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Sortition",
             "version": version("sortition-server"),
-            "description": "Feature flags drawn by lot. Errors are application/problem+json.",
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [{"url": url}],
         "paths": dict(sorted(paths.items())),
         "components": {
-            "schemas": {**schemas.get("$defs", {}), "Problem": PROBLEM},
+            "schemas": schemas.components,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -67,62 +97,113 @@ def document(routes: list[Route]) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route) -> dict[str, Any]:
-    answers: dict[str, Any] = {str(s): {"description": d} for s, d in route.answers.items()}
-    for status in _refusals(route):
-        answers.setdefault(
-            status,
-            {
-                "description": REFUSALS[status],
-                "content": {
-                    "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
-                },
-            },
+def refusals(route: Route) -> list[int]:
+    """Return the statuses of problems that a route may answer with."""
+    found = {400, 500, 503}
+    if route.action != PUBLIC:
+        found |= {401, 403}
+    if route.parameters or route.action == SERVE:
+        found.add(404)
+    if route.query or not (route.open_query or route.action == PUBLIC):
+        found.add(422)
+    if route.model is not None:
+        found |= {408, 413, 415, 422}
+    if route.writes and route.dialect is None and route.action != SERVE:
+        found |= {404, 409, 412}
+    if route.revision:
+        found.add(428)
+    return sorted(found)
+
+
+class _Schemas:
+    """Every type of a body, in and out, and where its schema is."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        bodies = [(route.model, "validation") for route in routes if route.model is not None]
+        answers = [(each, "serialization") for route in routes for each in answer_types(route)]
+        wanted: dict[tuple[str, JsonSchemaMode], TypeAdapter[Any]] = {}
+        for of, mode in [*bodies, *answers, (Problem, "serialization")]:
+            wanted[str(of), mode] = TypeAdapter(of)  # type: ignore[index]
+        self._found, rest = TypeAdapter.json_schemas(
+            [(name, mode, adapter) for (name, mode), adapter in wanted.items()],
+            ref_template="#/components/schemas/{model}",
         )
+        self.components: dict[str, JsonValue] = rest.get("$defs", {})
+
+    def taken(self, of: Any) -> JsonValue:
+        """Return the schema of what is sent to us."""
+        return self._found[str(of), "validation"]
+
+    def given(self, of: Any) -> JsonValue:
+        """Return the schema of what we send."""
+        return self._found[str(of), "serialization"]
+
+
+def answer_types(route: Route) -> list[Any]:
+    """Return the types of a route's JSON answers."""
+    told = [answer[1] for answer in route.answers.values() if isinstance(answer, tuple)]
+    return [each for each in told if not isinstance(each, str)]
+
+
+def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    answers = {str(status): _answer(route, status, schemas) for status in route.answers}
+    for status in refusals(route):
+        answers.setdefault(str(status), _problem(REFUSALS[status], schemas))
     operation: dict[str, Any] = {
         "operationId": route.view.__name__,
         "summary": route.summary,
         "parameters": _parameters(route),
-        "responses": answers,
-        "security": [] if route.action == PUBLIC else [{"token": []}, {"key": []}],
+        "responses": dict(sorted(answers.items())),
+        "security": _security(route),
     }
     if route.model is not None:
-        schema = {"$ref": f"#/components/schemas/{_schema_name(route.model)}"}
-        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+        content = {"application/json": {"schema": schemas.taken(route.model)}}
+        operation["requestBody"] = {"content": content}
     return operation
 
 
-def _schema_name(model: type[BaseModel]) -> str:
-    return model.__name__
+def _answer(route: Route, status: int, schemas: _Schemas) -> dict[str, Any]:
+    told = route.answers[status]
+    if isinstance(told, str):
+        return _problem(told, schemas) if status >= 400 else {"description": told}
+    words, of = told
+    if isinstance(of, str):
+        return {"description": words, "content": {of: {"schema": TEXT}}}
+    answer: dict[str, Any] = {
+        "description": words,
+        "content": {"application/json": {"schema": schemas.given(of)}},
+    }
+    return answer
 
 
-def _refusals(route: Route) -> list[str]:
-    found = ["503"]
-    if route.action != PUBLIC:
-        found += ["401", "403"]
-    if "{" in route.path:
-        found.append("404")
-    if route.query:
-        found.append("422")
-    if route.method != "GET":
-        found += ["400", "409", "412", "413", "415", "422"]
-    if route.revision:
-        found.append("428")
-    return sorted(set(found))
+def _problem(words: str, schemas: _Schemas) -> dict[str, Any]:
+    return {"description": words, "content": {MEDIA_TYPE: {"schema": schemas.given(Problem)}}}
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    if route.action == PUBLIC:
+        return []
+    return [{"token": []}, {"key": []}] if route.action == SERVE else [{"token": []}]
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
-    text = {"type": "string"}
     found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": text}
-        for name in re.findall(r"{(\w+)}", route.path)
+        {"name": name, "in": "path", "required": True, "schema": TEXT} for name in route.parameters
     ]
     found += [
-        {"name": name, "in": "query", "description": words, "schema": text}
-        for name, words in route.query.items()
+        {"name": name, "in": "query", "description": each.words, "schema": each.schema()}
+        for name, each in route.query.items()
     ]
     if route.revision:
-        found.append({"name": "If-Match", "in": "header", "required": True, "schema": text})
-    if route.method != "GET":
-        found.append({"name": "Idempotency-Key", "in": "header", "schema": text})
+        found.append(_header("If-Match", 'The revision in quotes, as in "14".', required=True))
+    if 304 in route.answers:
+        found.append(_header("If-None-Match", "The ETag of what is known."))
+    if route.writes and route.action != SERVE:
+        found.append(_header("Idempotency-Key", "A retry with it gets the first answer."))
     return found
+
+
+def _header(name: str, words: str, *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": required, "schema": TEXT} | {
+        "description": words
+    }

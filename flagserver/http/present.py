@@ -1,54 +1,285 @@
-"""How things look on the wire. Shares and weights in percent, instants in RFC 3339."""
+"""How things look on the wire. Shares and weights in percent, instants in RFC 3339.
+
+The `TypedDict`s are the shapes that the OpenAPI document shows; the functions below return them,
+so mypy sees to it that neither says anything else than the other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
+from pydantic import JsonValue
 from sortition.core.evaluate import Explanation
 
+# pydantic asks for this TypedDict below Python 3.12, and brings it.
+from typing_extensions import TypedDict
+
 from flagserver.domain.commands import ppm_to_percent
-from flagserver.domain.flags import State
+from flagserver.domain.documents import Principal
+from flagserver.domain.flags import Flag, State
 from flagserver.domain.outcomes import Totals
+from flagserver.domain.tokens import Token
 from flagserver.services.environments import EnvironmentView
-from flagserver.services.flags import FlagView, StateView
+from flagserver.services.flags import FlagView, Plan, StateView
+from flagserver.services.health import Health
 from flagserver.services.outcomes import Exposure
 
+# Shapes
 
-def flag(view: FlagView) -> dict[str, Any]:
-    """Return a flag with its state in every environment."""
+
+class WeightJson(TypedDict):
+    """How much of the exposed share gets a variant, in percent."""
+
+    variant: str
+    weight: float
+
+
+class ConditionJson(TypedDict):
+    """A question about the resource (where the code runs)."""
+
+    attribute: str
+    operator: str
+    values: list[str]
+
+
+class PrerequisiteJson(TypedDict):
+    """Another flag that must serve this variant to the same request."""
+
+    flag: str
+    variant: str
+
+
+class StateFields(TypedDict):
+    """What is set for a flag in one environment. share: percent."""
+
+    flag: str
+    environment: str
+    share: float
+    weights: list[WeightJson]
+    conditions: list[ConditionJson]
+    prerequisites: list[PrerequisiteJson]
+    killed: bool
+    changed: str | None
+
+
+class StateJson(StateFields):
+    """A flag in one environment. revision: 0 until somebody touches it."""
+
+    revision: int
+
+
+class PlanJson(TypedDict):
+    """What a change would do."""
+
+    before: StateJson
+    after: StateFields
+    enlarges: bool
+
+
+class FlagJson(TypedDict):
+    """A flag with its state in every environment that the caller may see."""
+
+    key: str
+    description: str
+    owner: str
+    kind: str
+    variants: dict[str, JsonValue]
+    rest: str
+    salt: str
+    archived: bool
+    created: str
+    changed: str
+    revision: int
+    environments: dict[str, StateJson]
+
+
+class FlagsJson(TypedDict):
+    """Flags, by key."""
+
+    flags: list[FlagJson]
+
+
+class HistoryJson(TypedDict):
+    """Entries of the record, newest first."""
+
+    entries: list[dict[str, JsonValue]]
+
+
+class EnvironmentJson(TypedDict):
+    """An environment."""
+
+    key: str
+    description: str
+    critical: bool
+    created: str
+    changed: str
+    revision: int
+
+
+class EnvironmentsJson(TypedDict):
+    """Environments: uncritical ones first."""
+
+    environments: list[EnvironmentJson]
+
+
+class TokenJson(TypedDict):
+    """A token without its secret."""
+
+    id: str
+    scope: str
+    environment: str | None
+    description: str
+    created: str
+    expires: str | None
+    revoked: str | None
+
+
+class NewTokenJson(TokenJson):
+    """A token as it is shown once. token: null when a retry asks for it again."""
+
+    token: str | None
+
+
+class TokensJson(TypedDict):
+    """Tokens, newest first."""
+
+    tokens: list[TokenJson]
+
+
+class MetricJson(TypedDict):
+    """A custom metric."""
+
+    total: int
+    failed: int
+
+
+class TotalsJson(TypedDict):
+    """Outcomes added up. p95: seconds; null without requests, or off the scale."""
+
+    assignments: int
+    requests: int
+    failures: int
+    p95: float | None
+    metrics: dict[str, MetricJson]
+
+
+class ExposureJson(TypedDict):
+    """What a flag served within (since, until], unix seconds. share: percent that was exposed."""
+
+    since: int
+    until: int
+    share: float | None
+    assignments: int
+    variants: dict[str, TotalsJson]
+    services: dict[str, TotalsJson]
+
+
+class ExplanationJson(TypedDict):
+    """How an answer came about. point and threshold: null when no lot was drawn."""
+
+    value: JsonValue
+    variant: str | None
+    reason: str
+    revision: int | None
+    error: str | None
+    point: int | None
+    threshold: int | None
+    because: str
+
+
+class StatusJson(TypedDict):
+    """Who the token is, and what server and store this is."""
+
+    principal: str
+    scope: str
+    environment: str | None
+    version: str
+    store: str | None
+    writable: bool
+    age_seconds: float | None
+    versions: dict[str, int]
+    problems: list[str]
+
+
+class AliveJson(TypedDict):
+    """The process answers."""
+
+    ok: bool
+
+
+class ReadyJson(TypedDict):
+    """ready: flags are served.  writable: changes can be made.  problems: in words."""
+
+    ready: bool
+    writable: bool
+    age_seconds: float | None
+    problems: list[str]
+
+
+class AcceptedJson(TypedDict):
+    """accepted: false for a batch that was here before."""
+
+    accepted: bool
+
+
+# Flags
+
+
+def flag(view: FlagView, only: str | None = None) -> FlagJson:
+    """Return a flag with its states; only: the one environment that the caller may see."""
+    of: Flag = view.flag
     return {
-        **view.flag.to_body(),
+        "key": of.key,
+        "description": of.description,
+        "owner": of.owner,
+        "kind": of.kind,
+        "variants": dict(of.variants),
+        "rest": of.rest,
+        "salt": of.salt,
+        "archived": of.archived,
+        "created": of.created,
+        "changed": of.changed,
         "revision": view.revision,
-        "environments": {name: state(each) for name, each in view.states.items()},
+        "environments": {
+            name: state(each) for name, each in view.states.items() if only in (None, name)
+        },
     }
 
 
-def state(view: StateView) -> dict[str, Any]:
+def state(view: StateView) -> StateJson:
     """Return a flag's state in one environment."""
     return {**state_fields(view.state), "revision": view.revision}
 
 
-def state_fields(of: State) -> dict[str, Any]:
+def state_fields(of: State) -> StateFields:
     """Return what a state says, without its revision."""
     return {
-        **of.to_body(),
+        "flag": of.flag,
+        "environment": of.environment,
         "share": ppm_to_percent(of.share),
         "weights": [{"variant": v, "weight": ppm_to_percent(w)} for v, w in of.weights],
+        "conditions": [
+            {"attribute": c.attribute, "operator": c.operator, "values": list(c.values)}
+            for c in of.conditions
+        ],
+        "prerequisites": [{"flag": p.flag, "variant": p.variant} for p in of.prerequisites],
+        "killed": of.killed,
+        "changed": of.changed,
     }
 
 
-def environment(view: EnvironmentView) -> dict[str, Any]:
-    """Return an environment."""
-    return {**view.environment.to_body(), "revision": view.revision}
+def plan(of: Plan) -> PlanJson:
+    """Return what a change would do."""
+    return {
+        "before": state(of.before),
+        "after": state_fields(of.after),
+        "enlarges": of.enlarges,
+    }
 
 
-def etag(revision: int) -> dict[str, str]:
-    """Return the header that names a revision."""
-    return {"ETag": f'"{revision}"'}
-
-
-def explanation(of: Explanation) -> dict[str, Any]:
+def explanation(of: Explanation) -> ExplanationJson:
     """Return how an answer came about. The request id is not in it."""
     evaluation = of.evaluation
     return {
@@ -63,27 +294,106 @@ def explanation(of: Explanation) -> dict[str, Any]:
     }
 
 
-def exposure(of: Exposure, edges: tuple[float, ...]) -> dict[str, Any]:
-    """Return what a flag served within a window."""
+def history(entries: list[Mapping[str, Any]]) -> HistoryJson:
+    """Return entries of the record."""
+    return {"entries": [dict(entry) for entry in entries]}
+
+
+# Outcomes
+
+
+def exposure(
+    of: Exposure, services: Mapping[str, Totals], edges: tuple[float, ...]
+) -> ExposureJson:
+    """Return what a flag served within a window, beside how its services did."""
     return {
         "since": of.since,
         "until": of.until,
         "share": None if of.share is None else round(of.share, 4),
         "assignments": of.assignments,
         "variants": {name: totals(each, edges) for name, each in of.variants.items()},
+        "services": {name: totals(each, edges) for name, each in services.items()},
     }
 
 
-def totals(of: Totals, edges: tuple[float, ...]) -> dict[str, Any]:
-    """Return added-up outcomes; p95 in seconds, null where there is none (or off the scale)."""
+def totals(of: Totals, edges: tuple[float, ...]) -> TotalsJson:
+    """Return added-up outcomes."""
     p95 = of.quantile(0.95, edges)
-    metrics: Mapping[str, Any] = {
-        name: {"total": total, "failed": failed} for name, (total, failed) in of.metrics.items()
-    }
     return {
         "assignments": of.assignments,
         "requests": of.requests,
         "failures": of.failures,
         "p95": None if p95 is None or p95 == float("inf") else p95,
-        "metrics": metrics,
+        "metrics": {
+            name: {"total": total, "failed": failed} for name, (total, failed) in of.metrics.items()
+        },
     }
+
+
+# Everything else
+
+
+def environment(view: EnvironmentView) -> EnvironmentJson:
+    """Return an environment."""
+    of = view.environment
+    return {
+        "key": of.key,
+        "description": of.description,
+        "critical": of.critical,
+        "created": of.created,
+        "changed": of.changed,
+        "revision": view.revision,
+    }
+
+
+def token(of: Token) -> TokenJson:
+    """Return a token without its digest."""
+    return {
+        "id": of.id,
+        "scope": of.scope,
+        "environment": of.environment,
+        "description": of.description,
+        "created": of.created,
+        "expires": of.expires,
+        "revoked": of.revoked,
+    }
+
+
+def new_token(of: Token, text: str | None) -> NewTokenJson:
+    """Return a new token with its text, which is shown now or never."""
+    return {**token(of), "token": text}
+
+
+def status(principal: Principal, health: Health) -> StatusJson:
+    """Return who asks, and how this server is. A confined caller sees its own environment."""
+    only = principal.environment
+    return {
+        "principal": principal.id,
+        "scope": principal.scope,
+        "environment": only,
+        "version": version("sortition-server"),
+        "store": health.store,
+        "writable": health.writable,
+        "age_seconds": _tenths(health.age_seconds),
+        "versions": {name: v for name, v in health.versions.items() if only in (None, name)},
+        "problems": list(health.problems),
+    }
+
+
+def ready(health: Health) -> ReadyJson:
+    """Return what anybody may know about how this server is: no names, no store."""
+    return {
+        "ready": health.ready,
+        "writable": health.writable,
+        "age_seconds": _tenths(health.age_seconds),
+        "problems": list(health.problems),
+    }
+
+
+def etag(revision: int) -> dict[str, str]:
+    """Return the header that names a revision."""
+    return {"ETag": f'"{revision}"'}
+
+
+def _tenths(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)

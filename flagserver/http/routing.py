@@ -15,43 +15,77 @@ from typing import Any
 
 from flask import Flask, Request, Response, jsonify, request
 from pydantic import BaseModel
+from sortition.core.model import KEY
 
 from flagserver.domain import access
 from flagserver.domain.documents import Idempotency, Principal
-from flagserver.domain.errors import Forbidden, RevisionRequired, Unauthenticated
+from flagserver.domain.errors import Forbidden, NotFound, RevisionRequired, Unauthenticated
 from flagserver.services import Services
 
-from . import body
-from .errors import Problem
+from . import body, query
+from .errors import Problem, problem_of
+from .query import Parameter
 
 PUBLIC = "public"
 """The action of a route that anybody may use."""
 
-_ETAG = re.compile(r'"(\d{1,15})"')
+NAMESPACE = "api"
+"""What Flask's names of our endpoints begin with."""
+
+ANYBODY = Principal("anybody", "none", "none")
+
+_REVISION = re.compile(r'"([0-9]{1,15})"')
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,128}")
+_IN_PATH = re.compile(r"{(\w+)}")
 
 View = Callable[..., Any]
+Answers = Mapping[int, str | tuple[str, Any]]
+"""Status -> words, or (words, the type of the body or a media type that is not JSON's)."""
+
+Dialect = Callable[[Problem, Mapping[str, str]], Problem]
+"""Says a problem in the words of another protocol. It gets the path's parameters too."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """One operation. action: of `domain.access`, or PUBLIC.  revision: If-Match is required."""
+    """One operation.
+
+    action: of `domain.access`, or PUBLIC.  model: of the body, None where there is none.
+    revision: If-Match is required.  etag: answers carry the revision.  open_query: unknown
+    parameters pass.
+    """
 
     method: str
     path: str
     action: str
+    answers: Answers
     view: View
-    summary: str
-    model: type[BaseModel] | None
-    answers: Mapping[int, str]
-    limit: int
-    revision: bool
-    query: Mapping[str, str]
+    model: type[BaseModel] | None = None
+    limit: int = body.LIMIT
+    revision: bool = False
+    query: Mapping[str, Parameter] = field(default_factory=dict)
+    open_query: bool = False
+    dialect: Dialect | None = None
 
     @property
     def endpoint(self) -> str:
         """The name that Flask knows it by."""
-        return f"api.{self.view.__name__}"
+        return f"{NAMESPACE}.{self.view.__name__}"
+
+    @property
+    def summary(self) -> str:
+        """What it does: the first line of the view's docstring."""
+        return (self.view.__doc__ or "").strip().split("\n")[0]
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names in the path."""
+        return _IN_PATH.findall(self.path)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return self.method != "GET"
 
 
 class Routes:
@@ -61,27 +95,12 @@ class Routes:
         self.all: list[Route] = []
 
     def add(
-        self,
-        method: str,
-        path: str,
-        action: str,
-        answers: Mapping[int, str],
-        *,
-        model: type[BaseModel] | None = None,
-        limit: int = body.LIMIT,
-        revision: bool = False,
-        query: Mapping[str, str] | None = None,
+        self, method: str, path: str, action: str, answers: Answers, **more: Any
     ) -> Callable[[View], View]:
-        """Declare the function below as a route; its docstring's first line is the summary."""
+        """Declare the function below as a route; more: what `Route` has besides."""
 
         def declare(view: View) -> View:
-            summary = (view.__doc__ or "").strip().split("\n")[0]
-            self.all.append(
-                Route(
-                    *(method, path, action, view, summary, model, answers, limit, revision),
-                    query=query or {},
-                )
-            )
+            self.all.append(Route(method, path, action, answers, view, **more))
             return view
 
         return declare
@@ -94,83 +113,94 @@ class Call:
     services: Services
     principal: Principal
     request: Request
-    body: Any = None
-    idempotency: Idempotency | None = None
-    path: Mapping[str, str] = field(default_factory=dict)
+    body: Any
+    query: Mapping[str, Any]
+    idempotency: Idempotency | None
 
     def revision(self) -> int:
         """Return the revision that If-Match names. Raises RevisionRequired or Problem."""
-        found = self.optional_revision()
-        if found is None:
-            raise RevisionRequired('Say which revision you mean: If-Match: "<revision>".')
-        return found
-
-    def optional_revision(self) -> int | None:
-        """Return the revision that If-Match names, None without one."""
         text = self.request.headers.get("If-Match")
         if text is None:
-            return None
-        match = _ETAG.fullmatch(text.strip())
+            raise RevisionRequired('Say which revision you mean: If-Match: "<revision>".')
+        match = _REVISION.fullmatch(text.strip())
         if match is None:
             detail = 'If-Match must be one revision in quotes, as in "14".'
-            raise Problem(400, "malformed_request", detail, field="If-Match")
+            raise Problem(400, "malformed_request", detail, parameter="If-Match")
         return int(match.group(1))
 
-    def whole_number(self, name: str, default: int, low: int, high: int) -> int:
-        """Return a number of the query string. Raises Problem invalid_field."""
-        text = self.request.args.get(name, str(default))
-        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not low <= int(text) <= high:
-            detail = f"{name} must be a whole number from {low} to {high}."
-            raise Problem(422, "invalid_field", detail, field=f"?{name}")
-        return int(text)
-
-    def switch(self, name: str) -> bool:
-        """Return whether a switch of the query string is on (1 or true)."""
-        return self.request.args.get(name, "") in ("1", "true")
+    def optional_revision(self) -> int | None:
+        """Return the revision that If-Match names; None without one, or for `*`."""
+        text = self.request.headers.get("If-Match", "*")
+        return None if text.strip() == "*" else self.revision()
 
 
 def install(app: Flask, services: Services, routes: list[Route]) -> None:
-    """Put the routes into an application, each behind its declaration."""
+    """Put the routes into an application, each behind its declaration, and let in nothing else.
+
+    Blueprints (the admin UI) guard themselves.
+    """
+    app.before_request(_refuse_undeclared)
     for route in routes:
         app.add_url_rule(
-            re.sub(r"{(\w+)}", r"<\1>", route.path),
+            _IN_PATH.sub(r"<\1>", route.path),
             endpoint=route.endpoint,
             view_func=_guarded(route, services),
             methods=[route.method],
+            provide_automatic_options=False,
         )
+
+
+def _refuse_undeclared() -> None:
+    """Refuse an endpoint that was put into the application past the declarations."""
+    if request.endpoint is not None and request.blueprint is None:
+        raise Forbidden("This endpoint does not say who may use it.")
 
 
 def _guarded(route: Route, services: Services) -> Callable[..., Response]:
     def view(**path: str) -> Response:
-        principal = ANYBODY if route.action == PUBLIC else authenticate(services, request)
-        if route.action != PUBLIC:
-            access.check(principal, route.action, path.get("environment"))
-        content = body.read_object(request, route.limit) if route.method != "GET" else {}
-        if route.method != "GET" and route.model is None and content:
-            raise Problem(422, "unknown_field", "This takes no body.", field="/")
-        call = Call(
-            services=services,
-            principal=principal,
-            request=request,
-            body=body.validated(route.model, content) if route.model is not None else None,
-            idempotency=_idempotency(principal, content),
-            path=path,
-        )
-        if route.revision:
-            call.revision()
-        return _response(route.view(call, **path))
+        try:
+            return _response(route.view(_admit(route, services, path), **path))
+        except Exception as error:
+            if route.dialect is None:
+                raise
+            return route.dialect(problem_of(error), path).response()
 
     return view
 
 
-ANYBODY = Principal("anybody", "none", "none")
+def _admit(route: Route, services: Services, path: Mapping[str, str]) -> Call:
+    """Return the request as its declaration lets it in: who, where, what, in this order."""
+    principal = ANYBODY
+    if route.action != PUBLIC:
+        principal = authenticate(services, request, key=route.action == access.SERVE)
+        access.check(principal, route.action, path.get("environment"))
+    for text in path.values():
+        if not KEY.fullmatch(text):
+            raise NotFound("There is no such thing: a key holds a-z, 0-9, '.', '_' and '-' only.")
+    parameters = query.read(route.query, request.args, others=route.open_query)
+    content: dict[str, Any] = {}
+    if route.model is None:
+        body.refuse(request)
+    else:
+        content = body.read_object(request, route.limit)
+    call = Call(
+        services=services,
+        principal=principal,
+        request=request,
+        body=body.validated(route.model, content) if route.model is not None else None,
+        query=parameters,
+        idempotency=_idempotency(principal, content) if route.writes else None,
+    )
+    if route.revision:
+        call.revision()
+    return call
 
 
-def authenticate(services: Services, incoming: Request) -> Principal:
-    """Return who presents a token. Raises Unauthenticated."""
+def authenticate(services: Services, incoming: Request, *, key: bool) -> Principal:
+    """Return who presents a token. key: X-API-Key will do. Raises Unauthenticated."""
     scheme, _, text = incoming.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        text = incoming.headers.get("X-API-Key", "")
+        text = incoming.headers.get("X-API-Key", "") if key else ""
     if not text:
         raise Unauthenticated("Send a token: Authorization: Bearer srt_…")
     return services.tokens.authenticate(text.strip())
@@ -185,11 +215,11 @@ def environment_of(principal: Principal) -> str:
 
 def _idempotency(principal: Principal, content: Mapping[str, Any]) -> Idempotency | None:
     key = request.headers.get("Idempotency-Key")
-    if key is None or request.method == "GET":
+    if key is None:
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         detail = "Idempotency-Key must be 1 to 128 visible ASCII characters."
-        raise Problem(400, "malformed_request", detail, field="Idempotency-Key")
+        raise Problem(400, "malformed_request", detail, parameter="Idempotency-Key")
     asked = f"{request.method} {request.path} {json.dumps(content, sort_keys=True)}"
     fingerprint = hashlib.sha256(asked.encode()).hexdigest()
     return Idempotency(f"{principal.id}:{key}", fingerprint)
@@ -200,7 +230,7 @@ def _response(answer: Any) -> Response:
     if isinstance(answer, Response):
         return answer
     content, status, headers = (*answer, {})[:3] if isinstance(answer, tuple) else (answer, 200, {})
-    response = jsonify(content) if content is not None else Response()
+    response = jsonify(content)
     response.status_code = status
     response.headers.update(headers)
     response.headers.setdefault("Cache-Control", "no-store")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 from flask import Response
@@ -11,105 +10,95 @@ from werkzeug.datastructures import ETags
 
 from flagserver.domain.access import SERVE
 from flagserver.domain.batches import Batch
-from flagserver.domain.errors import Refusal
-from flagserver.services import Services
-from flagserver.services.snapshots import dump, sse
+from flagserver.domain.errors import Refusal, StoreUnavailable
 
-from .errors import Problem
+from . import present
 from .routing import Call, Routes, authenticate, environment_of
-
-routes = Routes()
+from .streams import Limits, Places, Stream
 
 OUTCOMES_LIMIT = 1024 * 1024
-MAX_STREAMS = 200
-"""Streams of one process: each holds a thread, and the others need some."""
 
-BEAT_SECONDS = 10.0
-RETRY_SECONDS = 5
+VARY = "Accept-Encoding, Authorization, X-API-Key"
 STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
 
 
-@routes.add(
-    *("GET", "/api/v1/sdk/snapshot", SERVE),
-    {200: "All flags of the token's environment.", 304: "Unchanged."},
-)
-def sdk_snapshot(call: Call) -> Any:
-    """Read the whole snapshot; If-None-Match saves sending what is known."""
-    view = call.services.snapshots.view(environment_of(call.principal))
-    headers = {
-        "ETag": view.etag,
-        "Cache-Control": "private, no-cache",
-        "Vary": "Accept-Encoding, Authorization",
-    }
-    if _matches(call.request.if_none_match, view.etag):
-        return Response(status=304, headers=headers)
-    if call.request.accept_encodings["gzip"]:
-        headers["Content-Encoding"] = "gzip"
-        return Response(view.packed, 200, headers, content_type="application/json")
-    return Response(view.body, 200, headers, content_type="application/json")
+def routes(limits: Limits) -> Routes:
+    """Return the routes; streams are counted for each application by itself."""
+    made = Routes()
+    places = Places(limits.most)
+
+    @made.add(
+        *("GET", "/api/v1/sdk/snapshot", SERVE),
+        {
+            200: ("All flags of the token's environment.", dict[str, Any]),
+            304: "Unchanged.",
+        },
+        open_query=True,
+    )
+    def sdk_snapshot(call: Call) -> Any:
+        """Read the whole snapshot; If-None-Match saves sending what is known."""
+        view = call.services.snapshots.view(environment_of(call.principal))
+        headers = {"ETag": view.etag, "Cache-Control": "private, no-cache", "Vary": VARY}
+        if _known(call.request.if_none_match, view.etag):
+            return Response(status=304, headers=headers)
+        if call.request.accept_encodings["gzip"]:
+            headers["Content-Encoding"] = "gzip"
+            return Response(view.packed, 200, headers, content_type="application/json")
+        return Response(view.body, 200, headers, content_type="application/json")
+
+    @made.add(
+        *("GET", "/api/v1/sdk/stream", SERVE),
+        {200: ("Snapshot, then changes and beats.", "text/event-stream")},
+        open_query=True,
+    )
+    def sdk_stream(call: Call) -> Any:
+        """Follow the environment's flags."""
+        environment = environment_of(call.principal)
+        snapshots = call.services.snapshots
+        snapshots.view(environment)
+        allowed, environ = _still_allowed(call), call.request.environ
+        if call.request.method == "HEAD":
+            return Response(b"", 200, STREAM_HEADERS, content_type="text/event-stream")
+        body = Stream(
+            *(snapshots, environment, places, limits),
+            allowed=allowed,
+            environ=environ,
+        )
+        return Response(body, 200, STREAM_HEADERS, content_type="text/event-stream")
+
+    @made.add(
+        *("POST", "/api/v1/sdk/outcomes", SERVE),
+        {202: ("Taken, or here before.", present.AcceptedJson)},
+        model=Batch,
+        limit=OUTCOMES_LIMIT,
+        open_query=True,
+    )
+    def sdk_outcomes(call: Call) -> Any:
+        """Report outcomes: counts and histograms, never an id."""
+        accepted = call.services.outcomes.take(environment_of(call.principal), call.body)
+        return {"accepted": accepted}, 202
+
+    return made
 
 
-@routes.add(
-    *("GET", "/api/v1/sdk/stream", SERVE),
-    {200: "An event stream: snapshot, then changes and beats.", 503: "Too many streams."},
-)
-def sdk_stream(call: Call) -> Any:
-    """Follow the environment's flags."""
-    environment = environment_of(call.principal)
-    snapshots = call.services.snapshots
-    snapshots.view(environment)
-    if snapshots.streams() >= MAX_STREAMS:
-        headers = {"Retry-After": str(RETRY_SECONDS)}
-        detail = "This process holds as many streams as it can. Poll, or try again."
-        raise Problem(503, "too_many_streams", detail, headers=headers)
-    still_allowed = _recheck(call)
-    messages = _messages(call.services, environment, still_allowed)
-    return Response(messages, 200, STREAM_HEADERS, content_type="text/event-stream")
+def _known(tags: ETags, etag: str) -> bool:
+    return tags.star_tag or tags.contains_weak(etag.strip('"'))
 
 
-@routes.add(
-    *("POST", "/api/v1/sdk/outcomes", SERVE),
-    {202: "Taken; `accepted` is false for what was here before."},
-    model=Batch,
-    limit=OUTCOMES_LIMIT,
-)
-def sdk_outcomes(call: Call) -> Any:
-    """Report outcomes: counts and histograms, never an id."""
-    accepted = call.services.outcomes.take(environment_of(call.principal), call.body)
-    return {"accepted": accepted}, 202
-
-
-def _matches(tags: ETags, etag: str) -> bool:
-    return tags.contains_weak(etag.strip('"')) or tags.star_tag
-
-
-def _recheck(call: Call) -> Any:
+def _still_allowed(call: Call) -> Callable[[], bool]:
     """Return a function that tells whether the stream's token still opens it."""
+    request = call.request
 
-    def still_allowed() -> bool:
+    def allowed() -> bool:
         try:
-            return authenticate(call.services, request) == call.principal
+            return authenticate(call.services, request, key=True) == call.principal
+        except StoreUnavailable:
+            # The token is too new for the mirror, and nobody can say that it was revoked.
+            return True
         except Refusal:
             return False
 
-    request = call.request
-    return still_allowed
-
-
-def _messages(services: Services, environment: str, still_allowed: Any) -> Iterator[bytes]:
-    with services.snapshots.subscribe(environment) as (view, subscription):
-        yield b"retry: 2000\n\n" + view.event
-        beat_at = time.monotonic() + BEAT_SECONDS
-        while not subscription.dropped:
-            message = subscription.next(max(0.0, min(1.0, beat_at - time.monotonic())))
-            if not still_allowed():
-                return
-            if message is not None:
-                yield message
-            if time.monotonic() >= beat_at:
-                beat_at += BEAT_SECONDS
-                version = services.snapshots.view(environment).snapshot.version.version
-                yield sse("beat", dump({"version": version}))
+    return allowed

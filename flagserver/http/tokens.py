@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 from flagserver.domain.access import KNOW_ONESELF, MANAGE
 from flagserver.domain.commands import NewToken, Reasoned
 
+from . import present
 from .routing import Call, Routes
 
 routes = Routes()
@@ -15,34 +15,33 @@ routes = Routes()
 TOKENS = "/api/v1/tokens"
 
 
-@routes.add("GET", TOKENS, MANAGE, {200: "The tokens, without their secrets."})
+@routes.add("GET", TOKENS, MANAGE, {200: ("Without their secrets.", present.TokensJson)})
 def list_tokens(call: Call) -> Any:
     """List tokens, newest first."""
-    return {"tokens": [token.public() for token in call.services.tokens.all()]}
+    return {"tokens": [present.token(token) for token in call.services.tokens.all()]}
 
 
-@routes.add("POST", TOKENS, MANAGE, {201: "The new token; `token` is shown once."}, model=NewToken)
+@routes.add(
+    *("POST", TOKENS, MANAGE, {201: ("`token` is shown once.", present.NewTokenJson)}),
+    model=NewToken,
+)
 def create_token(call: Call) -> Any:
     """Make a token."""
     made = call.services.tokens.create(call.body, call.principal, call.idempotency)
-    return {**made.token.public(), "token": made.text}, 201
+    return present.new_token(made.token, made.text), 201
 
 
-@routes.add("DELETE", f"{TOKENS}/{{id}}", MANAGE, {200: "The revoked token."}, model=Reasoned)
+@routes.add(
+    *("DELETE", f"{TOKENS}/{{id}}", MANAGE, {200: ("The revoked token.", present.TokenJson)}),
+    model=Reasoned,
+)
 def revoke_token(call: Call, id: str) -> Any:
     """End a token now."""
-    return call.services.tokens.revoke(id, call.body, call.principal, call.idempotency).public()
+    revoke = call.services.tokens.revoke
+    return present.token(revoke(id, call.body, call.principal, call.idempotency))
 
 
-@routes.add("GET", "/api/v1/status", KNOW_ONESELF, {200: "Principal, server and store."})
+@routes.add("GET", "/api/v1/status", KNOW_ONESELF, {200: ("What there is.", present.StatusJson)})
 def status(call: Call) -> Any:
     """Tell who the token is and what server this is."""
-    health = call.services.health()
-    return {
-        "principal": call.principal.id,
-        "scope": call.principal.scope,
-        "environment": call.principal.environment,
-        "version": version("sortition-server"),
-        "store": health.store,
-        "writable": health.writable,
-    }
+    return present.status(call.principal, call.services.health())
