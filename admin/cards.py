@@ -25,6 +25,9 @@ SPARK_SECONDS = 300
 SPARK_WIDTH, SPARK_HEIGHT = 240, 40
 P95 = 0.95
 
+Series = Mapping[int, Mapping[str, Totals]]
+"""Unix second -> variant -> totals of the tick that ended then."""
+
 
 @dataclass(frozen=True, slots=True)
 class VariantRow:
@@ -140,18 +143,20 @@ class Desk:
         if flag.archived or not self._has_reporters(state.environment):
             return Observed(None, 0, WINDOW_SECONDS, since_change=False)
         window = self._window(state)
-        if window == 0:
-            return Observed(None, 0, 0, since_change=True)
         exposure = self._services.outcomes.exposure(state.environment, flag.key, window)
+        series: Series = {}
+        if detail:
+            series = self._services.outcomes.series(state.environment, flag.key, SPARK_SECONDS)
+        # The table stays while it waits for the first reports after a change: nothing jumps.
+        shown = exposure.assignments or series
         edges = self._edges(state.environment)
-        rows = _rows(flag, exposure.variants, edges) if exposure.assignments else ()
         return Observed(
             share=exposure.share,
             assignments=exposure.assignments,
             seconds=window,
             since_change=window < WINDOW_SECONDS,
-            rows=rows,
-            spark=self._spark(flag, state) if detail and rows else "",
+            rows=_rows(flag, exposure.variants, edges) if shown else (),
+            spark=self._spark(flag, series, self._flush_seconds(state.environment)),
         )
 
     def _window(self, state: State) -> int:
@@ -161,9 +166,8 @@ class Desk:
         since = (self._now - datetime.fromisoformat(state.changed)).total_seconds()
         return max(0, min(WINDOW_SECONDS, int(since - self._flush_seconds(state.environment))))
 
-    def _spark(self, flag: Flag, state: State) -> str:
-        series = self._services.outcomes.series(state.environment, flag.key, SPARK_SECONDS)
-        step = max(10, 2 * int(self._flush_seconds(state.environment)))
+    def _spark(self, flag: Flag, series: Series, flush_seconds: float) -> str:
+        step = max(10, 2 * int(flush_seconds))
         return spark_points(series, flag.rest, until=int(self._now.timestamp()), step=step)
 
     def _services_in(self, environment: Environment) -> Iterable[ServiceRow]:
@@ -227,9 +231,7 @@ def _row(
     )
 
 
-def spark_points(
-    series: Mapping[int, Mapping[str, Totals]], rest: str, *, until: int, step: int
-) -> str:
+def spark_points(series: Series, rest: str, *, until: int, step: int) -> str:
     """Return the exposed share over time as the points of an SVG polyline, "" for too few."""
     drawn: dict[int, list[int]] = {}
     for at, variants in series.items():

@@ -78,10 +78,13 @@ class Desk:
     address: str
     contexts: list[BrowserContext] = field(default_factory=list)
 
-    def tab(self, *, theme: str = "light", width: int = 1280, scripts: bool = True) -> Tab:
+    def tab(
+        self, *, theme: str = "light", width: int = 1280, scale: float = 1, scripts: bool = True
+    ) -> Tab:
         context = self.browser.new_context(
             viewport={"width": width, "height": 800},
             color_scheme="dark" if theme == "dark" else "light",
+            device_scale_factor=scale,
             java_script_enabled=scripts,
         )
         context.set_default_timeout(10_000)

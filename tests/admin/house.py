@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import fakeredis
@@ -33,18 +34,32 @@ OUR_PAGE = {"Sec-Fetch-Site": "same-origin"}
 SETTINGS = Settings(flush_seconds=1.0)
 
 
+class LateClock:
+    """The machine's clock, `late` seconds behind."""
+
+    def __init__(self) -> None:
+        self.late = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) - timedelta(seconds=self.late)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
 @dataclass
 class House:
     """Everything behind the pages, and the application in front of it."""
 
     secure_cookies: bool = False
+    clock: LateClock = field(default_factory=LateClock)
     services: Services = field(init=False)
     app: Flask = field(init=False)
 
     def __post_init__(self) -> None:
         self._redis = fakeredis.FakeServer()
         self.store = RedisStore.over(fakeredis.FakeRedis(server=self._redis))
-        self.services = build_services(SETTINGS, self.store)
+        self.services = build_services(SETTINGS, self.store, self.clock)
         prepare(SETTINGS, self.store, self.services, SystemEntropy())
         self.services.snapshots.load()
         self._reports = 0

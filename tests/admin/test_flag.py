@@ -23,15 +23,16 @@ def page(house: House, visitor: Visitor) -> Page:
 def test_what_services_report_stands_beside_the_share(
     house: House, visitor: Visitor, page: Page
 ) -> None:
-    house.services.flags._clock = _Past()  # type: ignore[assignment]
+    house.clock.late = 300
     house.share("new-search", 30.0)
+    house.clock.late = 0
     house.report("new-search", 250, 750, ago=20)
     house.report("new-search", 50, 150)
 
     text = visitor.see("/flags/new-search").text
 
     assert "reached 25.0 % of 1 200 in the last minute" in text
-    assert "chance alone: ±2.6" in text
+    assert "a fair draw of this size lies within ±2.6 points" in text
     assert "on 300 25.0 % 300" in text
     assert "off rest 900 75.0 % 900" in text
     assert "reached, last 5 minutes" in text
@@ -289,12 +290,3 @@ def test_what_is_not_there_gets_a_page_in_the_same_frame(visitor: Visitor, path:
 
 def test_the_api_keeps_its_own_errors(house: House, visitor: Visitor) -> None:
     assert "Sign out" not in visitor.see("/api/v1/nothing").source
-
-
-class _Past:
-    """A clock that is some minutes late."""
-
-    def now(self) -> object:
-        from datetime import UTC, datetime, timedelta
-
-        return datetime.now(UTC) - timedelta(minutes=5)
