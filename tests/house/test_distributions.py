@@ -85,7 +85,7 @@ def test_both_work_where_nothing_else_is(sdk_wheel: Path, server_wheel: Path, tm
     )
     (theirs / "dependencies.pth").write_text(f"{ours}\n")
     for module in ("sortition", "flagserver", "admin"):
-        where = run(python, "-c", f"import {module}; print({module}.__file__)")
+        where = run(python, "-I", "-c", f"import {module}; print({module}.__file__)")
         assert where.startswith(str(theirs))
     assert "Usage" in run(place / "bin" / "flagserver", "--help")
     assert "Usage" in run(place / "bin" / "sortition", "--help")
