@@ -186,7 +186,8 @@ def _admit(route: Route, services: Services, path: Mapping[str, str]) -> Call:
     call = Call(
         services=services,
         principal=principal,
-        request=request,
+        # The request itself: a stream outlives the context that `request` looks into.
+        request=request._get_current_object(),  # type: ignore[attr-defined]  # noqa: SLF001
         body=body.validated(route.model, content) if route.model is not None else None,
         query=parameters,
         idempotency=_idempotency(principal, content) if route.writes else None,
