@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from flagserver.domain import access, documents, tokens
 from flagserver.domain.commands import NewToken, Reasoned
-from flagserver.domain.documents import Change, Fact, Idempotency, Principal, Write
+from flagserver.domain.documents import (
+    Change,
+    Committed,
+    Fact,
+    Idempotency,
+    Principal,
+    Write,
+)
 from flagserver.domain.errors import Conflict, NotFound, Unauthenticated
 from flagserver.domain.times import rfc3339
 from flagserver.domain.tokens import Token
@@ -62,8 +70,8 @@ class Tokens:
             secret=self._entropy.hex(tokens.SECRET_OCTETS),
             at=rfc3339(self._clock.now()),
         )
-        repeated = self._keep(token, None, 0, "token:create", by, command.reason, idempotency)
-        return Made(token, None if repeated else text)
+        done = self._keep(token, None, 0, "token:create", by, command.reason, idempotency)
+        return Made(self._made_before(done), None) if done.repeated else Made(token, text)
 
     def adopt(self, text: str, command: NewToken, by: Principal) -> Token:
         """Keep a token that an operator made; nothing happens when it is kept already.
@@ -103,7 +111,7 @@ class Tokens:
         by: Principal,
         reason: str | None,
         idempotency: Idempotency | None,
-    ) -> bool:
+    ) -> Committed:
         fact = Fact(
             actor=by.id,
             role=by.role,
@@ -116,8 +124,15 @@ class Tokens:
         )
         write = Write(documents.TOKENS, token.id, expected, token.to_body())
         change = Change(writes=(write,), fact=fact, idempotency=idempotency)
-        done = self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
-        return done.repeated
+        return self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
+
+    def _made_before(self, done: Committed) -> Token:
+        """Return the token that the first of identical requests made: the record knows its id."""
+        for link in self._store.record(after=done.seq - 1, limit=1):
+            token = self._read(json.loads(link.canonical)["target"].removeprefix("token/"))
+            if token is not None:
+                return token
+        raise Conflict("This token was made before, and its entry is no longer in the record.")
 
     def _check_environment(self, command: NewToken) -> None:
         if command.environment is None:
