@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from flask import Flask, Response, request
@@ -20,16 +21,19 @@ def all_routes(settings: Settings, limits: Limits) -> list[Route]:
     rooms = (flags, environments, tokens, ofrep, health)
     found = [route for room in rooms for route in room.routes.all] + sdk.routes(limits).all
 
+    @cache
+    def document() -> dict[str, Any]:
+        return openapi.document(found, settings.url)
+
     @own.add(
         *("GET", "/openapi.json", PUBLIC, {200: ("This document.", dict[str, Any])}),
         open_query=True,
     )
     def openapi_document(call: Call) -> Any:
         """Describe this API."""
-        return document
+        return document()
 
     found += own.all
-    document = openapi.document(found, settings.url)
     return found
 
 
@@ -40,7 +44,9 @@ def create_app(services: Services, settings: Settings, limits: Limits | None = N
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     errors.install(app)
-    routing.install(app, services, all_routes(settings, limits or Limits()))
+    routes = all_routes(settings, limits or Limits())
+    routing.install(app, services, routes)
+    app.extensions["sortition"] = routes
 
     @app.after_request
     def _headers(response: Response) -> Response:
