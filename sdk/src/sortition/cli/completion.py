@@ -1,0 +1,58 @@
+"""Completion: scripts for shells, and keys that the server knows, asked for quickly or not."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from .api import Api, Failure
+
+SECONDS = 1.0
+
+
+def flags(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the flags that begin so."""
+    found = _ask("/api/v1/flags").get("flags", [])
+    return [
+        CompletionItem(flag["key"], help=flag["description"])
+        for flag in found
+        if flag["key"].startswith(incomplete)
+    ]
+
+
+def environments(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the environments that begin so."""
+    found = _ask("/api/v1/environments").get("environments", [])
+    return [CompletionItem(e["key"]) for e in found if e["key"].startswith(incomplete)]
+
+
+def _ask(path: str) -> dict[str, Any]:
+    url, token = os.environ.get("SORTITION_URL"), os.environ.get("SORTITION_TOKEN")
+    if not url or not token:
+        return {}
+    try:
+        return dict(Api(url.rstrip("/"), token, SECONDS, sleep=lambda _: None).get(path))
+    except Failure:
+        return {}
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion script of a shell.
+
+    For bash: eval "$(sortition completion bash)"
+    """
+    found = get_completion_class(shell)
+    if found is None:
+        raise Failure(f"No completion for {shell}.")
+    root = context.find_root().command
+    click.echo(found(root, {}, "sortition", "_SORTITION_COMPLETE").source())

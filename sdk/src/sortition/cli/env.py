@@ -1,0 +1,91 @@
+"""`sortition env`: environments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from . import completion, options
+from .output import Noun, say, table
+
+KEY = click.argument("key", shell_complete=completion.environments)
+CRITICAL = click.option(
+    "--critical/--not-critical", default=None, help="Whether enlarging there needs confirmation."
+)
+
+
+@click.group(cls=Noun)
+def env() -> None:
+    """Environments: where flags have their state."""
+
+
+@env.command("list")
+@click.pass_context
+def list_environments(context: click.Context) -> None:
+    """List environments."""
+    content = options.api(context).get("/api/v1/environments")
+    rows = [
+        [e["key"], "critical" if e["critical"] else "", e["description"], str(e["revision"])]
+        for e in content["environments"]
+    ]
+    say(context, content, table("Environment", "", "Description", "Revision>", rows=rows))
+
+
+@env.command("get")
+@KEY
+@click.pass_context
+def get_environment(context: click.Context, key: str) -> None:
+    """Show one environment."""
+    found = options.api(context).get(f"/api/v1/environments/{key}")
+    critical = ", critical" if found["critical"] else ""
+    say(context, found, f"{key}{critical}, revision {found['revision']}\n{found['description']}")
+
+
+@env.command("create")
+@click.argument("key")
+@click.option("--description", default="", help="What it is for.")
+@CRITICAL
+@options.write()
+@click.pass_context
+def create_environment(context: click.Context, /, key: str, **given: Any) -> None:
+    """Create an environment in which every flag exposes nobody."""
+    write = options.gather(given)
+    body = {"key": key, **_body(given, write.reason)}
+    if write.dry_run:
+        say(context, {"dry_run": True, "create": body}, f"would create {body}")
+        return
+    found, _ = options.api(context).send(
+        "POST", "/api/v1/environments", body, idempotency_key=write.idempotency_key
+    )
+    say(context, found, f"✔ {key} created.")
+
+
+@env.command("set")
+@KEY
+@click.option("--description", help="What it is for.")
+@CRITICAL
+@options.write()
+@click.pass_context
+def set_environment(context: click.Context, /, key: str, **given: Any) -> None:
+    """Change an environment."""
+    write = options.gather(given)
+    body = _body(given, write.reason)
+    api = options.api(context)
+    before = api.get(f"/api/v1/environments/{key}")
+    if write.dry_run:
+        changed = {k: v for k, v in body.items() if before.get(k, v) != v}
+        say(context, {"dry_run": True, "change": changed}, f"would change {changed}")
+        return
+    revision = before["revision"] if write.if_revision is None else write.if_revision
+    found, _ = api.send(
+        *("PATCH", f"/api/v1/environments/{key}", body),
+        revision=revision,
+        idempotency_key=write.idempotency_key,
+    )
+    say(context, found, f"✔ {key} changed, revision {found['revision']}.")
+
+
+def _body(given: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    body = {**given, "reason": reason}
+    return {name: value for name, value in body.items() if value not in (None, "")}

@@ -1,0 +1,82 @@
+"""Exit codes: one table from what a server answers to what a pipeline sees."""
+
+from __future__ import annotations
+
+DONE = 0
+ERROR = 1
+USAGE = 2
+ROLLED_BACK = 3
+HOLDING = 4
+TIMED_OUT = 5
+UNREACHABLE = 6
+CONFLICT = 7
+NOT_PERMITTED = 8
+CHECK_FAILED = 9
+
+MEANINGS = {
+    DONE: "done",
+    ERROR: "error",
+    USAGE: "the command was used wrongly",
+    ROLLED_BACK: "rolled back",
+    HOLDING: "holding, and `--fail-on-hold` was given",
+    TIMED_OUT: "watching timed out; the rollout goes on",
+    UNREACHABLE: "the server cannot be reached, or its store does not answer",
+    CONFLICT: "conflict: it has changed meanwhile, or the state of things does not allow it",
+    NOT_PERMITTED: "not permitted, or not confirmed",
+    CHECK_FAILED: "a check failed; its kind is in `--json`",
+}
+"""Exit code -> meaning."""
+
+OF_CODE = {
+    "already_exists": CONFLICT,
+    "body_too_large": ERROR,
+    "confirmation_required": NOT_PERMITTED,
+    "conflict": CONFLICT,
+    "forbidden": NOT_PERMITTED,
+    "idempotency_mismatch": CONFLICT,
+    "internal_error": ERROR,
+    "invalid_field": ERROR,
+    "malformed_body": ERROR,
+    "malformed_request": ERROR,
+    "method_not_allowed": ERROR,
+    "not_found": ERROR,
+    "reason_required": NOT_PERMITTED,
+    "revision_required": ERROR,
+    "stale_revision": CONFLICT,
+    "store_unavailable": UNREACHABLE,
+    "too_many_streams": UNREACHABLE,
+    "unauthenticated": NOT_PERMITTED,
+    "unknown_field": ERROR,
+    "unsupported_media_type": ERROR,
+}
+"""Problem code -> exit code. A code that is not here is an ERROR."""
+
+OPTIONS = {
+    "/confirm_environment": "--confirm",
+    "/conditions": "--condition",
+    "/description": "--description",
+    "/environment": "--env",
+    "/expires": "--expires",
+    "/key": "KEY",
+    "/kind": "--kind",
+    "/owner": "--owner",
+    "/prerequisites": "--require",
+    "/reason": "--reason",
+    "/request_id": "--id",
+    "/rest": "--rest",
+    "/scope": "--scope",
+    "/share": "--share",
+    "/variants": "--variant",
+    "/weights": "--weight",
+}
+"""Field of a request -> the option that it comes from."""
+
+
+def of_problem(code: str) -> int:
+    """Return the exit code for a problem's code."""
+    return OF_CODE.get(code, ERROR)
+
+
+def option_of(field: str) -> str | None:
+    """Return the option that a field came from: `/weights/0/variant` -> `--weight`."""
+    return OPTIONS.get("/" + field.lstrip("/").split("/")[0])

@@ -1,0 +1,107 @@
+"""How things are printed: JSON for programs, calm tables for people; colour only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+BAR = 10
+"""Characters of a share's bar."""
+
+
+def say(context: click.Context, content: Any, text: str | Table | None = None) -> None:
+    """Print JSON if that was asked for, else the text or table for people."""
+    if context.find_root().params.get("as_json"):
+        click.echo(json.dumps(content, ensure_ascii=False))
+    elif isinstance(text, Table):
+        console().print(text)
+    elif text is not None:
+        click.echo(text)
+
+
+def note(context: click.Context, text: str) -> None:
+    """Print a message beside the data; nothing with --json."""
+    if not context.find_root().params.get("as_json"):
+        click.echo(text, err=True)
+
+
+def console() -> Console:
+    """Return where tables go: as wide as the terminal, or as they need in a pipe."""
+    terminal = sys.stdout.isatty()
+    return Console(
+        file=sys.stdout,
+        width=None if terminal else 160,
+        no_color=not terminal or "NO_COLOR" in os.environ,
+        highlight=False,
+        soft_wrap=not terminal,
+    )
+
+
+def table(*columns: str, rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table without lines; a column whose name ends in `>` is aligned to the right."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column.endswith(">")
+        made.add_column(column.rstrip(">"), justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def percent(share: float) -> str:
+    """Return a share as people write it: `25 %`, `0.1 %`."""
+    return f"{share:.4f}".rstrip("0").rstrip(".") + " %"
+
+
+def state_words(state: dict[str, Any]) -> str:
+    """Return a flag's state in few words: `25 %`, `off`, `killed (50 %)`."""
+    if state["killed"]:
+        return f"killed ({percent(state['share'])})"
+    return "off" if state["share"] == 0 else percent(state["share"])
+
+
+def compact(value: Any) -> str:
+    """Return JSON on one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def difference(before: dict[str, Any], after: dict[str, Any], names: Iterable[str]) -> list[str]:
+    """Return lines `-`/`+` for the fields that differ."""
+    lines = []
+    for name in names:
+        if before.get(name) != after.get(name):
+            lines += [
+                f"-  {name}: {compact(before.get(name))}",
+                f"+  {name}: {compact(after.get(name))}",
+            ]
+    return lines
+
+
+class JsonCommand(click.Command):
+    """A command that also takes --json, as all do."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.params.append(
+            click.Option(
+                ["--json"], is_flag=True, expose_value=False, callback=_ask_json, help="Print JSON."
+            )
+        )
+
+
+class Noun(click.Group):
+    """A group whose commands take --json."""
+
+    command_class = JsonCommand
+
+
+def _ask_json(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        context.find_root().params["as_json"] = True
