@@ -54,11 +54,21 @@ def visitor() -> Visitor | None:
 
 
 def principal() -> Principal:
-    """Return who acts. The guard let nobody else get here."""
+    """Return who acts."""
+    return _visitor().principal
+
+
+def session() -> str:
+    """Return the secret of the session that asks."""
+    return _visitor().secret
+
+
+def _visitor() -> Visitor:
+    """Return who asks, behind the guard, which lets nobody else get here."""
     found = visitor()
     if found is None:
         raise Unauthenticated("You are not signed in any more. Nothing was changed.")
-    return found.principal
+    return found
 
 
 def now() -> datetime:

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response, request
 
+from flagserver.domain.errors import StoreUnavailable
+
 from ..doorbell import FLAGS, RECORD, Busy, Line
-from ..interface import Interface
+from ..interface import Interface, session
 
 BEAT_SECONDS = 5.0
+CALM_SECONDS = 0.1
+"""The shortest time between rings, so that a burst of changes is a few fetches."""
+
 LIFE_SECONDS = 15 * 60.0
 """A stream ends by itself then; the page opens the next one, and the guard looks again."""
 
@@ -32,7 +37,7 @@ class Events:
         except Busy:
             headers = {"Retry-After": str(RETRY_SECONDS)}
             return Response("Too many pages listen.\n", 503, headers, mimetype="text/plain")
-        response = Response(self._messages(line), mimetype="text/event-stream")
+        response = Response(self._messages(line, session()), mimetype="text/event-stream")
         response.headers["X-Accel-Buffering"] = "no"
         response.call_on_close(lambda: self._ui.doorbell.close(line))
         return response
@@ -41,13 +46,15 @@ class Events:
         """The strip with the server's problems, empty when there is none."""
         return self._ui.fragment("_trouble.html")
 
-    def _messages(self, line: Line) -> Iterator[str]:
+    def _messages(self, line: Line, secret: str) -> Iterator[str]:
         end = time.monotonic() + LIFE_SECONDS
         flush = self._flush_seconds()
         beat = tick = time.monotonic()
         trouble = self._trouble()
         while (at := time.monotonic()) < end:
             if at >= beat:
+                if self._has_ended(secret):
+                    return
                 beat = at + BEAT_SECONDS
                 yield message("beat")
             if at >= tick:
@@ -55,8 +62,17 @@ class Events:
                 yield message("outcomes")
                 if trouble != (trouble := self._trouble()):
                     yield message("changed", "health")
-            for topic in line.wait(min(beat, tick) - time.monotonic()):
+            rung = line.wait(min(beat, tick) - time.monotonic())
+            for topic in rung:
                 yield message("changed", topic)
+            if rung:
+                time.sleep(CALM_SECONDS)
+
+    def _has_ended(self, secret: str) -> bool:
+        try:
+            return self._ui.services.sessions.principal(secret) is None
+        except StoreUnavailable:
+            return False
 
     def _trouble(self) -> bool:
         return bool(self._ui.services.health().problems)

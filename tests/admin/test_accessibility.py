@@ -70,7 +70,7 @@ def test_a_page_is_accessible(
     assert tab.complaints == []
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", a_slice(["light", "dark"], 1))
 def test_what_a_page_asks_and_refuses_is_accessible(desk: Desk, theme: str) -> None:
     tab = desk.tab(theme=theme, width=390)
     page = tab.live(FLAG)
@@ -107,13 +107,12 @@ def test_nothing_scrolls_sideways_at_320_pixels(reading_room: Desk) -> None:
 def test_everything_is_reached_by_keyboard(reading_room: Desk) -> None:
     page = reading_room.tab().go(FLAG)
     reached = []
-    for _ in range(40):
+    for _ in range(25):
         page.keyboard.press("Tab")
         focused = page.locator(":focus")
-        reached.append(focused.get_attribute("aria-label") or focused.inner_text() or "input")
-        visible = focused.bounding_box()
-        assert visible, reached[-1]
+        assert focused.bounding_box(), "what has the focus is seen"
+        reached.append(focused.get_attribute("aria-label") or focused.inner_text())
 
     assert reached[0] == "Skip to content"
-    assert any(name.startswith("Kill") for name in reached)
+    assert "Kill" in reached
     assert "Review change" in reached

@@ -122,6 +122,35 @@ def test_when_every_line_is_taken_pages_poll(
     assert answer.headers["Retry-After"]
 
 
+def test_the_stream_ends_with_the_session(
+    house: House, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "BEAT_SECONDS", 0.0)
+    stream, answer = messages(visitor, "/ui/events")
+    assert "beat" in next(stream)
+
+    session = visitor.client.get_cookie("sortition_session")
+    assert session is not None
+    house.services.sessions.sign_out(session.value)
+
+    assert len(list(stream)) <= 2
+    answer.close()  # type: ignore[attr-defined]
+
+
+def test_a_burst_of_changes_is_a_few_rings(house: House, visitor: Visitor) -> None:
+    house.flag("a")
+    stream, answer = messages(visitor, "/ui/events?topic=flag/a")
+    next(stream), next(stream)
+
+    for share in range(1, 20):
+        house.share("a", share)
+    house.services.snapshots.step(0)
+
+    assert "changed" in next(stream)
+    assert "changed" not in next(stream)
+    answer.close()  # type: ignore[attr-defined]
+
+
 def test_a_stream_ends_by_itself(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "LIFE_SECONDS", 0.0)
     stream, answer = messages(visitor, "/ui/events")
