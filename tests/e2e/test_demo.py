@@ -117,6 +117,11 @@ class Demo:
         path = "/api/v1/flags/new-search/environments/production"
         self.api("PATCH", path, body, revision=self.state()["revision"])
 
+    def version(self) -> str:
+        """Return the snapshot version that the server serves."""
+        found = fetch(f"{self.url}/readyz")
+        return f"{found['store']}.1.{found['versions']['production']}"
+
     def shop(self) -> dict[str, Any]:
         return dict(fetch(f"http://127.0.0.1:{self.shop_port}/counters"))
 
@@ -260,12 +265,15 @@ def test_the_shop_answers_through_kill_9_and_the_flags_come_back(
         time.sleep(1.0)
         eventually(lambda: demo.state() == before, 30)
         demo.set_share(75)
-        follow_within_a_second(demo, 0.75)
+        # The shop's client comes back at its own pace: full jitter, so that many do not at once.
+        eventually(lambda: demo.shop()["status"]["version"] == demo.version(), 30)
+        on, total = served(demo, 2.5)
     finally:
         stop.set()
         visitor.join()
 
     assert (failures, answered[0] > 50) == ([], True)
+    assert_share(on, total, 0.75)
 
 
 def test_ctrl_c_leaves_nothing_behind_and_a_second_start_finds_its_data(demo: Demo) -> None:

@@ -27,7 +27,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int = exits.ERROR, **more: Any) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
         self.more = more
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002 (click's own signature)

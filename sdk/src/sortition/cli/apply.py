@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from .api import Api, Failure
-from .exits import CONFLICT, USAGE
+from .exits import USAGE
 from .options import Write
 from .output import difference
 
@@ -114,14 +114,9 @@ def carry_out(api: Api, steps: list[Step], write: Write) -> list[dict[str, Any]]
                 "PATCH", step.path, body, revision=step.revision, idempotency_key=key
             )
         except Failure as failure:
-            failure.message = (
-                f"{step.key} in {step.environment}: {failure.message} "
-                f"({len(done)} of {len(steps)} were changed before; run it again to go on.)"
-            )
-            failure.more["done"] = done
-            if failure.more.get("code") == "stale_revision":
-                failure.exit_code = CONFLICT
-            raise
+            before = f"{len(done)} of {len(steps)} were changed before; run it again to go on."
+            message = f"{step.key} in {step.environment}: {failure.message} ({before})"
+            raise Failure(message, failure.exit_code, **failure.more, done=done) from None
         done.append({**step.as_json(), "revision": state["revision"]})
     return done
 
