@@ -10,9 +10,9 @@ from typing import Any
 import fakeredis
 import pytest
 import redis
+
 from flagserver.storage.redis.server import Server
 from flagserver.storage.redis.store import RedisStore
-
 from tests.contract.changes import STORE
 from tests.servers import embedded_store, redis_cluster, redis_server
 
@@ -88,8 +88,10 @@ class Backends:
         if name == "cluster":
             cluster = self._stack.enter_context(redis_cluster(place))
             return cluster.client, cluster.url
-        running = embedded_store(place) if name == "embedded" else redis_server(place)
-        url = self._stack.enter_context(running).url
+        if name == "embedded":
+            url = self._stack.enter_context(embedded_store(place)).url
+        else:
+            url = self._stack.enter_context(redis_server(place)).url
         return lambda: redis.Redis.from_url(url, socket_timeout=5), url
 
 

@@ -159,9 +159,9 @@ class Server:
         client = self._client
         if client is not None:
             return client
-        # A Cluster is asked for its layout here: whoever waits for that does not wait for long.
-        if not self._connecting.acquire(timeout=CONNECT_SECONDS):
-            raise redis.ConnectionError("No connection available.")
+        # A Cluster is asked for its layout here, by one thread; the others wait as long as it may.
+        if not self._connecting.acquire(timeout=CONNECT_SECONDS + ANSWER_SECONDS):
+            raise redis.TimeoutError("Timeout connecting to server")
         try:
             if self._client is None:
                 self._client = self._connect()

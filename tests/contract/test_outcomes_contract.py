@@ -1,0 +1,277 @@
+"""What a store of outcomes promises: each batch counts once, in bounded room, for two hours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from flagserver.domain.errors import StoreUnavailable
+from flagserver.domain.outcomes import Row, Totals, flag_subject, service_subject
+from flagserver.storage.redis import outcomes as driver
+from flagserver.storage.redis.store import RedisStore
+from tests.contract.conftest import Backend
+from tests.contract.troubles import Meddling, answer_lost
+
+NOW = 1_795_000_000
+FLAG = flag_subject("new-search")
+SERVICE = service_subject("shop")
+ABOUT = {"service.name": "shop", "service.version": None, "instance": "00ff", "seen": NOW}
+
+
+def row(
+    variant: str = "on", at: int = NOW, requests: int = 10, subject: str = FLAG, **more: Any
+) -> Row:
+    return Row(subject, variant, at, requests, requests, failures=1, **more)
+
+
+def add(
+    store: RedisStore, seq: int, *rows: Row, source: str = "00ff:1", environment: str = "production"
+) -> bool:
+    return store.add(environment, source, seq, rows, ABOUT)
+
+
+def requests(store: RedisStore, subject: str = FLAG, environment: str = "production") -> int:
+    found = store.totals(environment, subject, since=NOW - 60, until=NOW + 60)
+    return sum(totals.requests for totals in found.values())
+
+
+def test_rows_add_up_by_variant(store: RedisStore):
+    rich = row(latency={3: 7, 250: 3}, latency_sum=1.25, metrics={"critical_path": (5, 1)})
+    add(store, 1, rich, row("off", requests=30))
+    add(store, 2, rich, row("on", at=NOW - 5, requests=1))
+
+    found = store.totals("production", FLAG, since=NOW - 60, until=NOW)
+
+    assert found["off"] == Totals(assignments=30, requests=30, failures=1)
+    assert found["on"] == Totals(
+        assignments=21,
+        requests=21,
+        failures=3,
+        latency={3: 14, 250: 6},
+        latency_sum=2.5,
+        metrics={"critical_path": (10, 2)},
+    )
+
+
+def test_a_window_has_its_end_and_not_its_beginning(store: RedisStore):
+    add(store, 1, *(row(at=NOW + second, requests=1) for second in range(-70, 71)))
+
+    def count(since: int, until: int) -> int:
+        found = store.totals("production", FLAG, since=since, until=until)
+        return found["on"].requests if found else 0
+
+    assert count(NOW, NOW + 10) == 10
+    assert count(NOW - 1, NOW) == 1
+    assert count(NOW, NOW) == count(NOW + 5, NOW) == count(NOW + 70, NOW + 170) == 0
+    assert count(NOW - 120, NOW + 120) == 141
+    assert count(0, NOW + 120) == 141
+
+
+def test_a_series_has_every_tick_on_its_own(store: RedisStore):
+    add(store, 1, row(at=NOW - 65), row("off", at=NOW - 65), row(at=NOW))
+    add(store, 1, row(at=NOW, requests=5), source="other:1")
+
+    series = store.series("production", FLAG, since=NOW - 100, until=NOW)
+
+    assert list(series) == [NOW - 65, NOW]
+    assert list(series[NOW - 65]) == ["off", "on"]
+    assert series[NOW]["on"].requests == 15
+
+
+def test_a_tick_without_requests_shows(store: RedisStore):
+    add(store, 1, Row(SERVICE, "", NOW, assignments=0, requests=0, failures=0))
+
+    assert store.totals("production", SERVICE, since=NOW - 5, until=NOW) == {"": Totals()}
+
+
+def test_environments_and_subjects_stay_apart(store: RedisStore):
+    names = ["a", "a/b", "b", "{a}", "a}", "flag/a"]
+    for number, environment in enumerate(names):
+        for place, name in enumerate(names):
+            subject = flag_subject(name)
+            only = row(subject=subject, requests=number * 10 + place + 1)
+            add(store, 1, only, environment=environment, source=f"{subject}:1")
+
+    for number, environment in enumerate(names):
+        for place, name in enumerate(names):
+            assert requests(store, flag_subject(name), environment) == number * 10 + place + 1
+
+
+def test_odd_names_of_variants_and_metrics_come_back(store: RedisStore):
+    add(store, 1, row("a:b/é%", metrics={"x:y": (1, 0)}), row("a"))
+
+    found = store.totals("production", FLAG, since=NOW - 5, until=NOW)
+
+    assert found["a:b/é%"].metrics == {"x:y": (1, 0)}
+    assert set(found) == {"a:b/é%", "a"}
+
+
+def test_large_sums_are_exact_and_stay_within_bounds(store: RedisStore):
+    for seq in range(3):
+        add(store, seq, row(requests=10**9, latency_sum=1e12, metrics={"m": (10**9, 10**9)}))
+
+    found = store.totals("production", FLAG, since=NOW - 5, until=NOW)["on"]
+    assert (found.requests, found.metrics) == (3 * 10**9, {"m": (3 * 10**9, 3 * 10**9)})
+    assert found.latency_sum == 3 * driver.LONGEST_SUM_SECONDS
+
+
+# --- each batch once ------------------------------------------------------------------------------
+
+
+def test_a_batch_that_was_here_counts_once(backend: Backend, store: RedisStore):
+    assert add(store, 7, row())
+    assert not add(backend.open(), 7, row())
+    assert add(store, 7, row(), source="00ff:2")
+    assert add(store, 8, row())
+
+    assert requests(store) == 30
+
+
+def test_batches_may_come_in_any_order(store: RedisStore):
+    for seq in (5, 3, 4, 0, 9, 7, 1, 2, 40, 6, 8):
+        assert add(store, seq, row(requests=1)), seq
+    for seq in (*range(10), 40):
+        assert not add(store, seq, row(requests=1)), seq
+
+    assert requests(store) == 11
+
+
+def test_a_batch_from_far_behind_counts_as_known(store: RedisStore):
+    assert add(store, 100, row(requests=1))
+    assert add(store, 53, row(requests=1))
+    assert not add(store, 52, row(requests=1))
+    assert add(store, 2**53, row(requests=1))
+    assert not add(store, 2**53, row(requests=1))
+
+    assert requests(store) == 3
+
+
+def test_a_batch_without_rows_is_known_too(store: RedisStore):
+    assert add(store, 1)
+    assert not add(store, 1)
+    assert add(store, 2)
+
+
+def test_a_batch_sent_by_many_threads_counts_once(backend: Backend, store: RedisStore):
+    stores = [backend.open() for _ in range(4)]
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda n: add(stores[n % 4], 1, row()), range(8)))
+
+    assert taken.count(True) >= 1
+    assert requests(store) == 10
+
+
+def test_a_batch_that_failed_half_way_is_sent_again(backend: Backend, store: RedisStore):
+    subjects = [flag_subject(f"flag-{number}") for number in range(3)]
+    rows = [row(subject=subject) for subject in subjects]
+    # Some subjects have it, and the store has not noted that the batch is complete.
+    add(store, 1, rows[0])
+    backend.raw().delete(*_sources_keys())
+
+    assert add(store, 1, *rows)
+
+    assert [requests(store, subject) for subject in subjects] == [10, 10, 10]
+
+
+def test_a_batch_whose_answers_are_lost_counts_once(backend: Backend, store: RedisStore):
+    def broken(send: Callable[[], Any]) -> Any:
+        raise redis.TimeoutError("Timeout reading from socket")
+
+    # `EVALSHA` outside a pipeline is the last step, which says that the batch is complete.
+    unlucky = backend.through(
+        lambda client: Meddling(client, "EVALSHA", broken, broken, answer_lost)
+    )
+    # The first call of all loads the script.
+    add(store, 1, row(requests=1), source="warm:1")
+
+    with pytest.raises(StoreUnavailable):
+        add(unlucky, 1, row())
+    add(unlucky, 1, row())
+
+    assert requests(store) == 11
+
+
+def test_a_batch_may_be_sent_again_in_the_next_hour(backend: Backend):
+    clock = [NOW]
+    store = backend.open(now=lambda: clock[0])
+    add(store, 1, row())
+    clock[0] += driver.PERIOD_SECONDS
+
+    assert not add(store, 1, row())
+    assert add(store, 2, row())
+    clock[0] += driver.PERIOD_SECONDS
+    assert not add(store, 1, row())
+
+
+def test_a_thousand_subjects_in_one_batch(store: RedisStore):
+    rows = [row(subject=flag_subject(f"flag-{number}")) for number in range(1000)]
+
+    assert add(store, 1, *rows)
+    assert not add(store, 1, *rows)
+
+    assert requests(store, flag_subject("flag-999")) == 10
+
+
+# --- bounded room ---------------------------------------------------------------------------------
+
+
+def test_every_key_of_outcomes_ends(backend: Backend, store: RedisStore):
+    add(store, 1, row(), row(subject=SERVICE, at=NOW - 90))
+
+    client = backend.raw()
+    found = list(client.scan_iter("sortition:outcomes:*"))
+
+    assert len(found) == 2 + 2 + 2
+    assert all(0 < client.ttl(key) <= driver.KEEP_SECONDS for key in found)
+
+
+def test_a_minute_takes_only_so_many_fields(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(driver, "MINUTE_FIELDS", 100)
+    for seq in range(30):
+        metrics = {f"made-up-{seq}-{number}": (1, 1) for number in range(10)}
+        assert add(store, seq, row(requests=1, metrics=metrics))
+
+    found = store.totals("production", FLAG, since=NOW - 5, until=NOW)["on"]
+
+    assert 0 < len(found.metrics) <= 50
+    assert "full" in caplog.text
+
+
+def test_sources_are_listed_until_they_fall_silent(backend: Backend):
+    clock = [NOW]
+    store = backend.open(now=lambda: clock[0])
+    for name in ("a:1", "b:1"):
+        store.add("production", name, 1, [], {"instance": name, "seen": clock[0]})
+    clock[0] += driver.KEEP_SECONDS - 1
+    store.add("production", "b:1", 2, [], {"instance": "b:1", "seen": clock[0]})
+
+    assert {about["instance"] for about in store.sources("production")} == {"a:1", "b:1"}
+
+    clock[0] += 5
+    assert store.sources("production") == [{"instance": "b:1", "seen": clock[0] - 5}]
+    store.add("production", "c:1", 1, [], {"instance": "c:1"})
+    assert backend.raw().hlen("sortition:outcomes:{production}:sources") == 2
+    assert store.sources("staging") == []
+
+
+def test_only_so_many_sources_are_kept(backend: Backend, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(driver, "SOURCES", 5)
+    clock = [NOW]
+    store = backend.open(now=lambda: clock[0])
+    for number in range(12):
+        clock[0] += 1
+        store.add("production", f"s{number}:1", 1, [], {"instance": number})
+
+    found = sorted(about["instance"] for about in store.sources("production"))
+    assert found == [7, 8, 9, 10, 11]
+
+
+def _sources_keys() -> list[str]:
+    return [f"sortition:outcomes:{{production}}:{name}" for name in ("sources", "seen")]
