@@ -72,7 +72,8 @@ class Demo:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        self.printed.extend(iter(process.stdout.readline, ""))
+        with process.stdout as output:
+            self.printed.extend(iter(output.readline, ""))
 
     def interrupt(self) -> int:
         """Press Ctrl-C and wait for the end; return the exit status."""
@@ -119,8 +120,11 @@ class Demo:
 
     def version(self) -> str:
         """Return the snapshot version that the server serves."""
-        found = fetch(f"{self.url}/readyz")
-        return f"{found['store']}.1.{found['versions']['production']}"
+        key = (self.directory / "shop-key").read_text()
+        headers = {"Authorization": f"Bearer {key}"}
+        request = urllib.request.Request(f"{self.url}/api/v1/sdk/snapshot", headers=headers)
+        found = fetch(request)
+        return f"{found['store']}.{found['epoch']}.{found['version']}"
 
     def shop(self) -> dict[str, Any]:
         return dict(fetch(f"http://127.0.0.1:{self.shop_port}/counters"))

@@ -103,7 +103,7 @@ def _ready(api: Api) -> Finding:
         return Finding("flags", FAILED, failure.message, "Look at the server's log and store.")
     if found["problems"]:
         return Finding("flags", WARNING, " ".join(found["problems"]), "Look at the server's store.")
-    return Finding("flags", OK, f"served; store {found['store']}")
+    return Finding("flags", OK, "served, and changes can be made")
 
 
 def _token(api: Api) -> Finding:
@@ -114,7 +114,8 @@ def _token(api: Api) -> Finding:
     except Failure as failure:
         return Finding("token", FAILED, failure.message, "Make a new one: sortition token create.")
     where = found["environment"] or "all environments"
-    return Finding("token", OK, f"{found['principal']}, scope {found['scope']}, {where}")
+    words = f"{found['principal']}, scope {found['scope']}, {where}, store {found['store']}"
+    return Finding("token", OK, words)
 
 
 def _service() -> Iterator[Finding]:
