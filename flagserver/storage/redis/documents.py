@@ -98,7 +98,8 @@ class RedisDocuments:
     """`ports.Documents`. One process's changes take turns, so they collide with others' only."""
 
     def __init__(self, server: Server, pause: Callable[[int], None] = full_jitter) -> None:
-        """pause: waits before an attempt, which is numbered from 1."""
+        """pause: waits before an attempt; its argument counts from 1. The first and the second
+        attempt follow at once."""
         self._server = server
         self._pause = pause
         self._began: StoreIdentity | None = None
@@ -174,14 +175,17 @@ class RedisDocuments:
         plan = _Plan.of(change)
         with self._turn():
             deadline = time.monotonic() + COMMIT_SECONDS
-            for attempt in range(1, ATTEMPTS + 1):
+            for attempt in range(ATTEMPTS):
+                if attempt > 1:
+                    # What the last refusal told is old by the end of the pause.
+                    self._pause(attempt - 1)
+                    self._head = None
                 answer = self._attempt(plan, change, rfc3339(at), salt)
                 if answer[0] != b"head":
                     return self._concluded(change, answer)
                 self._head = Head(int(answer[1]), answer[2].decode())
                 if time.monotonic() > deadline:
                     break
-                self._pause(attempt)
         raise StoreUnavailable(
             "Other processes change things too quickly: every attempt was overtaken. "
             "Nothing was changed."
