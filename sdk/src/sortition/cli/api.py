@@ -29,10 +29,12 @@ class Failure(click.ClickException):
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
         self.more = more
+        # Kept from here: when it is shown, the command's context is gone.
+        self._context = click.get_current_context(silent=True)
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002 (click's own signature)
         """Print it: JSON to stdout where that was asked for, else a line to stderr."""
-        context = click.get_current_context(silent=True)
+        context = self._context
         if context is not None and context.find_root().params.get("as_json"):
             click.echo(json.dumps(self.as_json()))
         else:

@@ -40,7 +40,9 @@ OF_CODE = {
     "malformed_request": ERROR,
     "method_not_allowed": ERROR,
     "not_found": ERROR,
+    "not_ready": UNREACHABLE,
     "reason_required": NOT_PERMITTED,
+    "request_timeout": UNREACHABLE,
     "revision_required": ERROR,
     "stale_revision": CONFLICT,
     "store_unavailable": UNREACHABLE,
@@ -48,6 +50,7 @@ OF_CODE = {
     "unauthenticated": NOT_PERMITTED,
     "unknown_field": ERROR,
     "unsupported_media_type": ERROR,
+    "uri_too_long": ERROR,
 }
 """Problem code -> exit code. A code that is not here is an ERROR."""
 

@@ -1,0 +1,5 @@
+"""`python -m sortition.cli` is the `sortition` command."""
+
+from . import main
+
+main()
