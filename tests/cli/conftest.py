@@ -53,6 +53,5 @@ def house() -> House:
     assert token is not None
     services.snapshots.load()
     transport = httpx.WSGITransport(create_app(services, settings))
-    yield House(
-        services, Api("http://flags.test", token, transport=transport, sleep=lambda _: None)
-    )
+    api = Api("http://flags.test", token, transport=transport, sleep=lambda _: None)
+    return House(services, api)

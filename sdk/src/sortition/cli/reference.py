@@ -5,6 +5,7 @@ python -m sortition.cli.reference docs/reference
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,9 +51,11 @@ def _commands(command: click.Command, path: str) -> Iterator[str]:
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"## {path}\n"
     yield f"`{path} {usage}`\n"
-    yield (command.help or "").replace("\b\n", "") + "\n"
-    records = [p.get_help_record(context) for p in command.get_params(context)]
-    options = [record for record in records if record and record[0] != "-h, --help"]
+    yield inspect.cleandoc(command.help or "") + "\n"
+    # Its own options: `--help` is everywhere, and arguments stand in the usage line.
+    own = [option for option in command.params if isinstance(option, click.Option)]
+    records = [option.get_help_record(context) for option in own]
+    options = [record for record in records if record is not None]
     if options:
         yield "| option | |\n|---|---|"
         for names, words in options:
