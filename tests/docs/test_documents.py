@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from flagserver import settings
 
 ROOT = Path(__file__).parents[2]

@@ -494,7 +494,7 @@ class TestSupervisor:
         )
         stage.doomed.add("web")
 
-        with pytest.raises(StartFailed, match="\n  web | I cannot go on"):
+        with pytest.raises(StartFailed, match=r"\n  web \| I cannot go on"):
             keeper.start()
 
     def test_run_ends_when_a_signal_asks_for_it(self, stage):
