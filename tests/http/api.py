@@ -11,6 +11,7 @@ does not show fails the test that met it, whatever that test was about.
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -93,7 +94,9 @@ class Answer:
 
     @cached_property
     def json(self) -> Any:
-        return json.loads(self.response.get_data())
+        packed = self.headers.get("Content-Encoding") == "gzip"
+        octets = self.response.get_data()
+        return json.loads(gzip.decompress(octets) if packed else octets)
 
     @property
     def code(self) -> str | None:

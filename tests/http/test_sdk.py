@@ -1,0 +1,341 @@
+"""What SDKs use: the snapshot from memory, the stream, and outcomes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fakeredis
+import httpx
+import pytest
+
+from flagserver.http.streams import Limits
+
+from .api import Api, a_store, an_api, eventually
+from .routes import BATCH
+
+SNAPSHOT = "/api/v1/sdk/snapshot"
+STREAM = "/api/v1/sdk/stream"
+OUTCOMES = "/api/v1/sdk/outcomes"
+
+
+# Snapshot
+
+
+def test_a_snapshot_is_all_that_an_sdk_needs(api: Api) -> None:
+    api.flag("new-search", share=25)
+
+    answer = api.sdk().get(SNAPSHOT)
+
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert answer.json["format"] == 1
+    flag = answer.json["flags"]["new-search"]
+    assert (flag["share"], flag["rest"], flag["weights"]) == (250_000, "off", [["on", 1_000_000]])
+
+
+def test_what_is_known_is_not_sent_again(api: Api) -> None:
+    api.flag("new-search", share=25)
+    sdk = api.sdk()
+    tag = sdk.get(SNAPSHOT).headers["ETag"]
+
+    known = sdk.get(SNAPSHOT, If_None_Match=tag)
+    listed = sdk.get(SNAPSHOT, If_None_Match=f'"x", W/{tag}')
+    api.share("new-search", 30)
+    changed = sdk.get(SNAPSHOT, If_None_Match=tag)
+
+    assert (known.status, known.text, known.headers["ETag"]) == (304, "", tag)
+    assert (listed.status, changed.status) == (304, 200)
+    assert changed.headers["ETag"] != tag
+
+
+def test_a_snapshot_is_packed_for_those_who_can_unpack_it(api: Api) -> None:
+    sdk = api.sdk()
+    plain = sdk.get(SNAPSHOT)
+
+    packed = sdk.get(SNAPSHOT, Accept_Encoding="br, gzip;q=0.5")
+    refused = sdk.get(SNAPSHOT, Accept_Encoding="gzip;q=0")
+
+    assert packed.response.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.response.get_data()) == plain.response.get_data()
+    assert "Accept-Encoding" in packed.headers["Vary"]
+    assert "Content-Encoding" not in refused.headers
+
+
+def test_a_snapshot_never_asks_the_store(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    sdk = api.sdk()
+    api.reachable = False
+
+    def asked(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the store was asked")
+
+    for door in ("read", "run", "look_up"):
+        monkeypatch.setattr(api.store._server, door, asked)
+
+    assert sdk.get(SNAPSHOT).status == 200
+    assert sdk.send("HEAD", SNAPSHOT).text == ""
+
+
+# Outcomes
+
+
+def test_a_batch_counts_once(api: Api) -> None:
+    api.flag("new-search", share=50)
+    sdk = api.sdk()
+    at = int(api.clock.now().timestamp())
+    counts = {"requests": 30, "failures": 3, "latency": [[10, 30]], "metrics": {"cart": [4, 1]}}
+    tick = {
+        "at": at,
+        "seconds": 5,
+        "service": counts | {"requests": 120},
+        "flags": [
+            counts | {"flag": "new-search", "variant": "on", "assignments": 40},
+            counts | {"flag": "new-search", "variant": "off", "assignments": 60},
+            counts | {"flag": "unknown", "variant": "on", "assignments": 60},
+        ],
+    }
+    batch = BATCH | {"ticks": [tick]}
+
+    first, again = sdk.post(OUTCOMES, batch), sdk.post(OUTCOMES, batch)
+    seen = api.admin.get("/api/v1/flags/new-search/environments/production/outcomes").json
+
+    assert (first.status, first.json, again.json) == (
+        *(202, {"accepted": True}),
+        {"accepted": False},
+    )
+    assert (seen["assignments"], seen["share"]) == (100, 40.0)
+    assert seen["variants"]["on"]["metrics"] == {"cart": {"total": 4, "failed": 1}}
+    assert seen["services"]["shop"]["requests"] == 120
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"format": 2}, "/format"),
+        ({"instance": "shop-1"}, "/instance"),
+        ({"user": "x"}, "/user"),
+        ({"service.name": ""}, "/service.name"),
+        ({"ticks": [{}] * 301}, "/ticks"),
+        ({"seq": -1}, "/seq"),
+        ({"seq": True}, "/seq"),
+    ],
+    ids=str,
+)
+def test_a_batch_is_of_its_form(api: Api, change: dict[str, Any], field: str) -> None:
+    answer = api.sdk().post(OUTCOMES, BATCH | change)
+
+    assert (answer.status, answer.field) == (422, field)
+
+
+# Stream
+
+
+class Listener:
+    """Reads a stream's messages as they come."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self.lines = response.iter_lines()
+
+    def message(self) -> tuple[str, Any, str | None]:
+        """Return (event, data, id) of the next message."""
+        fields: dict[str, str] = {}
+        for line in self.lines:
+            if line == "" and "data" in fields:
+                return fields["event"], json.loads(fields["data"]), fields.get("id")
+            name, _, text = line.partition(": ")
+            fields[name] = text
+        raise EOFError
+
+
+@contextmanager
+def listening(address: str, token: str | None) -> Iterator[Listener]:
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.stream("GET", f"{address}{STREAM}", headers=headers, timeout=10) as response:
+        assert response.status_code == 200, response.read()
+        yield Listener(response)
+
+
+def test_a_change_is_heard_within_a_second(api: Api) -> None:
+    api.flag("new-search", share=25)
+    sdk = api.sdk()
+    with api.served() as address, listening(address, sdk.token) as stream:
+        event, snapshot, id = stream.message()
+        headers = stream.response.headers
+        start = time.monotonic()
+        api.share("new-search", 30)
+        change = stream.message()
+        took = time.monotonic() - start
+
+    assert (event, snapshot["flags"]["new-search"]["share"]) == ("snapshot", 250_000)
+    assert id == f"{snapshot['store']}.{snapshot['epoch']}.{snapshot['version']}"
+    assert headers["Content-Type"].startswith("text/event-stream")
+    assert headers["Cache-Control"] == "no-cache, no-transform"
+    assert headers["X-Accel-Buffering"] == "no"
+    assert change[0] == "change"
+    assert (change[1]["from"], change[1]["to"]) == (snapshot["version"], snapshot["version"] + 1)
+    assert list(change[1]["flags"]) == ["new-search"]
+    assert change[1]["flags"]["new-search"]["share"] == 300_000
+    assert took < 1
+
+
+def test_a_stream_hears_of_its_own_environment_only(api: Api) -> None:
+    api.flag("new-search")
+    sdk = api.sdk("staging")
+    with api.served() as address, listening(address, sdk.token) as stream:
+        stream.message()
+        api.share("new-search", 30, "production")
+        api.share("new-search", 40, "staging")
+        _, change, _ = stream.message()
+
+    assert change["flags"]["new-search"]["share"] == 400_000
+
+
+def test_a_quiet_stream_beats(api: Api) -> None:
+    api = an_api(limits=Limits(beat_seconds=0.05))
+    with api.served() as address, listening(address, api.sdk().token) as stream:
+        _, snapshot, _ = stream.message()
+
+        assert [stream.message()[:2] for _ in range(3)] == [
+            ("beat", {"version": snapshot["version"]})
+        ] * 3
+
+
+def test_streams_are_counted_and_given_back() -> None:
+    api = an_api(limits=Limits(most=2))
+    token = api.sdk().token
+    with api.served() as address, listening(address, token) as first:
+        first.message()
+        with listening(address, token) as second:
+            second.message()
+            full = httpx.get(f"{address}{STREAM}", headers={"X-API-Key": token or ""})
+            assert (full.status_code, full.json()["code"]) == (503, "too_many_streams")
+            assert full.headers["Retry-After"] == "5"
+        api.flag("wake-the-streams")
+
+        def fits() -> bool:
+            with httpx.stream(
+                "GET", f"{address}{STREAM}", headers={"X-API-Key": token or ""}
+            ) as response:
+                return response.status_code == 200
+
+        eventually(fits)
+
+
+def test_a_stream_that_never_began_gives_its_place_back(api: Api) -> None:
+    api = an_api(limits=Limits(most=1))
+    sdk = api.sdk()
+
+    for _ in range(3):
+        answer = sdk.get(STREAM)
+        assert answer.status == 200
+        answer.response.close()
+    assert sdk.send("HEAD", STREAM).status == 200
+    assert sdk.get(STREAM).status == 200
+
+
+def test_a_stream_ends_with_its_token(api: Api) -> None:
+    sdk = api.sdk()
+    assert sdk.token is not None
+    with api.served() as address, listening(address, sdk.token) as stream:
+        stream.message()
+        start = time.monotonic()
+        api.admin.delete(f"/api/v1/tokens/{sdk.token.split('_')[2]}")
+        with pytest.raises(EOFError):
+            stream.message()
+
+    assert time.monotonic() - start < 3
+
+
+def test_a_stream_ends_when_its_token_expires(api: Api) -> None:
+    wanted = {
+        "scope": "sdk",
+        "environment": "staging",
+        "expires": "2026-11-23T09:00:00Z",
+    }
+    token = api.admin.post("/api/v1/tokens", wanted).json["token"]
+    with api.served() as address, listening(address, token) as stream:
+        stream.message()
+        api.clock.turn(3600)
+        with pytest.raises(EOFError):
+            stream.message()
+
+
+def test_a_stream_stays_open_while_the_store_is_away() -> None:
+    server = fakeredis.FakeServer()
+    api = an_api(a_store(server), limits=Limits(beat_seconds=0.1))
+    api.flag("new-search", share=25)
+    token = api.sdk().token
+    with api.served() as address, listening(address, token) as stream:
+        stream.message()
+        server.connected = False
+        time.sleep(0.5)
+        beats = [stream.message()[0] for _ in range(8)]
+        away = api.services.health()
+        server.connected = True
+        eventually(lambda: api.services.health().writable)
+        api.reachable = False
+        api.share("new-search", 30)
+        heard = next(m for m in iter(stream.message, None) if m[0] == "change")
+
+    assert (set(beats), away.writable) == ({"beat"}, False)
+    assert heard[1]["flags"]["new-search"]["share"] == 300_000
+
+
+def test_who_does_not_listen_is_dropped() -> None:
+    api = an_api(limits=Limits(most=1, send_seconds=0.3))
+    api.flag("large", variants={"on": "x" * 50_000, "off": ""})
+    token = api.sdk().token
+    with api.served() as address, socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, _, port = address.removeprefix("http://").partition(":")
+        deaf.connect((host, int(port)))
+        deaf.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: x\r\nX-API-Key: {token}\r\n\r\n".encode())
+        assert deaf.recv(1)
+        subscribers = api.services.snapshots._subscribers["production"]
+        eventually(lambda: len(subscribers) == 1)
+        api.reachable = False
+        stop = threading.Event()
+
+        def change() -> None:
+            share = 0
+            while not stop.is_set():
+                share = (share + 1) % 100
+                api.share("large", float(share + 1))
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        try:
+            eventually(lambda: not subscribers, 20)
+        finally:
+            stop.set()
+            changing.join()
+
+
+# Two processes
+
+
+def test_what_one_process_changes_another_serves() -> None:
+    server = fakeredis.FakeServer()
+    one = an_api(a_store(server))
+    other = an_api(a_store(server))
+    other.admin_token = one.admin_token
+    one.flag("new-search", share=25)
+    token = one.sdk().token
+    with other.served() as address, listening(address, token) as stream:
+        stream.message()
+        start = time.monotonic()
+        one.share("new-search", 30)
+        _, change, _ = stream.message()
+        took = time.monotonic() - start
+        polled = httpx.get(f"{address}{SNAPSHOT}", headers={"X-API-Key": token or ""}).json()
+
+    assert change["flags"]["new-search"]["share"] == 300_000
+    assert polled["version"] == change["to"]
+    assert took < 1
