@@ -252,7 +252,7 @@ def test_sources_are_listed_until_they_fall_silent(backend: Backend):
     clock[0] += driver.KEEP_SECONDS - 1
     store.add("production", "b:1", 2, [], {"instance": "b:1", "seen": clock[0]})
 
-    assert {about["instance"] for about in store.sources("production")} == {"a:1", "b:1"}
+    assert [about["instance"] for about in store.sources("production")] == ["b:1", "a:1"]
 
     clock[0] += 5
     assert store.sources("production") == [{"instance": "b:1", "seen": clock[0] - 5}]

@@ -272,6 +272,21 @@ def test_a_refusal_writes_nothing(store: RedisStore, change: Change):
         assert not commit(store, kept).repeated
 
 
+@pytest.mark.parametrize(("stream", "id"), [(keys.RECORD, "7-0"), (keys.FEED, "1795423288000-0")])
+def test_a_stream_that_somebody_else_wrote_to_takes_no_half_change(
+    backend: Backend, store: RedisStore, stream: str, id: str
+):
+    commit(store, set_share(5, revision=0))
+    foreign = dict.fromkeys(("entry", "leaf", "chain", "seq"), "00")
+    backend.raw().xadd(stream, {**foreign, "documents": "[]", "flags": "[]"}, id=id)
+    before = everything(store)
+
+    with pytest.raises(Conflict, match=f"ends with {id}"):
+        commit(store, set_share(25, revision=1))
+
+    assert everything(store) == before
+
+
 # --- asking twice ---------------------------------------------------------------------------------
 
 

@@ -405,6 +405,11 @@ def _refusal(change: Change, kind: str, told: list[str]) -> Refusal:
                 f"{environment} is at version {version}; the decision was made on version "
                 f"{change.at_versions[environment]}."
             )
+        case "torn", [stream, end]:
+            return Conflict(
+                f"The store's {stream} ends with {end}, which no change made: somebody else, or "
+                "another version, writes to this store. Nothing was changed."
+            )
         case "mismatch", []:
             return IdempotencyMismatch("This idempotency key was used for another request.")
     raise AssertionError(f"commit.lua answered {kind} {told}")

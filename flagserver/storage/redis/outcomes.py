@@ -89,9 +89,9 @@ class RedisOutcomes:
         }
 
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
-        """Return who reported within KEEP_SECONDS, in no order."""
+        """Return who reported within KEEP_SECONDS, the last to report first."""
         oldest = int(self._now()) - KEEP_SECONDS
-        seen = self._server.read("ZRANGEBYSCORE", keys.sources_seen(environment), oldest, "+inf")
+        seen = self._server.read("ZREVRANGEBYSCORE", keys.sources_seen(environment), "+inf", oldest)
         if not seen:
             return []
         found = self._server.read("HMGET", keys.sources(environment), *seen)

@@ -30,6 +30,7 @@
 --         {"store", store, epoch}             another store or epoch; "" where there is none
 --         {"exists", number of the write} | {"stale", number of the write, revision}
 --         {"claimed", name, owner} | {"moved", environment, version}
+--         {"torn", name, id}                  a stream does not end where it must
 --         {"head", seq, head}                 the record moved on: hash again
 
 local META, VERSIONS, RECORD, FEED, CLAIMS, ONCE = unpack(KEYS, 1, 6)
@@ -120,6 +121,25 @@ if meta[3] ~= previous or meta[4] ~= head then
   return {'head', meta[3], meta[4]}
 end
 
+-- Somebody else's entry in a stream would make ours fail when half of the change is written.
+
+local function last(stream)
+  local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  return newest and newest[1]
+end
+
+local end_of_record, end_of_feed = last(RECORD), last(FEED)
+if end_of_record and end_of_record ~= previous .. '-0' then
+  return {'torn', 'record', end_of_record}
+end
+if end_of_feed then
+  local high, low = string.match(end_of_feed, '^(%d+)-(%d+)$')
+  high, low = tonumber(high), tonumber(low)
+  if high > tonumber(epoch) or (high == tonumber(epoch) and low >= tonumber(seq)) then
+    return {'torn', 'feed', end_of_feed}
+  end
+end
+
 local event = {'documents', documents, 'flags', flags}
 for _ = 1, environments do
   local environment = following()
@@ -127,7 +147,7 @@ for _ = 1, environments do
   event[#event + 1] = redis.call('HGET', VERSIONS, environment) or '0'
 end
 
--- Do it. The streams come first: should Redis be full or an id be taken, nothing is written yet.
+-- Do it. Should Redis be full or lack replicas, the first of these is refused, and with it all.
 
 redis.call('XADD', RECORD, seq .. '-0', 'entry', entry, 'leaf', leaf, 'chain', chain)
 redis.call('XADD', FEED, 'MAXLEN', '~', feed_length, epoch .. '-' .. seq, unpack(event))
