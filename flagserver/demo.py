@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from flagserver.processes import Child, Supervisor
+from flagserver.processes import Child, Supervisor, wait_for_port
 from flagserver.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +91,12 @@ class Demo:
 
     def run(self) -> None:
         """Start everything, say how to use it, keep it until Ctrl-C."""
+        settings = self._settings
+        wait_for_port(
+            *(settings.host, settings.port),
+            advice="Is a demo running already? Stop that, or set SORTITION_PORT.",
+        )
+        wait_for_port("127.0.0.1", self._shop_port, advice="Stop that, or give --shop-port.")
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self._token_file.exists():
             text = f"srt_admin_{secrets.token_hex(6)}_{secrets.token_hex(32)}"

@@ -20,7 +20,7 @@ from flagserver.controller import Controller
 from flagserver.domain.errors import Refusal, StoreUnavailable
 from flagserver.http.app import create_app
 from flagserver.ports import Store
-from flagserver.processes import Child, ProcessError, Supervisor
+from flagserver.processes import Child, ProcessError, Supervisor, wait_for_port
 from flagserver.services import Services
 from flagserver.settings import Settings, SettingsError
 from flagserver.storage.embedded import EmbeddedStore
@@ -49,6 +49,7 @@ def run() -> None:
     url, store = settings.redis_url, None
     children = []
     try:
+        wait_for_port(settings.host, settings.port, advice="Stop that, or set SORTITION_PORT.")
         if url is None:
             store = EmbeddedStore(settings.data_dir)
             url = store.url

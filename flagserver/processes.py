@@ -4,15 +4,18 @@
 its output. `Supervisor` keeps an ordered few of them running for `flagserver run` and `demo`.
 
     ProcessError
+    ├── PortInUse       something else listens where we are to
     └── StartFailed     a child did not become ready; carries its last lines
 """
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -69,6 +72,39 @@ class StartFailed(ProcessError):
         self.name = name
         self.reason = reason
         self.lines = tuple(lines)
+
+
+# --- places to listen at --------------------------------------------------------------------------
+
+
+class PortInUse(ProcessError):
+    """Something else listens there."""
+
+    def __init__(self, host: str, port: int, advice: str) -> None:
+        super().__init__(f"Something listens at {host}:{port} already. {advice}")
+
+
+def wait_for_port(host: str, port: int, *, advice: str, seconds: float = 3.0) -> None:
+    """Return when the port is free. Raises PortInUse after so many seconds.
+
+    It waits a little, for those who were killed a moment ago still hold it until they are gone.
+    """
+    deadline = time.monotonic() + seconds
+    while not _is_free(host, port):
+        if time.monotonic() >= deadline:
+            raise PortInUse(host, port, advice)
+        time.sleep(0.05)
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+        return True
 
 
 # --- bound to this process ------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,11 +24,13 @@ from flagserver.processes import (
     LOG_LIMIT,
     BoundedLog,
     Child,
+    PortInUse,
     Process,
     Restarts,
     StartFailed,
     Supervisor,
     spawn_bound,
+    wait_for_port,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -618,3 +621,19 @@ print("ended", flush=True)
             process.kill()
 
             assert eventually(lambda: all(gone(pid) for pid in pids.values()))
+
+
+class TestPorts:
+    def test_a_port_in_use_is_named_with_the_way_out(self):
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+
+            with pytest.raises(PortInUse, match=rf"127.0.0.1:{port} already. Stop that."):
+                wait_for_port("127.0.0.1", port, advice="Stop that.", seconds=0)
+
+    def test_a_port_that_becomes_free_is_waited_for(self):
+        other = socket.create_server(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        threading.Timer(0.2, other.close).start()
+
+        wait_for_port("127.0.0.1", port, advice="", seconds=5)
