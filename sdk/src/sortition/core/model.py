@@ -29,6 +29,8 @@ MAX_CONDITIONS = 20
 MAX_PREREQUISITES = 10
 MAX_PREREQUISITE_DEPTH = 10
 MAX_VALUE_DEPTH = 20
+MAX_INTEGER = 2**53 - 1
+"""The largest whole number that JSON carries exactly between languages (RFC 8259, section 6)."""
 
 
 class InvalidSnapshot(ValueError):
@@ -418,6 +420,10 @@ def check_value(value: Json, path: str, depth: int = 0) -> None:
         raise InvalidSnapshot(path, f"more than {MAX_VALUE_DEPTH} deep")
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidSnapshot(path, "must be a finite number")
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise InvalidSnapshot(path, "must be a whole number that every language holds exactly")
+    if isinstance(value, str):
+        check_unicode(value, path)
     if isinstance(value, list):
         for item in value:
             check_value(item, path, depth + 1)
@@ -425,9 +431,18 @@ def check_value(value: Json, path: str, depth: int = 0) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InvalidSnapshot(path, "names must be text")
+            check_unicode(key, path)
             check_value(item, path, depth + 1)
     elif not (value is None or isinstance(value, (bool, int, float, str))):
         raise InvalidSnapshot(path, "is not a JSON value")
+
+
+def check_unicode(text: str, path: str) -> None:
+    """Raise InvalidSnapshot for text that UTF-8 cannot carry (a lone surrogate)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidSnapshot(path, "must be text that UTF-8 can carry") from None
 
 
 def check_condition(condition: Condition, path: str) -> None:
@@ -466,6 +481,7 @@ def _text(value: object, path: str) -> str:
 def _check_text(value: object, path: str, shortest: int, longest: int) -> str:
     if not isinstance(value, str) or not shortest <= len(value) <= longest:
         raise InvalidSnapshot(path, f"must be text of {shortest} to {longest} characters")
+    check_unicode(value, path)
     return value
 
 
