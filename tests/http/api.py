@@ -117,7 +117,7 @@ class Caller:
     api: Api
     token: str | None
 
-    def get(self, path: str, **headers: str) -> Answer:
+    def get(self, path: str, **headers: Any) -> Answer:
         return self.send("GET", path, **headers)
 
     def post(self, path: str, body: Any = None, **more: Any) -> Answer:

@@ -47,7 +47,7 @@ def body(route: Route) -> dict[str, Any] | None:
     return None if route.model is None else BODIES.get(route.view.__name__, {})
 
 
-def headers(route: Route) -> dict[str, str]:
+def headers(route: Route) -> dict[str, Any]:
     """Return the headers that the route asks for."""
     return {"If_Match": '"1"'} if route.revision else {}
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flagserver.http import body
 from flagserver.http.errors import Problem
+from flagserver.http.routing import PUBLIC
 
 from . import routes
 from .api import Api, an_api
@@ -162,7 +163,7 @@ def test_a_route_without_a_body_takes_none(shared: Api) -> None:
 
 def test_a_body_is_not_read_before_it_is_known_who_sends_it(shared: Api) -> None:
     for route in shared.routes:
-        if route.action == routes.PUBLIC:
+        if route.action == PUBLIC:
             continue
         answer = shared.nobody.send(route.method, routes.path(route), raw=DEEP)
         assert answer.status == 401, route.endpoint

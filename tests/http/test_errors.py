@@ -175,7 +175,7 @@ def test_an_error_of_our_own_says_nothing_of_the_request(
 
     def fail(*_: Any) -> Any:
         try:
-            return {}[CANARY]
+            return dict[str, Any]()[CANARY]
         except KeyError as cause:
             raise ValueError(f"cannot use {CANARY}") from cause
 

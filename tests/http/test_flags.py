@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from .api import WHY, Api
@@ -208,7 +210,7 @@ def test_conditions_weights_and_prerequisites_are_set_and_checked(api: Api) -> N
     api.flag("base", share=50)
     api.flag("look", variants={"a": 1, "b": 2, "c": 3}, rest="a")
     path = "/api/v1/flags/look/environments/production"
-    whole = {
+    whole: dict[str, Any] = {
         "share": 40,
         "weights": [{"variant": "b", "weight": 66.6667}, {"variant": "c", "weight": 33.3333}],
         "conditions": [
@@ -220,14 +222,15 @@ def test_conditions_weights_and_prerequisites_are_set_and_checked(api: Api) -> N
     set_to = api.admin.patch(path, WHY | whole, revision=0)
 
     assert {name: set_to.json[name] for name in whole} == whole
-    for change, field in [
+    refusals: list[tuple[dict[str, Any], str]] = [
         ({"weights": [{"variant": "d", "weight": 100}]}, "/weights/0/variant"),
         ({"weights": [{"variant": "b", "weight": 50}]}, "/weights"),
         ({"prerequisites": [{"flag": "none", "variant": "on"}]}, "/prerequisites/0/flag"),
         ({"prerequisites": [{"flag": "base", "variant": "off"}]}, "/prerequisites/0/variant"),
         ({"conditions": [whole["conditions"][0] | {"operator": "is"}]}, "/conditions/0/operator"),
         ({"conditions": [{"attribute": "a"}]}, "/conditions/0/operator"),
-    ]:
+    ]
+    for change, field in refusals:
         refused = api.admin.patch(path, WHY | change, revision=1)
         assert (refused.status, refused.field) == (422, field)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from flagserver.http.resource import ATTRIBUTES
+
 from .api import Api, an_api
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http-api.md"
@@ -111,3 +113,14 @@ def test_every_code_of_a_problem_is_on_the_page(shared: Api) -> None:
 
     assert len(codes) > 20
     assert sorted(code for code in codes if f"`{code}`" not in PAGE.read_text()) == []
+
+
+def test_every_attribute_of_a_context_is_on_the_page() -> None:
+    table = PAGE.read_text().partition("resource conventions:")[2].partition("Any other")[0]
+    told = set()
+    for line in table.splitlines():
+        spaces, _, names = line.strip("| ").partition(" | ")
+        prefix = spaces.strip("`") if "," not in spaces else ""
+        told |= {prefix + name for name in re.findall(r"`([\w.]+)`", names)}
+
+    assert told == ATTRIBUTES

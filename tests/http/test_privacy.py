@@ -25,7 +25,7 @@ def traces(octets: bytes) -> list[bytes]:
 
 def dump(server: fakeredis.FakeServer) -> bytes:
     client = fakeredis.FakeRedis(server=server)
-    return b"".join(bytes(key) + client.dump(key) for key in client.scan_iter())
+    return b"".join(bytes(key) + (client.dump(key) or b"") for key in client.scan_iter())
 
 
 def test_an_id_that_is_sent_is_not_kept_told_or_logged(
