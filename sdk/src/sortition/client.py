@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 import weakref
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import mmh3
 
 from . import resource as resources
 from .core.evaluate import Evaluation, fresh, id_problem
-from .core.model import InvalidSnapshot, Json, Snapshot, SnapshotVersion
+from .core.model import Json, Snapshot
 from .core.reasons import ErrorCode, Reason
 from .errors import ConfigurationError
-from .outcomes import Outcomes
-from .snapshots import HeldFlags, Served
-from .sources import file
+from .outcomes import MAX_METRICS, Outcomes, is_metric
+from .snapshots import HeldFlags, Served, Tallies
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
     from .sources.worker import Worker
 
 STALE_SECONDS = 60.0
 """A client that has not heard its server for this long says `stale`. It goes on all the same."""
+
+MAX_NAME = 200
+"""Characters of the service's name and version that are reported."""
 
 _digest = mmh3.mmh3_32_uintdigest
 """Of octets: given text that UTF-8 cannot carry, `mmh3.hash` would end the host's process."""
@@ -83,24 +85,27 @@ class Client:
     ) -> None:
         self._url = (os.environ.get("SORTITION_URL") if url is None else url) or None
         self._key = (os.environ.get("SORTITION_KEY") if key is None else key) or None
-        _check(self._url, self._key, poll_seconds)
         kept = os.environ.get("SORTITION_SNAPSHOT") if snapshot is None else snapshot
-        self._kept = Path(kept) if kept else None
-        self._resource = dict(resources.from_environment() if resource is None else resource)
+        _check(self._url, self._key, poll_seconds)
+        self._kept = _path("snapshot (SORTITION_SNAPSHOT)", kept)
+        first = _path("bootstrap", bootstrap)
+        self._resource = _resource(resource)
         self._streaming = streaming
         self._poll_seconds = poll_seconds
-        self._errors: Counter[str] = Counter()
+        self._errors = Tallies()
         self._held = HeldFlags(self._resource)
-        self._switches: Mapping[str, Served] = self._held.switches
-        self._handles: weakref.WeakSet[Flag] = weakref.WeakSet()
+        self._switches: Mapping[str, Served] = {}
+        self._bindings: weakref.WeakValueDictionary[str, _Binding] = weakref.WeakValueDictionary()
+        self._binding = threading.RLock()
         self._outcomes = Outcomes()
         self._ready = threading.Event()
         self._heard_at: float | None = None
+        self._heard_store = False
         self._closed = False
         self._worker: Worker | None = None
-        self._read_files(None if bootstrap is None else Path(bootstrap))
-        self._start()
+        self._read_files(self._kept, first)
         _clients.add(self)
+        self._start()
 
     # Asking
 
@@ -111,44 +116,47 @@ class Client:
             if request_id:
                 if _digest(request_id.encode(), flag.seed) < flag.threshold:
                     flag.exposed += 1
-                    return flag.when_exposed  # type: ignore[no-any-return]
+                    return flag.when_exposed
                 flag.rest += 1
-                return flag.when_rest  # type: ignore[no-any-return]
-        except Exception:  # noqa: S110 (the slow way finds out what is wrong, and counts it)
+                return flag.when_rest
+        except Exception:  # noqa: BLE001, S110 (the slow way finds out what is wrong)
             pass
-        evaluation = self._evaluate(key, request_id)
-        return self._boolean(evaluation, default)
+        evaluation = self._answer(key, request_id, boolean=True)
+        return default if evaluation.error is not None else bool(evaluation.value)
 
     def variant(self, key: str, request_id: str) -> str | None:
         """Return the name of the variant that this request gets, or None if there is none."""
-        return self._evaluate(key, request_id).variant
+        return self._answer(key, request_id).variant
 
     def value(self, key: str, request_id: str, default: Json = None) -> Json:
         """Return the JSON value that this request gets, or the default; yours to change."""
-        evaluation = self._evaluate(key, request_id)
+        evaluation = self._answer(key, request_id)
         return default if evaluation.error is not None else fresh(evaluation).value
 
     def evaluate(self, key: str, request_id: str) -> Evaluation:
         """Return value, variant, reason, revision and error."""
-        return fresh(self._evaluate(key, request_id))
+        return fresh(self._answer(key, request_id))
 
     def flag(self, key: str) -> Flag:
-        """Return a handle for the hottest paths: `flag(request_id)` is `is_enabled`."""
-        handle = Flag(self, key)
-        self._handles.add(handle)
-        return handle
+        """Return a handle for the hottest paths: `flag(request_id)` is `is_enabled`.
 
-    @contextmanager
-    def request(self, request_id: str) -> Iterator[Request]:
-        """Open a request: its decisions are frozen, and how it goes is credited to them."""
-        request = Request(self, request_id)
+        It follows new snapshots. Make it once and keep it.
+        """
         try:
-            yield request
-        except BaseException:
-            request.fail()
-            raise
-        finally:
-            request.end()
+            with self._binding:
+                binding = self._bindings.get(key)
+                if binding is None:
+                    binding = self._bindings[key] = _Binding(self._switches.get(key))
+        except TypeError:
+            binding = _Binding(None)
+        return _bound(self, key, binding)
+
+    def request(self, request_id: str) -> Request:
+        """Open a request: its decisions are frozen, and how it goes is credited to them.
+
+        A context manager; an exception that leaves it is a failure of the request.
+        """
+        return Request(request_id, self._answer, self._credit)
 
     # Looking after it
 
@@ -164,7 +172,7 @@ class Client:
             state=self._state(age),
             version=None if version is None else str(version),
             age=None if age is None else round(age, 3),
-            errors=dict(self._errors),
+            errors=self._errors.as_dict(),
             dropped=self._outcomes.dropped,
             has_control_group="service.version" in self._resource,
         )
@@ -176,7 +184,7 @@ class Client:
         worker, self._worker = self._worker, None
         return True if worker is None else worker.stop(timeout)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -184,106 +192,131 @@ class Client:
 
     # How
 
-    def _evaluate(self, key: str, request_id: object) -> Evaluation:
-        """Return the shared answer; counted, also when there is none."""
+    def _answer(self, key: str, request_id: object, *, boolean: bool = False) -> Evaluation:
+        """Return the shared answer and count it; or an error, and count that."""
         try:
+            held = self._held.now
             problem = id_problem(request_id)
-            served = self._held.all.get(key)
+            served = held.all.get(key)
             if problem is None and served is not None:
-                return served.answer(str(request_id))
-            if problem is None:
-                ready = self._held.snapshot is not None
-                problem = ErrorCode.FLAG_NOT_FOUND if ready else ErrorCode.PROVIDER_NOT_READY
-        except Exception:
+                answer = served.compiled.choose(request_id)  # type: ignore[arg-type]  # id_problem
+                if not boolean or isinstance(answer.value, bool):
+                    served.count(answer.variant)
+                    return answer
+                problem = ErrorCode.TYPE_MISMATCH
+            elif problem is None:
+                known = held.snapshot is not None
+                problem = ErrorCode.FLAG_NOT_FOUND if known else ErrorCode.PROVIDER_NOT_READY
+        except Exception:  # noqa: BLE001 (a guest never raises into a request; it is counted)
             problem = ErrorCode.GENERAL
-        self._errors[problem.value.lower()] += 1
+        self._errors.add(problem.value.lower())
         return Evaluation(None, None, Reason.ERROR, None, problem)
 
-    def _boolean(self, evaluation: Evaluation, default: bool) -> bool:
-        if evaluation.error is None and not isinstance(evaluation.value, bool):
-            self._errors["type_mismatch"] += 1
-            return default
-        return default if evaluation.error is not None else bool(evaluation.value)
+    def _credit(self, ended: Ended) -> None:
+        """Credit an ended request to what it was served."""
+        snapshot = self._held.now.snapshot
+        edges = () if snapshot is None else snapshot.histogram_edges
+        self._outcomes.request(ended.asked, ended.seconds, ended.failed, ended.metrics, edges)
 
     def _state(self, age: float | None) -> str:
         if self._closed:
             return "closed"
-        if self._held.snapshot is None:
+        if self._held.now.snapshot is None:
             return "starting"
         followed = self._url is not None
         return "stale" if followed and (age is None or age > STALE_SECONDS) else "ready"
 
-    def _read_files(self, bootstrap: Path | None) -> None:
-        for path in (self._kept, bootstrap):
-            if path is None or self._held.snapshot is not None:
+    def _read_files(self, kept: str | None, bootstrap: str | None) -> None:
+        if kept is None and bootstrap is None:
+            return
+        from .sources import file  # noqa: PLC0415 (most hosts have no file; import stays light)
+
+        for path in (kept, bootstrap):
+            if path is None or self._held.now.snapshot is not None:
                 continue
             try:
                 self._put(file.read(path))
             except FileNotFoundError:
+                # The kept one is not there at the very first start.
                 if path is bootstrap:
-                    self._errors["bootstrap_missing"] += 1
+                    self._errors.add("bootstrap_missing")
             except (OSError, ValueError, RecursionError):
-                self._errors["snapshot_unreadable"] += 1
+                self._errors.add("snapshot_unreadable")
 
     def _start(self) -> None:
         if self._url is None or self._key is None:
             return
-        from .sources.worker import Worker
+        from .sources.worker import Worker  # noqa: PLC0415 (tests and tools need no network)
 
-        self._worker = Worker(
+        version = self._resource.get("service.version")
+        worker = Worker(
             self._url,
             self._key,
             streaming=self._streaming,
             poll_seconds=self._poll_seconds,
             reporter={
-                "service.name": self._resource.get("service.name") or resources.UNKNOWN_SERVICE,
-                "service.version": self._resource.get("service.version"),
-                "instance": secrets.token_hex(8),
+                "service.name": (self._resource.get("service.name") or resources.UNKNOWN_SERVICE)[
+                    :MAX_NAME
+                ],
+                "service.version": version[:MAX_NAME] if version else None,
+                "instance": os.urandom(8).hex(),
                 "started": int(time.time()),
             },
             outcomes=self._outcomes,
             take=self._take,
-            held=lambda: self._held.snapshot,
-            failed=self._failed,
+            held=lambda: self._held.now.snapshot,
+            failed=self._errors.add,
             heard=self._heard,
             assignments=self._held.assignments,
         )
-        self._worker.thread.start()
+        try:
+            worker.thread.start()
+        except RuntimeError:
+            # No more threads, or the interpreter is ending: the flags stay as they are.
+            self._errors.add("thread_not_started")
+        else:
+            self._worker = worker
 
     def _take(self, snapshot: Snapshot) -> bool:
-        """Take a snapshot if it follows what is held. What came from a file gives way to any store."""
-        held: SnapshotVersion | None = self._held.version if self._heard_store else None
+        """Take a snapshot if it follows what is held; tell whether it is what is held now.
+
+        What came from a file gives way to any store: who was started anew believes its server.
+        """
+        held = self._held.version
         if snapshot.version == held:
+            self._heard_store = True
             return True
-        if not snapshot.version.follows(held):
-            same_store = held is not None and held.store == snapshot.version.store
-            self._failed("older_snapshot" if same_store else "other_store")
-            return False
+        if held is not None and not snapshot.version.follows(held):
+            same_store = held.store == snapshot.version.store
+            if same_store or self._heard_store:
+                self._errors.add("older_snapshot" if same_store else "other_store")
+                return False
         self._put(snapshot)
         self._heard_store = True
         self._keep(snapshot)
         return True
 
-    _heard_store = False
-    """Whether what is held came from the server: a file's store is only believed until then."""
-
     def _put(self, snapshot: Snapshot) -> None:
         self._held.put(snapshot)
-        self._switches = self._held.switches
-        for handle in tuple(self._handles):
-            handle._follow()
+        self._publish()
         self._ready.set()
+
+    def _publish(self) -> None:
+        """Let the short ways see what is held."""
+        with self._binding:
+            self._switches = self._held.now.switches
+            for key, binding in tuple(self._bindings.items()):
+                binding.served = self._switches.get(key)
 
     def _keep(self, snapshot: Snapshot) -> None:
         if self._kept is None:
             return
+        from .sources import file  # noqa: PLC0415 (see _read_files)
+
         try:
             file.write(self._kept, snapshot)
         except OSError:
-            self._failed("snapshot_not_kept")
-
-    def _failed(self, kind: str) -> None:
-        self._errors[kind] += 1
+            self._errors.add("snapshot_not_kept")
 
     def _heard(self) -> None:
         self._heard_at = time.monotonic()
@@ -292,56 +325,84 @@ class Client:
         """In a forked child: the thread and its locks stayed behind; begin anew with the flags."""
         if self._closed:
             return
-        if self._worker is not None:
-            self._worker.abandon()
-        was_ready = self._ready.is_set()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.abandon()
+        self._binding = threading.RLock()
         self._ready = threading.Event()
-        if was_ready:
+        if self._held.now.snapshot is not None:
             self._ready.set()
         self._outcomes = Outcomes()
         self._held.assignments()  # what was counted so far is the parent's to report
-        self._errors = Counter()
+        self._errors = Tallies()
+        self._publish()
         self._start()
 
 
-class Flag:
+class Flag(Protocol):
     """One boolean flag, bound: `flag(request_id)` answers as `client.is_enabled` does."""
-
-    __slots__ = ("__weakref__", "_client", "_served", "key")
-
-    def __init__(self, client: Client, key: str) -> None:
-        self._client = client
-        self.key = key
-        self._served: Served | None = None
-        self._follow()
 
     def __call__(self, request_id: str, default: bool = False) -> bool:
         """Tell whether the flag serves true to this request; the default if it cannot."""
-        flag = self._served
-        try:
-            if flag is not None and request_id:
-                if _digest(request_id.encode(), flag.seed) < flag.threshold:
-                    flag.exposed += 1
-                    return flag.when_exposed  # type: ignore[no-any-return]
-                flag.rest += 1
-                return flag.when_rest  # type: ignore[no-any-return]
-        except Exception:  # noqa: S110 (the slow way finds out what is wrong, and counts it)
-            pass
-        return self._client.is_enabled(self.key, request_id, default)
+        ...
 
-    def _follow(self) -> None:
-        self._served = self._client._switches.get(self.key)
+
+class _Binding:
+    """Where the handles of one flag find it; None while it has no short way."""
+
+    __slots__ = ("__weakref__", "served")
+
+    def __init__(self, served: Served | None) -> None:
+        self.served = served
+
+
+def _bound(client: Client, key: str, binding: _Binding) -> Flag:
+    """Return the handle: a closure, for CPython calls one faster than an object."""
+    slow = client.is_enabled
+
+    def flag(request_id: str, default: bool = False) -> bool:
+        try:
+            served: Any = binding.served  # None has no seed, and goes the slow way
+            if request_id:
+                if _digest(request_id.encode(), served.seed) < served.threshold:
+                    served.exposed += 1
+                    return served.when_exposed  # type: ignore[no-any-return]  # a switch's are bool
+                served.rest += 1
+                return served.when_rest  # type: ignore[no-any-return]  # the same
+        except Exception:  # noqa: BLE001, S110 (the slow way finds out what is wrong)
+            pass
+        return slow(key, request_id, default)
+
+    return flag
+
+
+class Ended(NamedTuple):
+    """How a request went. asked: (flag, variant); metrics: name -> (total, failed)."""
+
+    asked: list[tuple[str, str]]
+    seconds: float
+    failed: bool
+    metrics: Mapping[str, tuple[int, int]]
+
+
+class Answer(Protocol):
+    """Answers a flag for a request id; counted."""
+
+    def __call__(self, key: str, request_id: object, *, boolean: bool = False) -> Evaluation:
+        """Return the shared answer; boolean: an error unless its value is one."""
+        ...
 
 
 class Request:
     """One request of the host: what it was decided stays, and its end is credited to that.
 
-    Used by one thread at a time.
+    Made by `Client.request`. Used by one thread at a time.
     """
 
-    def __init__(self, client: Client, request_id: str) -> None:
-        self._client = client
+    def __init__(self, request_id: str, answer: Answer, credit: Callable[[Ended], None]) -> None:
         self._id = request_id
+        self._answer = answer
+        self._credit = credit
         self._decided: dict[str, Evaluation] = {}
         self._metrics: dict[str, tuple[int, int]] = {}
         self._failed = False
@@ -350,7 +411,8 @@ class Request:
 
     def is_enabled(self, key: str, default: bool = False) -> bool:
         """See `Client.is_enabled`."""
-        return self._client._boolean(self._decide(key), default)
+        evaluation = self._decide(key, boolean=True)
+        return evaluation.value if isinstance(evaluation.value, bool) else default
 
     def variant(self, key: str) -> str | None:
         """See `Client.variant`."""
@@ -366,9 +428,14 @@ class Request:
         return fresh(self._decide(key))
 
     def count(self, name: str, *, ok: bool = True) -> None:
-        """Count one event of a custom metric, for instance `critical_path`."""
+        """Count one event of a custom metric, for instance `critical_path`.
+
+        Names look like keys of flags, and a request has at most 20; others are left out.
+        """
+        if not is_metric(name):
+            return
         total, failed = self._metrics.get(name, (0, 0))
-        if total or len(self._metrics) < 20:
+        if total or len(self._metrics) < MAX_METRICS:
             self._metrics[name] = (total + 1, failed + (not ok))
 
     def fail(self) -> None:
@@ -376,33 +443,84 @@ class Request:
         self._failed = True
 
     def end(self) -> None:
-        """Credit the request, once. The context manager and the middleware call this."""
+        """Credit the request, once. Leaving the context and the middleware call this."""
         if self._ended:
             return
         self._ended = True
-        snapshot = self._client._held.snapshot
-        self._client._outcomes.request(
-            [(key, e.variant) for key, e in self._decided.items() if e.variant is not None],
-            time.perf_counter() - self._began,
-            self._failed,
-            self._metrics,
-            snapshot.histogram_edges if snapshot is not None else (),
-        )
+        asked = [(key, e.variant) for key, e in self._decided.items() if e.variant is not None]
+        seconds = time.perf_counter() - self._began
+        self._credit(Ended(asked, seconds, self._failed, self._metrics))
 
-    def _decide(self, key: str) -> Evaluation:
-        decided = self._decided.get(key)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.fail()
+        self.end()
+
+    def _decide(self, key: str, *, boolean: bool = False) -> Evaluation:
+        try:
+            decided = self._decided.get(key)
+        except TypeError:
+            return self._answer(key, self._id)
         if decided is None:
-            decided = self._decided[key] = self._client._evaluate(key, self._id)
+            decided = self._answer(key, self._id, boolean=boolean)
+        elif boolean and decided.error is None and not isinstance(decided.value, bool):
+            return self._answer(key, self._id, boolean=True)
+        # Whoever asks a flag for a boolean that it has not may still ask for what it has.
+        if decided.error is not ErrorCode.TYPE_MISMATCH:
+            self._decided[key] = decided
         return decided
 
 
 def _check(url: str | None, key: str | None, poll_seconds: float) -> None:
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise ConfigurationError("url (SORTITION_URL) must begin with http:// or https://")
+    if url is not None:
+        _check_url(url)
     if url is not None and not key:
         raise ConfigurationError("key (SORTITION_KEY) is missing: an srt_sdk_… token")
-    if not 1.0 <= poll_seconds <= 3600.0:
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise ConfigurationError("key (SORTITION_KEY) must be one line of ASCII")
+    if type(poll_seconds) not in (int, float) or not 1.0 <= poll_seconds <= 3600.0:
         raise ConfigurationError("poll_seconds must be from 1 to 3600")
+
+
+def _check_url(url: str) -> None:
+    from urllib.parse import urlsplit  # noqa: PLC0415 (import stays light)
+
+    problem = "url (SORTITION_URL) must be of the form https://host[:port][/path]"
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        good = good and not parts.query and not parts.fragment and parts.username is None
+    except (ValueError, TypeError, AttributeError):
+        good = False
+    if not good or not (url.isascii() and url.isprintable() and " " not in url):
+        raise ConfigurationError(problem)
+
+
+def _path(name: str, given: object) -> str | None:
+    if given is None or given == "":
+        return None
+    try:
+        return os.fspath(given)  # type: ignore[call-overload, no-any-return]  # tried here
+    except TypeError:
+        raise ConfigurationError(f"{name} must be a path") from None
+
+
+def _resource(given: Mapping[str, str] | None) -> dict[str, str]:
+    try:
+        found = dict(resources.from_environment() if given is None else given)
+    except (TypeError, ValueError):
+        raise ConfigurationError("resource must map names to text") from None
+    if not all(isinstance(part, str) for pair in found.items() for part in pair):
+        raise ConfigurationError("resource must map names to text")
+    return found
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -410,7 +528,7 @@ _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for client in tuple(_clients):
-        client._after_fork()
+        client._after_fork()  # noqa: SLF001 (its own; no one else may call it)
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,16 +13,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .core.model import KEY
+
 FORMAT = 1
 MAX_ROWS = 5000
 MAX_METRICS = 20
 MAX_TICKS = 60
 """Ticks that wait for a server that is away; then the oldest goes and is counted as dropped."""
+MAX_TICK_SECONDS = 3600.0
+"""A machine that slept does not say so: longer ticks are told as this long."""
 
 Metrics = Mapping[str, tuple[int, int]]
 
 
-@dataclass
+def is_metric(name: object) -> bool:
+    """Tell whether a server takes this as the name of a metric."""
+    return isinstance(name, str) and KEY.fullmatch(name) is not None
+
+
+@dataclass(slots=True)
 class _Row:
     assignments: int = 0
     requests: int = 0
@@ -64,13 +73,14 @@ class Outcomes:
     """Counts of one process, gathered into ticks."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A host's signal handler may ask while its own thread is in here.
+        self._lock = threading.RLock()
         self._service = _Row()
         self._rows: dict[tuple[str, str], _Row] = {}
         self._ticks: deque[dict[str, Any]] = deque()
         self._left_out = 0
         self.dropped = 0
-        """Rows, metrics and ticks that were lost to bounds, since the start."""
+        """Rows and metrics that were lost to bounds or refused, since the start."""
 
     def request(
         self,
@@ -103,27 +113,36 @@ class Outcomes:
                     row.assignments += count
             service, rows, left_out = self._service, self._rows, self._left_out
             self._service, self._rows, self._left_out = _Row(), {}, 0
-            if not (service.requests or rows or left_out):
-                return
-            flags = [
-                {"flag": flag, "variant": variant, "assignments": row.assignments, **row.counts()}
-                for (flag, variant), row in sorted(rows.items())
-            ]
-            tick = {"at": at, "seconds": seconds, "service": service.counts(), "flags": flags}
-            self._ticks.append({**tick, "dropped": left_out})
-            while len(self._ticks) > MAX_TICKS:
-                self._ticks.popleft()
-                self._lose(1)
+        if not (service.requests or rows or left_out):
+            return
+        flags = [
+            {"flag": flag, "variant": variant, "assignments": row.assignments, **row.counts()}
+            for (flag, variant), row in sorted(rows.items())
+        ]
+        length = round(min(max(seconds, 0.001), MAX_TICK_SECONDS), 3)
+        tick = {"at": at, "seconds": length, "service": service.counts(), "flags": flags}
+        self._ticks.append({**tick, "dropped": left_out})
+        while len(self._ticks) > MAX_TICKS:
+            self.lose(self._ticks.popleft())
 
     def take(self) -> list[dict[str, Any]]:
-        """Return the closed ticks and forget them: the caller reports or loses them."""
-        with self._lock:
-            ticks = list(self._ticks)
-            self._ticks.clear()
+        """Return the closed ticks, oldest first, and forget them: the caller reports them, gives
+        them back or loses them."""
+        ticks = list(self._ticks)
+        self._ticks.clear()
         return ticks
 
-    def lose(self, count: int) -> None:
-        """Count what could not be reported."""
+    def give_back(self, ticks: Iterable[dict[str, Any]]) -> None:
+        """Take ticks back that had no room in a report; they are the oldest."""
+        self._ticks.extendleft(reversed(list(ticks)))
+
+    def lose(self, tick: Mapping[str, Any]) -> None:
+        """Count the rows of a tick that cannot be reported: the service's, and each flag's."""
+        with self._lock:
+            self._lose(1 + len(tick["flags"]))
+
+    def lose_rows(self, count: int) -> None:
+        """Count rows that had no room."""
         with self._lock:
             self._lose(count)
 

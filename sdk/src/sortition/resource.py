@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from urllib.parse import unquote
 
 UNKNOWN_SERVICE = "unknown_service"
 
@@ -15,10 +14,20 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     Values are percent-decoded (W3C Baggage), and pairs without a `=` are left out.
     """
     found = {"service.name": UNKNOWN_SERVICE}
-    for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
-        name, sign, value = pair.partition("=")
-        if sign and name.strip():
-            found[unquote(name.strip())] = unquote(value.strip())
+    given = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    if given:
+        found.update(_pairs(given))
     if environ.get("OTEL_SERVICE_NAME"):
         found["service.name"] = environ["OTEL_SERVICE_NAME"]
     return found
+
+
+def _pairs(text: str) -> dict[str, str]:
+    from urllib.parse import unquote  # noqa: PLC0415 (`import sortition` stays light)
+
+    pairs = (pair.partition("=") for pair in text.split(","))
+    return {
+        unquote(name.strip()): unquote(value.strip())
+        for name, sign, value in pairs
+        if sign and name.strip()
+    }

@@ -77,7 +77,7 @@ class Middleware:
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request."""
         request_id, new_cookie = self._identify(environ)
-        request = Request(self._client, request_id)
+        request = self._client.request(request_id)
         environ[ENVIRON_KEY] = request
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -106,7 +106,7 @@ class Middleware:
         for source in self._sources:
             try:
                 found = source(environ)
-            except Exception:  # noqa: S112 (a source that fails has no id; the next one may)
+            except Exception:  # noqa: BLE001, S112 (a source that fails has no id; the next one may)
                 continue
             if found:
                 return found, None

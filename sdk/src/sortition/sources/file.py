@@ -11,12 +11,12 @@ from pathlib import Path
 from sortition.core.model import Snapshot
 
 
-def read(path: Path) -> Snapshot:
+def read(path: str | os.PathLike[str]) -> Snapshot:
     """Return the snapshot of a file. Raises OSError or ValueError (checksum, form).
 
     The file holds a snapshot's JSON, and on its first line, if we wrote it, `sha256:<hex>`.
     """
-    content = path.read_bytes()
+    content = Path(path).read_bytes()
     first, _, rest = content.partition(b"\n")
     if first.startswith(b"sha256:"):
         if hashlib.sha256(rest).hexdigest().encode() != first.removeprefix(b"sha256:").strip():
@@ -25,10 +25,10 @@ def read(path: Path) -> Snapshot:
     return Snapshot.parse(json.loads(content))
 
 
-def write(path: Path, snapshot: Snapshot) -> None:
+def write(path: str | os.PathLike[str], snapshot: Snapshot) -> None:
     """Replace the file with this snapshot, whole or not at all. Raises OSError."""
     body = json.dumps(snapshot.to_wire(), separators=(",", ":")).encode()
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new = Path(f"{os.fspath(path)}.{os.getpid()}.new")
     try:
         with new.open("wb") as file:
             file.write(b"sha256:" + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-
 _LINE_END = re.compile("\r\n|\n|\r")
+_RETRY = re.compile(r"[0-9]{1,12}", re.ASCII)
+"""More digits than these are a wait that nobody means."""
 
 
 class TooLong(ValueError):
@@ -77,14 +78,14 @@ class Parser:
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
-            self._size += len(value)
+            self._size += len(value) + 1
             if self._size > self._limit:
                 raise TooLong
         elif name == "event":
             self._event = value
         elif name == "id" and "\0" not in value:
             self._id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
+        elif name == "retry" and _RETRY.fullmatch(value):
             self.retry_ms = int(value)
 
     def _dispatch(self) -> Iterator[Message]:

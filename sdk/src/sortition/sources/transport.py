@@ -1,4 +1,4 @@
-"""HTTP/1.1 over sockets of our own, by h11: every wait is bounded and one thread can watch a stream.
+"""HTTP/1.1 over sockets of our own, by h11: no wait without bound, one thread watches a stream.
 
 TransportError
 ├── Unreachable     no connection, or it was lost
@@ -63,6 +63,7 @@ class Connection:
             raise ValueError("the server's URL begins with http:// or https://")
         self._parts = parts
         self._timeout = timeout
+        self._cut = False
         self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=CHUNK)
         try:
             self._socket = _connect(parts, timeout)
@@ -94,7 +95,7 @@ class Connection:
             if isinstance(event, h11.Response):
                 headers = {name.decode().lower(): _text(value) for name, value in event.headers}
                 return Answer(event.status_code, headers)
-            if event is None:
+            if event is None or time.monotonic() > deadline:
                 raise TimedOut("no answer in time")
 
     def read(self, limit: int) -> bytes:
@@ -104,15 +105,15 @@ class Connection:
         size = 0
         while True:
             event = self._next(deadline)
-            if event is None:
+            if isinstance(event, h11.EndOfMessage):
+                return b"".join(parts)
+            if event is None or time.monotonic() > deadline:
                 raise TimedOut("no whole answer in time")
             if isinstance(event, h11.Data):
                 size += len(event.data)
                 if size > limit:
                     raise TooLarge(f"more than {limit} octets")
                 parts.append(bytes(event.data))
-            if isinstance(event, h11.EndOfMessage):
-                return b"".join(parts)
 
     def read_some(self, wait: float) -> bytes | None:
         """Return what the body brings within so many seconds, b"" if nothing did, None at its
@@ -147,12 +148,15 @@ class Connection:
             try:
                 event = self._protocol.next_event()
             except h11.RemoteProtocolError as error:
-                raise Garbled("the answer is not HTTP, or was cut") from error
+                if self._cut:
+                    raise Unreachable("the server closed the connection") from error
+                raise Garbled("the answer is not HTTP") from error
             if event is not h11.NEED_DATA:
-                return event  # type: ignore[no-any-return]
+                return event
             data = self._receive(deadline)
             if data is None:
                 return None
+            self._cut = not data
             self._protocol.receive_data(data)
 
     def _receive(self, deadline: float) -> bytes | None:
@@ -169,23 +173,18 @@ class Connection:
 
 
 def ask(
-    url: str,
+    connection: Connection,
     method: str,
     path: str,
     headers: Mapping[str, str],
     *,
     body: bytes | None = None,
-    timeout: float,
     limit: int,
 ) -> Answer:
     """Make one call and return its whole answer, unpacked. Raises TransportError."""
-    connection = Connection(url, timeout=timeout)
-    try:
-        connection.send(method, path, headers, body)
-        head = connection.head()
-        content = connection.read(limit)
-    finally:
-        connection.close()
+    connection.send(method, path, headers, body)
+    head = connection.head()
+    content = connection.read(limit)
     if head.headers.get("content-encoding") == "gzip":
         content = _unpacked(content, limit)
     return Answer(head.status, head.headers, content)
@@ -220,6 +219,8 @@ def _unpacked(data: bytes, limit: int) -> bytes:
         content = unpacker.decompress(data, limit + 1)
     except zlib.error as error:
         raise Garbled("the answer is not gzip") from error
+    if not unpacker.eof and len(content) <= limit:
+        raise Garbled("the answer was cut")
     if len(content) > limit:
         raise TooLarge(f"more than {limit} octets unpacked")
     return content

@@ -1,42 +1,50 @@
 """The one background thread of a client: it follows the server and reports outcomes.
 
-It waits on the stream and on the clock in turn, so flags keep following while outcomes are sent, and
-no wait is without bound.
+It waits on the stream and on the clock in turn, and no wait is without bound.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from sortition import __version__
-from sortition.core.model import Change, Gap, Snapshot
+from sortition.core.model import Change, Gap, InvalidSnapshot, Snapshot
 from sortition.outcomes import FORMAT, Outcomes
 
 from . import transport
-from .sse import Message, Parser
-from .transport import Connection, TransportError
+from .sse import Message, Parser, TooLong
+from .transport import Connection
 
 CALL_SECONDS = 5.0
+"""For each step of a call: to connect, to be answered, to have the answer whole."""
 SILENCE_SECONDS = 25.0
 """Without even a beat for this long (the server's are 10 s apart), a stream is taken for dead."""
 
 SNAPSHOT_LIMIT = 64 * 1024 * 1024
 ANSWER_LIMIT = 64 * 1024
+BATCH_LIMIT = 1_000_000
+"""Octets of one report; what has no room waits for the next."""
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 30.0
 REFUSED_BACKOFF = 60.0
 """After a 4xx, up to this long: slower, but never for good."""
 
+LONGEST_RETRY = 30.0
 LONGEST_RETRY_AFTER = 300.0
 DEFAULT_FLUSH_SECONDS = 5.0
 FIRST_FLUSH_SECONDS = 1.0
+
+CONNECTED = "connected"
+FOLLOWING = "following"
+"""How far the last stream came."""
 
 
 class Refused(Exception):
@@ -46,6 +54,10 @@ class Refused(Exception):
         super().__init__(f"status {status}")
         self.status = status
         self.retry_after = retry_after
+
+
+class NotOurs(Exception):
+    """The server speaks of another store than the one that is held; already counted."""
 
 
 class Worker:
@@ -85,58 +97,72 @@ class Worker:
         self._heard = heard
         self._assignments = assignments
         self._stop = threading.Event()
-        self._connection: Connection | None = None
-        self._batch: bytes | None = None
+        self._ends_at = float("inf")
+        self._connections: list[Connection] = []
+        self._batch: _Batch | None = None
         self._seq = 0
         self._tick_began = time.monotonic()
         self._flush_at = time.monotonic() + FIRST_FLUSH_SECONDS
         self._failures = 0
+        self._stream_failures = 0
+        self._stream_from = time.monotonic()
+        self._stage = ""
+        self._first_backoff = FIRST_BACKOFF
+        self._post_failures = 0
         self.thread = threading.Thread(target=self._run, name="sortition", daemon=True)
 
     # Ending
 
     def stop(self, timeout: float) -> bool:
         """Ask the thread to end and wait that long at most; tell whether it ended."""
+        self._ends_at = time.monotonic() + timeout
         self._stop.set()
-        connection = self._connection
-        if connection is not None:
+        for connection in tuple(self._connections):
             connection.wake()
-        self.thread.join(timeout)
+        self.thread.join(max(0.0, timeout))
         return not self.thread.is_alive()
 
     def abandon(self) -> None:
         """In a forked child: close what was inherited; the parent's thread is not here."""
-        if self._connection is not None:
-            self._connection.close()
+        for connection in self._connections:
+            connection.close()
 
     # The loop
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                self._follow()
-            except Refused as error:
-                self._fail(f"status_{error.status}")
-                self._rest(self._refused_pause(error))
-            except Exception as error:
-                # Whatever it is, a guest's thread goes on, and tells its host by the status only.
-                self._fail(_kind(error))
-                self._rest(self._pause(LONGEST_BACKOFF))
+            self._round()
         self._flush(last=True)
 
-    def _follow(self) -> None:
-        if not self._streaming:
-            self._poll()
-            self._succeeded()
-            self._rest(self._poll_seconds * random.uniform(0.9, 1.1))
-            return
+    def _round(self) -> None:
+        """Follow until something fails; then wait, longer from time to time."""
         try:
-            self._stream()
-        except (TransportError, Refused):
-            if not self._stop.is_set():
-                # The stream may be what fails (a proxy that buffers, a full server): ask plainly.
-                self._poll()
-            raise
+            self._follow()
+        except Exception as error:  # noqa: BLE001 (a guest's thread goes on; its status tells)
+            self._failures += 1
+            self._note(error)
+            self._rest(self._pause(error, self._failures))
+
+    def _follow(self) -> None:
+        if self._streaming and time.monotonic() >= self._stream_from:
+            try:
+                self._stream()
+            except Exception as error:  # noqa: BLE001 (any failure of the stream: ask plainly)
+                self._stream_failures += 1
+                self._note(error)
+                pause = self._pause(error, self._stream_failures)
+                self._stream_from = time.monotonic() + pause
+                if self._stage != CONNECTED or isinstance(error, NotOurs):
+                    # No server, or one that went away: all its clients did not lose it to come
+                    # back at the same moment.
+                    self._rest(pause)
+                    return
+        self._poll()
+        self._failures = 0
+        pause = self._poll_seconds * random.uniform(0.9, 1.1)  # noqa: S311 (no secret)
+        if self._streaming:
+            pause = min(pause, max(0.0, self._stream_from - time.monotonic()))
+        self._rest(pause)
 
     def _rest(self, seconds: float) -> None:
         """Wait, flushing outcomes when they are due."""
@@ -148,23 +174,31 @@ class Worker:
                 return
             self._stop.wait(max(0.0, left))
 
-    def _fail(self, kind: str) -> None:
-        if not self._stop.is_set():
-            self._failures += 1
-            self._failed(kind)
+    def _note(self, error: Exception) -> None:
+        """Count a failure, unless it is of our own making or counted already."""
+        if not self._stop.is_set() and not isinstance(error, NotOurs):
+            self._failed(_kind(error))
 
-    def _succeeded(self) -> None:
-        self._failures = 0
+    def _pause(self, error: Exception, failures: int) -> float:
+        """Return how long to wait after so many failures in a row: any time up to a growing bound,
+        and not less than the server asked for."""
+        refused = isinstance(error, NotOurs) or (isinstance(error, Refused) and error.status < 500)
+        longest = REFUSED_BACKOFF if refused else LONGEST_BACKOFF
+        doubled = self._first_backoff * 2.0 ** min(failures - 1, 20)
+        pause = random.random() * min(longest, doubled)  # noqa: S311 (no secret)
+        asked = error.retry_after if isinstance(error, Refused) else None
+        return pause if asked is None else max(pause, asked * random.uniform(1.0, 1.2))  # noqa: S311
 
-    def _pause(self, longest: float) -> float:
-        doubled = FIRST_BACKOFF * 2.0 ** min(self._failures - 1, 20)
-        return random.random() * min(longest, doubled)
-
-    def _refused_pause(self, error: Refused) -> float:
-        pause = self._pause(REFUSED_BACKOFF if error.status < 500 else LONGEST_BACKOFF)
-        return (
-            max(pause, error.retry_after * random.uniform(1.0, 1.2)) if error.retry_after else pause
-        )
+    @contextlib.contextmanager
+    def _connected(self, timeout: float) -> Iterator[Connection]:
+        """Open a connection that `stop` can end."""
+        connection = Connection(self._url, timeout=timeout)
+        self._connections.append(connection)
+        try:
+            yield connection
+        finally:
+            self._connections.remove(connection)
+            connection.close()
 
     # Flags
 
@@ -173,30 +207,25 @@ class Worker:
         headers = {**self._headers, "Accept-Encoding": "gzip"}
         if held is not None:
             headers["If-None-Match"] = held.version.etag
-        answer = transport.ask(
-            *(self._url, "GET", "/api/v1/sdk/snapshot", headers),
-            timeout=CALL_SECONDS,
-            limit=SNAPSHOT_LIMIT,
-        )
+        with self._connected(CALL_SECONDS) as connection:
+            answer = transport.ask(
+                *(connection, "GET", "/api/v1/sdk/snapshot", headers), limit=SNAPSHOT_LIMIT
+            )
         if answer.status not in (200, 304):
             raise Refused(answer.status, _retry_after(answer.headers))
-        self._heard()
-        if answer.status == 200:
-            self._take(Snapshot.parse(json.loads(answer.body)))
+        if answer.status == 304 or self._take(Snapshot.parse(_json(answer.body))):
+            self._heard()
 
     def _stream(self) -> None:
-        connection = self._connection = Connection(self._url, timeout=CALL_SECONDS)
-        try:
-            connection.send(
-                "GET", "/api/v1/sdk/stream", {**self._headers, "Accept": "text/event-stream"}
-            )
+        headers = {**self._headers, "Accept": "text/event-stream"}
+        self._stage = ""
+        with self._connected(CALL_SECONDS) as connection:
+            self._stage = CONNECTED
+            connection.send("GET", "/api/v1/sdk/stream", headers)
             head = connection.head()
             if head.status != 200:
                 raise Refused(head.status, _retry_after(head.headers))
             self._read_stream(connection, Parser(SNAPSHOT_LIMIT))
-        finally:
-            self._connection = None
-            connection.close()
 
     def _read_stream(self, connection: Connection, parser: Parser) -> None:
         heard = time.monotonic()
@@ -215,25 +244,51 @@ class Worker:
             heard, patience = now, SILENCE_SECONDS
             for message in parser.feed(data):
                 self._hear(message)
+            if parser.retry_ms is not None:
+                retry = min(parser.retry_ms / 1000, LONGEST_RETRY)
+                self._first_backoff = max(FIRST_BACKOFF, retry)
 
     def _hear(self, message: Message) -> None:
-        self._heard()
         if message.event == "snapshot":
-            self._take(Snapshot.parse(json.loads(message.data)))
-            self._succeeded()
+            self._hear_snapshot(Snapshot.parse(_json(message.data)))
         elif message.event == "change":
-            held = self._held()
-            try:
-                if held is None:
-                    raise Gap
-                self._take(held.apply(Change.parse(json.loads(message.data))))
-            except Gap:
-                self._poll()
+            self._hear_change(Change.parse(_json(message.data)))
         elif message.event == "beat":
+            beat = _json(message.data)
+            version = beat.get("version") if isinstance(beat, dict) else None
+            self._hear_version(version if isinstance(version, int) else None)
+
+    def _hear_snapshot(self, snapshot: Snapshot) -> None:
+        if self._take(snapshot):
+            self._heard()
+        else:
             held = self._held()
-            version = json.loads(message.data).get("version")
-            if held is not None and version != held.version.version:
-                self._poll()
+            if held is not None and held.version.store != snapshot.version.store:
+                raise NotOurs
+        self._stage = FOLLOWING
+        self._failures = self._stream_failures = 0
+
+    def _hear_change(self, change: Change) -> None:
+        held = self._held()
+        try:
+            taken = held is not None and self._take(held.apply(change))
+        except Gap:
+            taken = False
+        if taken:
+            self._heard()
+        else:
+            self._hear_version(change.to_version)
+
+    def _hear_version(self, version: int | None) -> None:
+        """Ask for the snapshot if the server has a newer one, or what it said has no meaning.
+
+        An older one is of a server that lags behind another: it will come.
+        """
+        held = self._held()
+        if held is None or version is None or version > held.version.version:
+            self._poll()
+        elif version == held.version.version:
+            self._heard()
 
     # Outcomes
 
@@ -242,57 +297,132 @@ class Worker:
             self._flush()
 
     def _flush(self, *, last: bool = False) -> None:
+        """Close a tick and report; what fails is sent again as it was. Never raises."""
         held = self._held()
         seconds = held.flush_seconds if held is not None else DEFAULT_FLUSH_SECONDS
         now = time.monotonic()
         self._flush_at = now + seconds
-        length = max(0.001, round(now - self._tick_began, 3))
-        self._tick_began = now
-        self._outcomes.collect(self._assignments(), int(time.time()), length)
+        length, self._tick_began = now - self._tick_began, now
         try:
-            if self._batch is None:
-                self._batch = self._next_batch()
-            if self._batch is not None:
-                self._post(self._batch)
-        except TransportError as error:
-            self._failed(_kind(error))
-            if not last:
-                self._flush_at = now + max(seconds, self._pause(LONGEST_BACKOFF))
+            self._outcomes.collect(self._assignments(), int(time.time()), length)
+            while self._report() and last:
+                pass
+            self._post_failures = 0
+        except Exception as error:  # noqa: BLE001 (following goes on, whatever reporting does)
+            self._post_failures += 1
+            self._failed(f"outcomes_{_kind(error)}")
+            self._flush_at = now + max(seconds, self._pause(error, self._post_failures))
+        if last:
+            self._lose_what_is_left()
 
-    def _next_batch(self) -> bytes | None:
+    def _report(self) -> bool:
+        """Send the waiting batch, or the next one; tell whether there was one."""
+        if self._batch is None:
+            self._batch = self._next_batch()
+        if self._batch is None:
+            return False
+        refused = self._post(self._batch.body)
+        batch, self._batch = self._batch, None
+        if refused is not None:
+            self._outcomes.lose_rows(batch.rows)
+            raise refused
+        return True
+
+    def _next_batch(self) -> _Batch | None:
+        """Return as many of the waiting ticks as one report holds."""
         ticks = self._outcomes.take()
-        if not ticks:
+        chosen: list[str] = []
+        size = rows = 0
+        for i, tick in enumerate(ticks):
+            text = json.dumps(tick, separators=(",", ":"))
+            if size + len(text) > BATCH_LIMIT - 1000:
+                if chosen:
+                    self._outcomes.give_back(ticks[i:])
+                    break
+                # Too large even alone: the flags with the fewest requests go.
+                text = self._cut(tick)
+            chosen.append(text)
+            size += len(text) + 1
+            rows += 1 + len(tick["flags"])
+        if not chosen:
             return None
         self._seq += 1
-        batch = {"format": FORMAT, **self._reporter, "seq": self._seq, "ticks": ticks}
-        return json.dumps(batch, separators=(",", ":")).encode()
+        head = json.dumps({"format": FORMAT, **self._reporter, "seq": self._seq})
+        return _Batch(f'{head[:-1]}, "ticks": [{",".join(chosen)}]}}'.encode(), rows)
 
-    def _post(self, batch: bytes) -> None:
-        """Send a batch; one that failed is sent again as it was, one that is refused is lost."""
+    def _cut(self, tick: dict[str, Any]) -> str:
+        """Leave out rows until the tick has room; count them as dropped."""
+        while True:
+            text = json.dumps(tick, separators=(",", ":"))
+            if len(text) <= BATCH_LIMIT - 1000 or not tick["flags"]:
+                return text
+            rows = sorted(tick["flags"], key=lambda row: row["requests"] + row["assignments"])
+            lost = -(-len(rows) // 4)
+            self._outcomes.lose_rows(lost)
+            tick["flags"] = rows[lost:]
+
+    def _post(self, body: bytes) -> Refused | None:
+        """Send a batch. Return why it was refused for good, None if it was taken.
+
+        Raises Refused or TransportError when it is worth sending again.
+        """
+        timeout = max(0.1, min(CALL_SECONDS, self._ends_at - time.monotonic()))
         headers = {**self._headers, "Content-Type": "application/json"}
-        answer = transport.ask(
-            *(self._url, "POST", "/api/v1/sdk/outcomes", headers),
-            body=batch,
-            timeout=CALL_SECONDS,
-            limit=ANSWER_LIMIT,
-        )
+        with self._connected(timeout) as connection:
+            answer = transport.ask(
+                *(connection, "POST", "/api/v1/sdk/outcomes", headers),
+                body=body,
+                limit=ANSWER_LIMIT,
+            )
         if 200 <= answer.status < 300:
-            self._batch = None
-        elif 400 <= answer.status < 500 and answer.status not in (408, 429):
-            self._batch = None
-            self._outcomes.lose(1)
-            self._failed(f"outcomes_status_{answer.status}")
-        else:
-            self._failed(f"outcomes_status_{answer.status}")
+            return None
+        refused = Refused(answer.status, _retry_after(answer.headers))
+        # With another token, or later, it may be taken; otherwise it will not become better.
+        if 400 <= answer.status < 500 and answer.status not in (401, 403, 408, 429):
+            return refused
+        raise refused
+
+    def _lose_what_is_left(self) -> None:
+        if self._batch is not None:
+            self._outcomes.lose_rows(self._batch.rows)
+        for tick in self._outcomes.take():
+            self._outcomes.lose(tick)
+
+
+class _Batch(NamedTuple):
+    """A report as it is sent, and how many rows it holds."""
+
+    body: bytes
+    rows: int
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     text = headers.get("retry-after", "").strip()
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
         return None
     return min(float(text), LONGEST_RETRY_AFTER)
 
 
+def _json(text: str | bytes) -> Any:
+    """Return what JSON says. Raises Garbled."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise transport.Garbled("the answer is not JSON") from error
+
+
+_KINDS: tuple[tuple[type[Exception], str], ...] = (
+    (transport.Unreachable, "unreachable"),
+    (transport.TimedOut, "timed_out"),
+    (transport.TooLarge, "too_large"),
+    (TooLong, "too_large"),
+    (transport.Garbled, "garbled"),
+    (InvalidSnapshot, "invalid_snapshot"),
+)
+
+
 def _kind(error: Exception) -> str:
-    name = type(error).__name__
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+    """Return the word under which a failure is counted."""
+    if isinstance(error, Refused):
+        return f"status_{error.status}"
+    return next((word for kind, word in _KINDS if isinstance(error, kind)), "internal")
