@@ -6,7 +6,7 @@ so mypy sees to it that neither says anything else than the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -381,13 +381,22 @@ def status(principal: Principal, health: Health) -> StatusJson:
 
 
 def ready(health: Health) -> ReadyJson:
-    """Return what anybody may know about how this server is: no names, no store."""
+    """Return what anybody may know about how this server is: no names, no addresses."""
     return {
         "ready": health.ready,
         "writable": health.writable,
         "age_seconds": _tenths(health.age_seconds),
-        "problems": list(health.problems),
+        "problems": list(_in_public(health)),
     }
+
+
+def _in_public(health: Health) -> Iterator[str]:
+    if not health.ready:
+        yield "No flags were loaded yet."
+    if not health.writable:
+        yield "Changes cannot be made now; /api/v1/status says why."
+    elif health.ready and health.problems:
+        yield "Something needs a look; /api/v1/status says what."
 
 
 def etag(revision: int) -> dict[str, str]:

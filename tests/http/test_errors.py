@@ -132,7 +132,7 @@ def test_a_store_that_is_away(full: Api, monkeypatch: pytest.MonkeyPatch) -> Non
     full.reachable = False
 
     def away(*_: Any, **__: Any) -> Any:
-        raise StoreUnavailable("The store is not answering.")
+        raise StoreUnavailable("The store is not answering (store: 198.51.100.7:6379).")
 
     for door in ("read", "run", "look_up"):
         monkeypatch.setattr(full.store._server, door, away)
@@ -153,7 +153,10 @@ def test_a_store_that_is_away(full: Api, monkeypatch: pytest.MonkeyPatch) -> Non
         *("sdk_snapshot", "sdk_stream", "ofrep_evaluate", "ofrep_evaluate_all"),
         *("healthz", "readyz", "status", "openapi_document"),
     }
-    assert full.nobody.get("/readyz").json["writable"] is False
+    told = full.nobody.get("/readyz")
+    assert told.json["writable"] is False
+    assert "198.51" not in told.text
+    assert "198.51" in full.admin.get("/api/v1/status").text
 
 
 def test_before_anything_was_loaded(api: Api) -> None:
