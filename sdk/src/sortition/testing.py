@@ -15,6 +15,7 @@ import contextlib
 import gzip
 import json
 import queue
+import select
 import socket
 import threading
 from collections.abc import Mapping
@@ -277,10 +278,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         stream = self._fake._subscribe()  # noqa: SLF001 (as above)
         try:
-            while (octets := stream.get()) is not None:
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(octets), octets))
+            while not self._left():
+                with contextlib.suppress(queue.Empty):
+                    octets = stream.get(timeout=0.05)
+                    if octets is None:
+                        return
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(octets), octets))
         finally:
             self._fake._unsubscribe(stream)  # noqa: SLF001 (as above)
+
+    def _left(self) -> bool:
+        """Tell whether the client has gone: it says nothing more while it follows."""
+        return bool(select.select([self.connection], [], [], 0)[0])
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
