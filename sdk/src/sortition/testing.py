@@ -186,6 +186,15 @@ class FakeServer:
         with self._lock:
             self._sockets.discard(connection)
 
+    def _take(self, batch: dict[str, Any]) -> bool:
+        """Take a batch, once: what is sent again has the same number."""
+        with self._lock:
+            known = [_number(each) for each in self.batches]
+            accepted = _number(batch) not in known
+            if accepted:
+                self.batches.append(batch)
+        return accepted
+
     def _subscribe(self) -> queue.SimpleQueue[bytes | None]:
         stream: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         with self._lock:
@@ -242,8 +251,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif door == "stream":
             self._stream()
         elif door == "outcomes":
-            self._fake.batches.append(json.loads(body))
-            self._answer(202, b'{"accepted":true}')
+            accepted = self._fake._take(json.loads(body))  # noqa: SLF001 (as above)
+            self._answer(202, json.dumps({"accepted": accepted}).encode())
         else:
             self._answer(404, b"{}")
 
@@ -297,6 +306,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+def _number(batch: Mapping[str, Any]) -> tuple[Any, ...]:
+    return batch["instance"], batch["started"], batch["seq"]
 
 
 def _flag(key: str, given: float | Mapping[str, Any]) -> Flag:
