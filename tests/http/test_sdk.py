@@ -15,6 +15,7 @@ import fakeredis
 import httpx
 import pytest
 
+from flagserver.domain.errors import StoreUnavailable
 from flagserver.http.streams import Limits
 
 from .api import Api, a_store, an_api, eventually
@@ -286,6 +287,21 @@ def test_a_stream_stays_open_while_the_store_is_away() -> None:
 
     assert (set(beats), away.writable) == ({"beat"}, False)
     assert heard[1]["flags"]["new-search"]["share"] == 300_000
+
+
+def test_a_token_that_nobody_can_look_up_now_keeps_its_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api = an_api(limits=Limits(beat_seconds=0.05))
+
+    def away(text: str) -> Any:
+        raise StoreUnavailable("The store is not answering.")
+
+    with api.served() as address, listening(address, api.sdk().token) as stream:
+        stream.message()
+        monkeypatch.setattr(api.services.tokens, "authenticate", away)
+
+        assert [stream.message()[0] for _ in range(5)] == ["beat"] * 5
 
 
 def test_who_does_not_listen_is_dropped() -> None:
