@@ -6,7 +6,7 @@
 FROM python:3.13-slim AS wheels
 WORKDIR /build
 COPY requirements/build.txt requirements/node.txt requirements/
-RUN pip install --no-cache-dir --require-hashes -r requirements/build.txt -r requirements/node.txt
+RUN pip install --no-cache-dir --require-hashes --no-deps -r requirements/build.txt -r requirements/node.txt
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY sdk sdk
 COPY flagserver flagserver
@@ -18,7 +18,7 @@ RUN python -m build --wheel --no-isolation --outdir /wheels sdk \
 FROM python:3.13-slim AS environment
 RUN python -m venv /opt/sortition
 COPY requirements/runtime.txt .
-RUN /opt/sortition/bin/pip install --no-cache-dir --require-hashes -r runtime.txt
+RUN /opt/sortition/bin/pip install --no-cache-dir --require-hashes --no-deps -r runtime.txt
 COPY --from=wheels /wheels /wheels
 RUN /opt/sortition/bin/pip install --no-cache-dir --no-deps /wheels/*.whl \
     && rm -rf /opt/sortition/lib/python*/site-packages/pip*
