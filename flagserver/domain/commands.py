@@ -37,9 +37,9 @@ PPM_PER_PERCENT = 10_000
 
 def percent_to_ppm(percent: float) -> int:
     """Return parts per million. Raises ValueError unless it is 0..100 in steps of 0.0001."""
-    ppm = round(percent * PPM_PER_PERCENT)
     if not 0 <= percent <= 100:
         raise ValueError("must be from 0 to 100 (percent)")
+    ppm = round(percent * PPM_PER_PERCENT)
     if abs(percent * PPM_PER_PERCENT - ppm) > 1e-6:
         raise ValueError("must be in steps of 0.0001 (percent)")
     return ppm
