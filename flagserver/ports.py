@@ -14,7 +14,10 @@ from typing import Any, Protocol
 from sortition.record.entry import Link
 
 from flagserver.domain.documents import Change, Committed, Document, EnvironmentContent, Event
+from flagserver.domain.notices import Notice
 from flagserver.domain.outcomes import Row, Totals
+from flagserver.domain.signals import Ask, Measured, Signal
+from flagserver.domain.targets import Reading, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,5 +168,127 @@ class Leases(Protocol):
         """Give it up if it is still ours."""
 
 
+class Looks(Protocol):
+    """What a controller saw at each look at a rollout. Not authoritative: a look that is lost is a
+    gap in a chart, and nothing is decided from one."""
+
+    def append(self, rollout: str, look: Mapping[str, Any]) -> None:
+        """Add one look. The oldest go when there are more than about 400, all 90 days after the
+        last."""
+
+    def looks(self, rollout: str, *, limit: int = 400) -> list[Mapping[str, Any]]:
+        """Return the newest looks, oldest first."""
+
+    def last(self, rollouts: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return the newest look of each of these that has one."""
+
+
+class Outbox(Protocol):
+    """Notices that changes left (`Change.notices`), until each notifier has delivered them.
+
+    Every notifier has a place of its own, so one that is down holds up nobody else.
+    """
+
+    def undelivered(self, notifier: str, *, limit: int = 100) -> list[tuple[str, Notice]]:
+        """Return (position, notice) after the notifier's place, oldest first. A notifier that was
+        never heard of begins with the oldest notice there is."""
+
+    def delivered(self, notifier: str, position: str) -> None:
+        """Move the notifier's place forward to this position; never back. The caller MUST have
+        delivered everything up to it: a notice is delivered at least once."""
+
+
 class Store(Documents, Outcomes, Sessions, Leases, Protocol):
     """All of it, as one driver offers it."""
+
+
+# --- engines, signals, people ---------------------------------------------------------------------
+
+
+class TargetDriver(Protocol):
+    """One kind of thing with a weight that lies outside of our store: an ALB rule.
+
+    A driver keeps nothing between calls: whoever asks next may be another process. Every call to
+    the other side has a time-out of at most 5 s, and one that changes anything is never repeated
+    within a driver: after TargetUnavailable the caller reads, and decides again.
+    """
+
+    kind: str
+
+    def check(self, target: Target) -> None:
+        """Raise Invalid, `field` a pointer into the target (`/name`, `/settings/canary`), unless it
+        exists, is ours (this account) and could be driven; TargetOwned while a deployment owns it;
+        Conflict while the canary has no healthy target, or serves already; TargetUnavailable.
+        Changes nothing. Called before a rollout begins."""
+
+    def nearest(self, target: Target, share: int) -> int:
+        """Return the share (parts per million) that `set` will really bring about: the greatest
+        that its weights can express and that is not above `share`. Asks nobody."""
+
+    def read(self, target: Target) -> Reading:
+        """Return how the target stands now. Raises TargetUnavailable."""
+
+    def set(self, target: Target, share: int, before: Reading, deadline: float) -> Reading:
+        """Give the canary `nearest(share)` and return what is read back afterwards, whatever it is.
+
+        before: the reading that the caller decided on. The driver MUST look again before it writes
+        and raise TargetOwned when an owner or a foreign change is there, or when the weights are
+        not those of `before`. It writes nothing but the weights, and nothing when they are right
+        already.
+        deadline: `Clock.monotonic` after which no write may begin (TargetUnavailable: nothing was
+        written), because the caller's lease will not outlive it.
+        The caller MUST compare the share that it gets back: a write may show late, or not at all.
+        """
+
+    def roll_back(self, target: Target, deadline: float) -> Reading:
+        """Send everything to the stable side, by taking the canary out altogether, so that clients
+        who stick to it leave too; return what is read back. Goes ahead whatever was there before,
+        except while a deployment owns it (TargetOwned). Safe to repeat."""
+
+    def commands_by_hand(self, target: Target) -> list[str]:
+        """Return the commands that a person runs to do what `roll_back` does, when we cannot."""
+
+
+class SignalSource(Protocol):
+    """One place that numbers come from: CloudWatch, Prometheus, what SDKs report."""
+
+    name: str
+
+    def check(self, signal: Signal) -> None:
+        """Raise Invalid, naming the setting (`/settings/alarms`), unless it could be measured.
+        Called before a rollout begins; may ask the other side."""
+
+    def measure(self, asks: Sequence[Ask], now: float) -> Mapping[Ask, Measured]:
+        """Return an answer to every ask, in as few calls as the other side allows.
+
+        now: unix seconds; no point ends after it, and a period that has not ended is left out.
+        One ask that fails is a `Measured.error` and spoils no other; so are a time-out (5 s),
+        throttling and a refusal of the other side. Never raises.
+        """
+
+
+class NotDelivered(Exception):
+    """A notifier could not deliver; the notice stays in the outbox and is tried again.
+
+    retry_after: seconds, when the other side said so.
+    refused: this notice will never be taken (the other side refuses it as it is): it is
+    logged, counted, and passed over, so that it holds up no other.
+    """
+
+    def __init__(
+        self, detail: str, *, retry_after: float | None = None, refused: bool = False
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+        self.refused = refused
+
+
+class Notifier(Protocol):
+    """One way to tell people: a webhook, Slack, PagerDuty."""
+
+    name: str
+
+    def send(self, notice: Notice) -> None:
+        """Deliver it, within 5 s, trying once. A notice that this notifier does not tell of (of
+        too little severity) counts as delivered. Raises NotDelivered."""

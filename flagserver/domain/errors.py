@@ -10,11 +10,13 @@ Refusal
 ├── AlreadyExists           already_exists          409
 ├── Conflict                conflict                409
 │   ├── ClaimTaken              (a seed that another flag has: draw again)
-│   └── Moved                   (the environment changed meanwhile: decide again)
+│   ├── Moved                   (the environment changed meanwhile: decide again)
+│   └── TargetOwned             target_owned            409   somebody else sets its weight
 ├── StaleRevision           stale_revision          412   carries the current revision
 ├── RevisionRequired        revision_required       428
 ├── IdempotencyMismatch     idempotency_mismatch    422
-└── StoreUnavailable        store_unavailable       503   nothing was changed, or it is unknown
+├── StoreUnavailable        store_unavailable       503   nothing was changed, or it is unknown
+└── TargetUnavailable       target_unavailable      503   nothing was set, or it is unknown
 """
 
 from __future__ import annotations
@@ -94,6 +96,12 @@ class Moved(Conflict):
     """The environment is no longer at the version that the decision was made on."""
 
 
+class TargetOwned(Conflict):
+    """Somebody else owns a target's weight, or changed it since we looked: we never fight."""
+
+    code, title = "target_owned", "Somebody else sets its weight"
+
+
 class StaleRevision(Refusal):
     """Somebody changed the thing since the caller looked."""
 
@@ -120,3 +128,19 @@ class StoreUnavailable(Refusal):
     """The store does not answer. Flags keep their values; changes are off until it is back."""
 
     code, status, title = "store_unavailable", 503, "The store is not answering"
+
+
+class TargetUnavailable(Refusal):
+    """A target's own API does not answer, refuses or throttles. Whether a write took effect is
+    unknown: read before trying again.
+
+    retry_after: seconds, when the other side said so.
+    """
+
+    code, status, title = "target_unavailable", 503, "The target is not answering"
+
+    def __init__(
+        self, detail: str, *, field: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(detail, field=field)
+        self.retry_after = retry_after
