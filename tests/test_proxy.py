@@ -49,15 +49,19 @@ def a_caller(proxy: Proxy) -> Iterator[socket.socket]:
         yield caller
 
 
-def exchange(caller: socket.socket, said: bytes) -> bytes:
-    caller.sendall(said)
+def receive(caller: socket.socket, octets: int) -> bytes:
     heard = b""
-    while len(heard) < len(said):
+    while len(heard) < octets:
         data = caller.recv(65_536)
         if not data:
             break
         heard += data
     return heard
+
+
+def exchange(caller: socket.socket, said: bytes) -> bytes:
+    caller.sendall(said)
+    return receive(caller, len(said))
 
 
 @pytest.fixture
@@ -76,12 +80,10 @@ def test_without_a_fault_everything_passes_as_it_is(proxy: Proxy):
     said = bytes(range(256)) * 2000
 
     with a_caller(proxy) as caller:
-        caller.sendall(said[:1000])
-        assert caller.recv(1000, socket.MSG_WAITALL) == said[:1000]
         threading.Thread(target=caller.sendall, args=(said,), daemon=True).start()
 
-        assert caller.recv(len(said), socket.MSG_WAITALL) == said
-    assert proxy.up.passed == proxy.down.passed == len(said) + 1000
+        assert receive(caller, len(said)) == said
+    assert proxy.up.passed == proxy.down.passed == len(said)
     wait_until(lambda: proxy.connections == 0, "the connection to end")
 
 
@@ -169,7 +171,7 @@ def test_what_is_held_back_arrives_later(proxy: Proxy):
             exchange(caller, b"patience")
         proxy.heal()
         caller.settimeout(5)
-        assert caller.recv(8, socket.MSG_WAITALL) == b"patience"
+        assert receive(caller, 8) == b"patience"
 
 
 def test_connecting_can_be_refused_and_taken_again_at_the_same_port(proxy: Proxy):
