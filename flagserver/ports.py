@@ -7,7 +7,7 @@ time; none waits without bound.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -292,3 +292,53 @@ class Notifier(Protocol):
     def send(self, notice: Notice) -> None:
         """Deliver it, within 5 s, trying once. A notice that this notifier does not tell of (of
         too little severity) counts as delivered. Raises NotDelivered."""
+
+
+# --- outward calls --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back of an outward call, whole. headers: names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False, default=b"")
+
+
+class EgressError(Exception):
+    """An outward call that came to no answer. Its text names host and port and nothing else of the
+    address: an address can be a secret."""
+
+
+class NotAllowed(EgressError):
+    """The address is not on the list of those that may be called, or leads where nothing may. Nothing
+    was sent."""
+
+
+class NoAnswer(EgressError):
+    """No whole answer came in time, or one that is too large. What was sent may have taken effect."""
+
+
+class Egress(Protocol):
+    """The one way out for every call but AWS's."""
+
+    def check(self, url: str) -> None:
+        """Raise NotAllowed unless this address may be called as far as it can be told from its
+        text. Asks nobody."""
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        seconds: float = 5.0,
+        limit: int = 1 << 20,
+    ) -> Answer:
+        """Make one call and return its answer, whatever its status; a redirect is an answer.
+
+        seconds: for all of it, looking the name up included.  limit: octets of the answer's body.
+        Raises NotAllowed, NoAnswer. Tries once.
+        """
