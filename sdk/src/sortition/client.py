@@ -7,7 +7,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import mmh3
@@ -16,6 +15,7 @@ from . import resource as resources
 from .core.evaluate import Evaluation, fresh, id_problem
 from .core.model import Json, Snapshot
 from .core.reasons import ErrorCode, Reason
+from .core.records import dataclass
 from .errors import ConfigurationError
 from .outcomes import MAX_METRICS, Outcomes, is_metric
 from .snapshots import HeldFlags, Served, Tallies
@@ -37,7 +37,7 @@ _digest = mmh3.mmh3_32_uintdigest
 """Of octets: given text that UTF-8 cannot carry, `mmh3.hash` would end the host's process."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Status:
     """How a client is doing.
 
@@ -56,7 +56,14 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
-        return asdict(self)
+        return {
+            "state": self.state,
+            "version": self.version,
+            "age": self.age,
+            "errors": dict(self.errors),
+            "dropped": self.dropped,
+            "has_control_group": self.has_control_group,
+        }
 
 
 class Client:

@@ -10,7 +10,6 @@ import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from .core.model import KEY
@@ -31,14 +30,18 @@ def is_metric(name: object) -> bool:
     return isinstance(name, str) and KEY.fullmatch(name) is not None
 
 
-@dataclass(slots=True)
 class _Row:
-    assignments: int = 0
-    requests: int = 0
-    failures: int = 0
-    latency: dict[int, int] = field(default_factory=dict)
-    latency_sum: float = 0.0
-    metrics: dict[str, list[int]] = field(default_factory=dict)
+    """What is counted of all requests, or of those that a flag's variant served."""
+
+    __slots__ = ("assignments", "failures", "latency", "latency_sum", "metrics", "requests")
+
+    def __init__(self) -> None:
+        self.assignments = 0
+        self.requests = 0
+        self.failures = 0
+        self.latency: dict[int, int] = {}
+        self.latency_sum = 0.0
+        self.metrics: dict[str, list[int]] = {}
 
     def add(self, bucket: int, seconds: float, failed: bool, metrics: Metrics) -> int:
         """Credit one request; return how many metrics found no room."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from .records import dataclass
 
 Resource = Mapping[str, str]
 """OpenTelemetry resource attributes, for instance {"service.version": "1.4.0"}."""

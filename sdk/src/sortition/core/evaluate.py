@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from . import bucketing
 from .conditions import Resource
 from .model import Flag, Json, evaluation_order
 from .reasons import ErrorCode, Reason
+from .records import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +182,10 @@ def explain(compiled: CompiledFlag, request_id: str) -> Explanation:
 
 def fresh(evaluation: Evaluation) -> Evaluation:
     """Return the evaluation with a value that its receiver may change."""
-    if isinstance(evaluation.value, (dict, list)):
-        return replace(evaluation, value=copy.deepcopy(evaluation.value))
-    return evaluation
+    if not isinstance(evaluation.value, (dict, list)):
+        return evaluation
+    e = evaluation
+    return Evaluation(copy.deepcopy(e.value), e.variant, e.reason, e.revision, e.error)
 
 
 def id_problem(request_id: object) -> ErrorCode | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from .bucketing import WHOLE, seed
 from .conditions import OPERATORS, VERSION_OPERATORS, Condition, version_key
+from .records import dataclass
 
 Json = Any
 """A JSON value: None, bool, int, float, str, list of them, or dict from str to them."""
@@ -149,7 +150,7 @@ class Change:
     epoch: int
     from_version: int
     to_version: int
-    flags: Mapping[str, Flag] = field(default_factory=dict)
+    flags: Mapping[str, Flag] = MappingProxyType({})
     removed: tuple[str, ...] = ()
 
     @classmethod
@@ -242,7 +243,11 @@ class Snapshot:
         flags = {key: flag for key, flag in self.flags.items() if key not in set(change.removed)}
         flags.update(change.flags)
         check_prerequisites(flags)
-        return replace(self, version=replace(held, version=change.to_version), flags=flags)
+        return Snapshot(
+            SnapshotVersion(held.store, held.epoch, change.to_version),
+            *(self.environment, self.flush_seconds, self.histogram_edges),
+            flags,
+        )
 
 
 def check_variants(flag: Flag, path: str = "") -> None:
