@@ -312,12 +312,13 @@ class EgressError(Exception):
 
 
 class NotAllowed(EgressError):
-    """The address is not on the list of those that may be called, or leads where nothing may. Nothing
-    was sent."""
+    """The address is not on the list of those that may be called, or leads where nothing may.
+    Nothing was sent."""
 
 
 class NoAnswer(EgressError):
-    """No whole answer came in time, or one that is too large. What was sent may have taken effect."""
+    """No whole answer came in time, or one that is too large. What was sent may have taken
+    effect."""
 
 
 class Egress(Protocol):
