@@ -1,0 +1,75 @@
+"""How long a change takes from the API to every SDK that follows."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.harness import followers, places, server
+from bench.harness.percentiles import percentile
+from bench.harness.report import Argument, Options, Row, at_most, run, say
+from bench.harness.talk import Talker
+
+PROCESSES = 4
+SETTLE_SECONDS = 2.0
+
+
+def measure(options: Options) -> Iterator[Row]:
+    """Change a flag again and again; every client says when it answered differently."""
+    clients = options.of(quick=8, whole=options.given["clients"])
+    changes = options.of(quick=5, whole=300)
+    with ExitStack() as stack:
+        say("filling and starting a server")
+        serving = stack.enter_context(server.serving(200))
+        say(f"{clients} clients in {PROCESSES} processes, {changes} changes")
+        program, environment = Path(followers.__file__), server.sdk_environment(serving)
+        python, each = places.installed(), clients // PROCESSES
+        talkers = [
+            Talker(stack, python, program, each, server.MOVING, environment=environment)
+            for _ in range(PROCESSES)
+        ]
+        connected = sum(talker.hear() for talker in talkers)
+        time.sleep(SETTLE_SECONDS)
+        rounds = [one_change(serving, talkers, number) for number in range(changes)]
+    singles = [taken for taken_by_all in rounds for taken in taken_by_all if taken is not None]
+    lost = sum(taken is None for taken_by_all in rounds for taken in taken_by_all)
+    last = [max(taken for taken in each if taken is not None) for each in rounds]
+    note = f"{connected} clients, {changes} changes"
+    yield Row("lost", "changes that a client did not see", lost, "", at_most(0))
+    what = "change by the API until the last client answers differently"
+    yield Row("last_p50", f"{what}, p50", percentile(last, 50), "ms")
+    yield Row("last_p99", f"{what}, p99", percentile(last, 99), "ms", at_most(50), note)
+    yield Row("each_p50", "until one of the clients does, p50", percentile(singles, 50), "ms")
+    yield Row("each_p99", "until one of the clients does, p99", percentile(singles, 99), "ms")
+
+
+def one_change(serving: server.Server, talkers: list[Talker], number: int) -> list[float | None]:
+    """Change the flag and return how many ms each client took to see it, None: it did not."""
+    on = number % 2 == 0
+    for talker in talkers:
+        talker.say(f"expect {on:d}")
+    for talker in talkers:
+        talker.hear()
+    # Not in step with anything that beats.
+    time.sleep(random.uniform(0.03, 0.1))
+    began = serving.change(100 if on else 0)
+    seen = [at for talker in talkers for at in talker.hear()]
+    return [None if at is None else (at - began) / 1e6 for at in seen]
+
+
+if __name__ == "__main__":
+    run(
+        measure,
+        title="How long a change takes to reach every SDK",
+        method="`flagserver run` with its embedded store and 200 flags; clients of the installed "
+        "wheel, a thread each, all on this machine; from the moment the API is called to the "
+        "moment `client.is_enabled` answers differently, looked at every half millisecond.",
+        distributions=["flask"],
+        arguments=[Argument("clients", 200, "how many SDK clients follow")],
+    )
