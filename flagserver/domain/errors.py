@@ -21,6 +21,8 @@ Refusal
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -44,6 +46,16 @@ class Invalid(Refusal):
     """A field's value cannot be used."""
 
     code, status, title = "invalid_field", 422, "A field is not valid"
+
+
+@contextmanager
+def under(pointer: str) -> Iterator[None]:
+    """Put a pointer before the field of any Invalid from within: `/steps/0/share` of a schedule is
+    `/schedule/steps/0/share` of the request that brought it."""
+    try:
+        yield
+    except Invalid as error:
+        raise Invalid(error.detail, field=pointer + (error.field or "")) from None
 
 
 class ReasonRequired(Refusal):
