@@ -1,0 +1,296 @@
+"""How this server speaks to AWS: one policy for every call, whoever makes it.
+
+    connect <= 1 s, answer <= 3 s, so a call takes 4 s at most (product: cloud calls at most 5 s)
+    reads:  at most READS_PER_SECOND for each service and region; tried again by botocore's adaptive
+            mode, but never past READ_SECONDS for all tries together
+    writes: one try. Whether a write that timed out took effect, only a read can tell.
+
+Region, credentials and endpoint (AWS_ENDPOINT_URL) are found as boto3 finds them everywhere.
+
+AwsError
+├── AwsNotSet       no region or no credentials: nothing was asked
+├── AwsRefused      AWS answered no: nothing happened. `code` is AWS's own
+│   └── AwsThrottled    too many requests, of us or of others in the account: later perhaps
+└── AwsUnknown      no answer in time, or a failure on their side: it may have happened
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+CONNECT_SECONDS = 1.0
+ANSWER_SECONDS = 3.0
+CALL_SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
+"""How long one try takes at most."""
+
+READ_SECONDS = 5.0
+"""How long a read takes at most with all its tries: none begins that could end after it."""
+
+READ_TRIES = 3
+
+READS_PER_SECOND = 8.0
+READS_AT_ONCE = 20.0
+"""What one process allows itself of each service and region. AWS counts by account and region (for
+ELB reads e.g. a bucket of 40), and others want some too."""
+
+READS = ("describe", "get", "list", "batch_get")
+"""How the names of operations that change nothing begin."""
+
+THROTTLES = frozenset(
+    {
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "TooManyRequestsException",
+        "LimitExceededException",
+        "PriorRequestNotComplete",
+        "SlowDown",
+    }
+)
+
+PAGES = 50
+"""Most pages of one listing. A listing that does not end is a mistake, ours or theirs."""
+
+
+class AwsError(Exception):
+    """A call that did not do what it was to do. `str()` is a sentence for people."""
+
+
+class AwsNotSet(AwsError):
+    """There is no region, or there are no credentials."""
+
+
+class AwsRefused(AwsError):
+    """AWS answered, and refused. code: AWS's own, `RuleNotFound`."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+    @property
+    def forbidden(self) -> bool:
+        """Tell whether a permission is missing."""
+        return self.code.startswith(("AccessDenied", "UnauthorizedOperation", "NotAuthorized"))
+
+
+class AwsThrottled(AwsRefused):
+    """Too many requests."""
+
+
+class AwsUnknown(AwsError):
+    """No answer in time, or a failure on their side."""
+
+
+Watch = Callable[[str, str], AbstractContextManager[Any]]
+"""Is told (service, operation) around each call: a span of a trace."""
+
+
+def unwatched(service: str, operation: str) -> AbstractContextManager[Any]:
+    """Tell nobody."""
+    return nullcontext()
+
+
+class Aws:
+    """Clients of AWS's services, made when first needed and kept. Safe to use from any thread."""
+
+    def __init__(
+        self,
+        *,
+        session: boto3.session.Session | None = None,
+        watch: Watch = unwatched,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._session = session
+        self._watch = watch
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[str, str | None, bool], Any] = {}
+        self._allowances: dict[tuple[str, str | None], Allowance] = {}
+        self._until = threading.local()
+        self._account: str | None = None
+
+    @property
+    def region(self) -> str | None:
+        """The region of the environment or the profile, or None. Raises AwsNotSet."""
+        with _sentences("region", "of the profile"), self._lock:
+            region: str | None = self._opened().region_name
+            return region
+
+    def account(self) -> str:
+        """Return the id of the account that our credentials are of; asked once. Raises AwsError."""
+        if self._account is None:
+            answer = self.read("sts", "get_caller_identity")
+            self._account = str(answer["Account"])
+        return self._account
+
+    def read(
+        self, service: str, operation: str, region: str | None = None, **parameters: Any
+    ) -> dict[str, Any]:
+        """Return the answer to a call that changes nothing. Raises AwsError.
+
+        operation: as boto3 names it, `describe_rules`.  region: None for that of the environment.
+        """
+        if not operation.startswith(READS):
+            raise ValueError(f"{operation} is not known to change nothing; call `write`.")
+        deadline = self._monotonic() + READ_SECONDS
+        self._wait_for_turn(service, region, deadline)
+        self._until.deadline = deadline
+        return self._call(service, operation, region, parameters, writes=False)
+
+    def pages(
+        self,
+        service: str,
+        operation: str,
+        region: str | None = None,
+        *,
+        items: str,
+        token: tuple[str, str] = ("nextToken", "nextToken"),
+        **parameters: Any,
+    ) -> list[Any]:
+        """Return the items of all pages of a listing, at most PAGES. Raises AwsError.
+
+        items: the member of the answer that holds them.  token: the members of question and answer
+        that lead from page to page.
+        """
+        asked, answered = token
+        found: list[Any] = []
+        for _ in range(PAGES):
+            answer = self.read(service, operation, region, **parameters)
+            found += answer.get(items) or []
+            if not answer.get(answered):
+                return found
+            parameters[asked] = answer[answered]
+        raise AwsUnknown(f"{service} {operation} goes on after {PAGES} pages.")
+
+    def write(
+        self, service: str, operation: str, region: str | None = None, **parameters: Any
+    ) -> dict[str, Any]:
+        """Return the answer to a call that changes something, tried once. Raises AwsError; after
+        AwsUnknown it may have taken effect, at once or in a moment."""
+        return self._call(service, operation, region, parameters, writes=True)
+
+    def _call(
+        self, service: str, operation: str, region: str | None, parameters: Any, *, writes: bool
+    ) -> dict[str, Any]:
+        with self._watch(service, operation), _sentences(service, operation):
+            client = self._client(service, region, writes=writes)
+            answer: dict[str, Any] = getattr(client, operation)(**parameters)
+            return answer
+
+    def _client(self, service: str, region: str | None, *, writes: bool) -> Any:
+        key = (service, region, writes)
+        # One at a time: what makes clients is not safe between threads, clients are.
+        with self._lock:
+            if key not in self._clients:
+                client = self._opened().client(service, region_name=region, config=_config(writes))
+                if not writes:
+                    # After botocore's own wait for its turn, so that the wait counts.
+                    client.meta.events.register_last("before-send", self._still_time)
+                self._clients[key] = client
+            return self._clients[key]
+
+    def _opened(self) -> Any:
+        if self._session is None:
+            self._session = boto3.session.Session()
+        return self._session
+
+    def _still_time(self, **_: Any) -> None:
+        if self._monotonic() + CALL_SECONDS > self._until.deadline:
+            raise AwsUnknown(f"no good answer within {READ_SECONDS:g} s")
+
+    def _wait_for_turn(self, service: str, region: str | None, deadline: float) -> None:
+        with self._lock:
+            allowance = self._allowances.setdefault(
+                (service, region), Allowance(READS_PER_SECOND, READS_AT_ONCE, self._monotonic())
+            )
+            wait = allowance.take(self._monotonic())
+        if self._monotonic() + wait + CALL_SECONDS > deadline:
+            with self._lock:
+                allowance.give_back()
+            raise AwsThrottled(
+                f"This process reads {service} more than {READS_PER_SECOND:g} times a second; "
+                "the read is left out.",
+                "OwnLimit",
+            )
+        if wait > 0:
+            self._sleep(wait)
+
+
+@dataclass(slots=True)
+class Allowance:
+    """So many a second, so many at once. Time is an argument; it may be given back what was not
+    used."""
+
+    rate: float
+    most: float
+    at: float
+    left: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = self.most
+
+    def take(self, now: float) -> float:
+        """Take one, and return how many seconds to wait before it may be used."""
+        self.left = min(self.most, self.left + (now - self.at) * self.rate) - 1
+        self.at = now
+        return max(0.0, -self.left / self.rate)
+
+    def give_back(self) -> None:
+        """Put back what was taken and will not be used."""
+        self.left += 1
+
+
+def _config(writes: bool) -> Config:
+    retries = {"mode": "adaptive", "total_max_attempts": READ_TRIES}
+    return Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=ANSWER_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 1} if writes else retries,
+        max_pool_connections=10,
+        user_agent_appid="sortition",
+    )
+
+
+@contextmanager
+def _sentences(service: str, operation: str) -> Iterator[None]:
+    """Turn what botocore raises into our few kinds."""
+    what = f"{service} {operation}"
+    try:
+        yield
+    except ClientError as error:
+        raise _refusal(what, error) from None
+    except (NoRegionError, NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
+        raise AwsNotSet(f"{what} was not asked: {error}") from None
+    except BotoCoreError as error:
+        raise AwsUnknown(f"{what}: {error}") from None
+
+
+def _refusal(what: str, error: ClientError) -> AwsError:
+    told = error.response.get("Error", {})
+    code, message = str(told.get("Code", "")), str(told.get("Message", "")).strip()
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    text = f"{what}: {code}: {message}" if message else f"{what}: {code}"
+    if code in THROTTLES or status == 429:
+        return AwsThrottled(text, code)
+    return AwsUnknown(text) if status >= 500 else AwsRefused(text, code)
