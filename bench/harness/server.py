@@ -34,21 +34,19 @@ PORTS = range(20_000, 30_000)
 
 
 class Server:
-    """A server that runs. sdk_key: for `environment`."""
-
-    environment = ENVIRONMENT
+    """A server that runs. admin_key, sdk_key: tokens; the SDK's is for ENVIRONMENT."""
 
     def __init__(self, directory: Path, command: tuple[str, ...], flags: int) -> None:
         self._directory = directory
         self._command = command
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.sdk_key, self._admin_key = _fill(directory, flags)
+        self.sdk_key, self.admin_key = _fill(directory, flags)
         self._revisions: dict[str, int] = {}
         self._process: Process | None = None
         self.api = httpx.Client(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {self._admin_key}"},
+            headers={"Authorization": f"Bearer {self.admin_key}"},
             timeout=30,
             trust_env=False,
         )
