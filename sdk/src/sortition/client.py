@@ -6,14 +6,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import mmh3
 
 from . import resource as resources
 from .core.evaluate import Evaluation, fresh, id_problem
-from .core.model import Json, Snapshot
+from .core.model import Change, Json, Snapshot
 from .core.reasons import ErrorCode, Reason
 from .core.records import dataclass
 from .errors import ConfigurationError
@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 STALE_SECONDS = 60.0
 """A client that has not heard its server for this long says `stale`. It goes on all the same."""
 
+KEEP_PAUSE = 100.0
+"""After a copy on disk the next one waits this many times as long as that one took: a busy hour of
+changes to many flags costs at most a hundredth of it."""
+
+KEEP_AGAIN_SECONDS = 60.0
+"""So long after a copy that failed the next is tried."""
+
+EVENTS = ("ready", "stale", "error")
+
 MAX_NAME = 200
 """Characters of the service's name and version that are reported."""
 
@@ -43,7 +52,8 @@ class Status:
 
     state: `starting`, `ready`, `stale` (the server is silent; the flags keep their values) or
     `closed`.  version: of the snapshot, as text.  age: seconds since the server was last heard.
-    errors: kind -> how often.  dropped: rows of outcomes that were lost to bounds.
+    errors: kind -> how often.  last_error: the latest kind that was no host's question.
+    dropped: rows of outcomes that were lost to bounds.
     has_control_group: false without `service.version`: then no canary can be told from stable.
     """
 
@@ -51,6 +61,7 @@ class Status:
     version: str | None
     age: float | None
     errors: Mapping[str, int]
+    last_error: str | None
     dropped: int
     has_control_group: bool
 
@@ -61,9 +72,14 @@ class Status:
             "version": self.version,
             "age": self.age,
             "errors": dict(self.errors),
+            "last_error": self.last_error,
             "dropped": self.dropped,
             "has_control_group": self.has_control_group,
         }
+
+
+Listener = Callable[[Status], object]
+"""Is given the status; what it returns or raises is of no consequence."""
 
 
 class Client:
@@ -73,7 +89,8 @@ class Client:
     URL the client lives on the snapshot file, or answers defaults.
     snapshot: a file that keeps the last snapshot and is read at the start (SORTITION_SNAPSHOT).
     bootstrap: a file that is only read, when there is no snapshot yet.
-    resource: where this code runs; by default what OTEL_* says.
+    resource: where this code runs; by default what OTEL_* says, and for the rest what ECS knows of
+    the task once the background thread has asked.
     streaming: follow by stream; otherwise ask every `poll_seconds`.
 
     Raises ConfigurationError, and nothing else ever raises.
@@ -97,9 +114,11 @@ class Client:
         self._kept = _path("snapshot (SORTITION_SNAPSHOT)", kept)
         first = _path("bootstrap", bootstrap)
         self._resource = _resource(resource)
+        self._ecs = os.environ.get(resources.ECS_URI) if resource is None else None
         self._streaming = streaming
         self._poll_seconds = poll_seconds
         self._errors = Tallies()
+        self._last_error: str | None = None
         self._held = HeldFlags(self._resource)
         self._switches: Mapping[str, Served] = {}
         self._bindings: weakref.WeakValueDictionary[str, _Binding] = weakref.WeakValueDictionary()
@@ -108,9 +127,14 @@ class Client:
         self._ready = threading.Event()
         self._heard_at: float | None = None
         self._heard_store = False
+        self._listeners: list[tuple[str, Listener]] = []
+        self._listening = threading.RLock()
+        self._not_kept = False
+        self._keep_at = 0.0
         self._closed = False
         self._worker: Worker | None = None
         self._read_files(self._kept, first)
+        self._told = self._state(None)
         _clients.add(self)
         self._start()
 
@@ -171,15 +195,32 @@ class Client:
         """Wait until there are flags; tell whether there are."""
         return self._ready.wait(timeout)
 
+    def on(self, event: str, listener: Listener) -> None:
+        """Call a function with the status whenever this client gets `ready` or `stale`, or has met
+        an `error` in following its server; at once if it is ready or stale already.
+
+        Otherwise it is called in the background thread, which follows nothing meanwhile.
+        Raises ConfigurationError.
+        """
+        if event not in EVENTS:
+            raise ConfigurationError(f"event must be one of {', '.join(EVENTS)}")
+        if not callable(listener):
+            raise ConfigurationError("listener must be callable")
+        with self._listening:
+            self._listeners.append((event, listener))
+            told = self._told
+        if told == event:
+            self._call(listener)
+
     def status(self) -> Status:
         """Return how this client is doing."""
-        version = self._held.version
-        age = None if self._heard_at is None else time.monotonic() - self._heard_at
+        version, age = self._held.now.version, self._age()
         return Status(
             state=self._state(age),
             version=None if version is None else str(version),
             age=None if age is None else round(age, 3),
             errors=self._errors.as_dict(),
+            last_error=self._last_error,
             dropped=self._outcomes.dropped,
             has_control_group="service.version" in self._resource,
         )
@@ -212,7 +253,7 @@ class Client:
                     return answer
                 problem = ErrorCode.TYPE_MISMATCH
             elif problem is None:
-                known = held.snapshot is not None
+                known = held.version is not None
                 problem = ErrorCode.FLAG_NOT_FOUND if known else ErrorCode.PROVIDER_NOT_READY
         except Exception:  # noqa: BLE001 (a guest never raises into a request; it is counted)
             problem = ErrorCode.GENERAL
@@ -221,17 +262,19 @@ class Client:
 
     def _credit(self, ended: Ended) -> None:
         """Credit an ended request to what it was served."""
-        snapshot = self._held.now.snapshot
-        edges = () if snapshot is None else snapshot.histogram_edges
+        edges = self._held.now.histogram_edges
         self._outcomes.request(ended.asked, ended.seconds, ended.failed, ended.metrics, edges)
 
     def _state(self, age: float | None) -> str:
         if self._closed:
             return "closed"
-        if self._held.now.snapshot is None:
+        if self._held.now.version is None:
             return "starting"
         followed = self._url is not None
-        return "stale" if followed and (age is None or age > STALE_SECONDS) else "ready"
+        return "stale" if followed and (age is None or age >= STALE_SECONDS) else "ready"
+
+    def _age(self) -> float | None:
+        return None if self._heard_at is None else time.monotonic() - self._heard_at
 
     def _read_files(self, kept: str | None, bootstrap: str | None) -> None:
         if kept is None and bootstrap is None:
@@ -239,94 +282,174 @@ class Client:
         from .sources import file  # noqa: PLC0415 (most hosts have no file; import stays light)
 
         for path in (kept, bootstrap):
-            if path is None or self._held.now.snapshot is not None:
+            if path is None or self._held.now.version is not None:
                 continue
             try:
                 self._put(file.read(path))
             except FileNotFoundError:
                 # The kept one is not there at the very first start.
                 if path is bootstrap:
-                    self._errors.add("bootstrap_missing")
+                    self._fail("bootstrap_missing")
             except (OSError, ValueError, RecursionError):
-                self._errors.add("snapshot_unreadable")
+                self._fail("snapshot_unreadable")
 
     def _start(self) -> None:
         if self._url is None or self._key is None:
             return
         from .sources.worker import Worker  # noqa: PLC0415 (tests and tools need no network)
 
-        version = self._resource.get("service.version")
+        if self._ecs:
+            # Now, and not in the thread: a fork in the middle of an import locks it for good.
+            from .sources import ecs  # noqa: F401, PLC0415
+        instance = {"instance": os.urandom(8).hex(), "started": int(time.time())}
         worker = Worker(
             self._url,
             self._key,
             streaming=self._streaming,
             poll_seconds=self._poll_seconds,
-            reporter={
-                "service.name": (self._resource.get("service.name") or resources.UNKNOWN_SERVICE)[
-                    :MAX_NAME
-                ],
-                "service.version": version[:MAX_NAME] if version else None,
-                "instance": os.urandom(8).hex(),
-                "started": int(time.time()),
-            },
+            reporter=lambda: {**self._service(), **instance},
             outcomes=self._outcomes,
+            prepare=self._complete_resource,
             take=self._take,
-            held=lambda: self._held.now.snapshot,
-            failed=self._errors.add,
+            change=self._change,
+            held=lambda: self._held.now,
+            failed=self._fail,
             heard=self._heard,
+            tend=self._tend,
             assignments=self._held.assignments,
         )
         try:
             worker.thread.start()
         except RuntimeError:
             # No more threads, or the interpreter is ending: the flags stay as they are.
-            self._errors.add("thread_not_started")
+            self._fail("thread_not_started")
         else:
             self._worker = worker
+
+    def _service(self) -> dict[str, str | None]:
+        version = self._resource.get("service.version")
+        name = self._resource.get("service.name") or resources.UNKNOWN_SERVICE
+        return {
+            "service.name": name[:MAX_NAME],
+            "service.version": version[:MAX_NAME] if version else None,
+        }
+
+    # In the background thread
+
+    def _complete_resource(self) -> None:
+        """Add what ECS knows of this task to what is known, once. Never raises."""
+        if not self._ecs:
+            return
+        from .sources import ecs  # noqa: PLC0415 (see _start)
+
+        try:
+            found = ecs.attributes(self._ecs)
+        except Exception:  # noqa: BLE001 (whatever is there may answer anything)
+            self._fail("ecs_metadata")
+            return
+        self._ecs = None
+        self._resource = resources.completed(self._resource, found)
+        self._publish(self._held.settle(self._resource))
 
     def _take(self, snapshot: Snapshot) -> bool:
         """Take a snapshot if it follows what is held; tell whether it is what is held now.
 
         What came from a file gives way to any store: who was started anew believes its server.
         """
-        held = self._held.version
+        held = self._held.now.version
         if snapshot.version == held:
             self._heard_store = True
             return True
         if held is not None and not snapshot.version.follows(held):
             same_store = held.store == snapshot.version.store
             if same_store or self._heard_store:
-                self._errors.add("older_snapshot" if same_store else "other_store")
+                self._fail("older_snapshot" if same_store else "other_store")
                 return False
         self._put(snapshot)
-        self._heard_store = True
-        self._keep(snapshot)
+        self._heard_store = self._not_kept = True
         return True
 
+    def _change(self, change: Change) -> None:
+        """Make a change to what is held. Raises Gap or InvalidSnapshot, and then has not."""
+        self._publish(self._held.change(change))
+        self._not_kept = True
+
     def _put(self, snapshot: Snapshot) -> None:
-        self._held.put(snapshot)
-        self._publish()
+        self._publish(self._held.put(snapshot))
         self._ready.set()
 
-    def _publish(self) -> None:
-        """Let the short ways see what is held."""
+    def _publish(self, keys: Iterable[str]) -> None:
+        """Let the short ways see what is held of these flags."""
         with self._binding:
             self._switches = self._held.now.switches
-            for key, binding in tuple(self._bindings.items()):
-                binding.served = self._switches.get(key)
-
-    def _keep(self, snapshot: Snapshot) -> None:
-        if self._kept is None:
-            return
-        from .sources import file  # noqa: PLC0415 (see _read_files)
-
-        try:
-            file.write(self._kept, snapshot)
-        except OSError:
-            self._errors.add("snapshot_not_kept")
+            for key in keys:
+                binding = self._bindings.get(key)
+                if binding is not None:
+                    binding.served = self._switches.get(key)
 
     def _heard(self) -> None:
         self._heard_at = time.monotonic()
+
+    def _tend(self, last: bool) -> float:
+        """Do what is due: tell a new state, keep a new snapshot. Return when to come again.
+
+        Never raises. last: keep it though it is not due.
+        """
+        self._tell_state()
+        again = float("inf")
+        if self._heard_at is not None and self._told == "ready":
+            again = self._heard_at + STALE_SECONDS
+        if self._not_kept and self._kept is not None:
+            if last or time.monotonic() >= self._keep_at:
+                self._keep(self._kept)
+            else:
+                again = min(again, self._keep_at)
+        return again
+
+    def _keep(self, path: str) -> None:
+        from .sources import file  # noqa: PLC0415 (see _read_files)
+
+        began = time.monotonic()
+        snapshot = self._held.now.snapshot()
+        try:
+            if snapshot is not None:
+                file.write(path, snapshot)
+        except Exception:  # noqa: BLE001 (a path that is none, a disk that is full: all the same)
+            self._keep_at = time.monotonic() + KEEP_AGAIN_SECONDS
+            self._fail("snapshot_not_kept")
+        else:
+            self._not_kept = False
+            self._keep_at = time.monotonic() + KEEP_PAUSE * (time.monotonic() - began)
+
+    # Telling
+
+    def _fail(self, kind: str) -> None:
+        """Count what went wrong beside the host's questions, and tell it."""
+        self._errors.add(kind)
+        self._last_error = kind
+        self._tell("error")
+
+    def _tell_state(self) -> None:
+        with self._listening:
+            state, before = self._state(self._age()), self._told
+            self._told = state
+            if state != before:
+                listeners = [each for event, each in self._listeners if event == state]
+            else:
+                listeners = []
+        for each in listeners:
+            self._call(each)
+
+    def _tell(self, event: str) -> None:
+        for known, each in tuple(self._listeners):
+            if known == event:
+                self._call(each)
+
+    def _call(self, listener: Listener) -> None:
+        try:
+            listener(self.status())
+        except (Exception, SystemExit):  # noqa: BLE001 (the host's; our thread goes on)
+            self._errors.add("listener")
 
     def _after_fork(self) -> None:
         """In a forked child: the thread and its locks stayed behind; begin anew with the flags."""
@@ -336,13 +459,14 @@ class Client:
         if worker is not None:
             worker.abandon()
         self._binding = threading.RLock()
+        self._listening = threading.RLock()
         self._ready = threading.Event()
-        if self._held.now.snapshot is not None:
+        if self._held.now.version is not None:
             self._ready.set()
         self._outcomes = Outcomes()
         self._held.assignments()  # what was counted so far is the parent's to report
         self._errors = Tallies()
-        self._publish()
+        self._publish(tuple(self._bindings))
         self._start()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from bisect import bisect_right
 from collections.abc import Mapping
+from functools import lru_cache
 
 from . import bucketing
 from .conditions import Resource
@@ -51,9 +52,8 @@ class CompiledFlag:
     """
 
     __slots__ = (
-        "_edges",
+        "_among",
         "_open",
-        "_variant_seed",
         "exposed",
         "flag",
         "rest",
@@ -76,16 +76,19 @@ class CompiledFlag:
         """Why every request gets the same side (in words), or None when a lot is drawn."""
         weights = [(variant, weight) for variant, weight in flag.weights if weight]
         reason = _reason(flag, settled)
-        self.exposed = tuple(_answer(flag, variant, reason) for variant, _ in weights)
-        self.rest = _answer(flag, flag.rest, reason)
-        self._edges = bucketing.cumulative_thresholds(weight for _, weight in weights)
-        self._variant_seed = bucketing.variant_seed(flag.salt)
+        self.exposed = _answers(flag, reason, *(variant for variant, _ in weights))
+        (self.rest,) = _answers(flag, reason, flag.rest)
+        self._among: tuple[int, tuple[int, ...]] | None = None
+        """Seed and edges of the second lot, where there is something to draw."""
+        if len(weights) > 1:
+            edges = bucketing.cumulative_thresholds(weight for _, weight in weights)
+            self._among = (bucketing.variant_seed(flag.salt), edges)
         self._open = open_prerequisites
 
     @property
     def simple(self) -> bool:
         """Whether `hash(id, seed) < threshold` alone picks between two answers."""
-        return len(self.exposed) == 1 and not self._open
+        return self._among is None and not self._open
 
     def choose(self, request_id: str) -> Evaluation:
         """Return the shared answer for a request id that is text and not empty.
@@ -98,13 +101,10 @@ class CompiledFlag:
         for parent, variant in self._open:
             if parent.choose(request_id).variant != variant:
                 return self.rest
-        if len(self.exposed) == 1:
+        if self._among is None:
             return self.exposed[0]
-        return self.exposed[bisect_right(self._edges, self.variant_point(request_id))]
-
-    def variant_point(self, request_id: str) -> int:
-        """Return the place in the second lot, which draws among the exposed variants."""
-        return bucketing.point(request_id, self._variant_seed)
+        seed, edges = self._among
+        return self.exposed[bisect_right(edges, bucketing.point(request_id, seed))]
 
     def evaluate(self, request_id: object) -> Evaluation:
         """Return the answer for anything given as a request id; never raises."""
@@ -216,5 +216,17 @@ def _reason(flag: Flag, settled: str | None) -> Reason:
     return Reason.STATIC if settled is not None else Reason.SPLIT
 
 
-def _answer(flag: Flag, variant: str, reason: Reason) -> Evaluation:
-    return Evaluation(flag.variants[variant], variant, reason, flag.revision)
+def _answers(flag: Flag, reason: Reason, *variants: str) -> tuple[Evaluation, ...]:
+    if len(variants) == 1:
+        value = flag.variants[variants[0]]
+        if isinstance(value, bool):
+            return _shared_answer(value, variants[0], reason, flag.revision)
+    return tuple(Evaluation(flag.variants[v], v, reason, flag.revision) for v in variants)
+
+
+@lru_cache(maxsize=4096)
+def _shared_answer(
+    value: bool, variant: str, reason: Reason, revision: int
+) -> tuple[Evaluation, ...]:
+    """Return the answer of a switch, alone in its tuple: flags that answer alike share it."""
+    return (Evaluation(value, variant, reason, revision),)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -86,12 +87,15 @@ class Flag:
         at = _Reader(wire, path or key)
         if not KEY.fullmatch(key):
             raise InvalidSnapshot(at.path, "not a key")
+        variants = at.variants("variants")
+        names = {variant: variant for variant in variants}
+        rest = at.text("rest", 1, 100)
         flag = cls(
             key=key,
             revision=at.integer("revision", 0, 2**53),
             salt=at.text("salt", 1, 200),
-            variants=at.variants("variants"),
-            rest=at.text("rest", 1, 100),
+            variants=variants,
+            rest=names.get(rest, rest),
             weights=at.weights("weights"),
             share=at.integer("share", 0, WHOLE),
             conditions=tuple(at.each("conditions", _condition, MAX_CONDITIONS)),
@@ -152,6 +156,13 @@ class Change:
     to_version: int
     flags: Mapping[str, Flag] = MappingProxyType({})
     removed: tuple[str, ...] = ()
+
+    def leads(self, held: SnapshotVersion) -> SnapshotVersion:
+        """Return the version that this leads to from the one that is held. Raises Gap."""
+        begins = SnapshotVersion(self.store, self.epoch, self.from_version)
+        if begins != held or self.to_version <= held.version:
+            raise Gap(f"held {held}, got a change from {self.epoch}.{self.from_version}")
+        return SnapshotVersion(self.store, self.epoch, self.to_version)
 
     @classmethod
     def parse(cls, wire: object) -> Change:
@@ -232,22 +243,12 @@ class Snapshot:
         Raises Gap when the change does not start at this version of this store, and
         InvalidSnapshot when its result would not be valid.
         """
-        held = self.version
-        starts_here = (change.store, change.epoch, change.from_version) == (
-            held.store,
-            held.epoch,
-            held.version,
-        )
-        if not starts_here or change.to_version <= held.version:
-            raise Gap(f"held {held}, got a change from {change.epoch}.{change.from_version}")
-        flags = {key: flag for key, flag in self.flags.items() if key not in set(change.removed)}
+        version = change.leads(self.version)
+        removed = set(change.removed)
+        flags = {key: flag for key, flag in self.flags.items() if key not in removed}
         flags.update(change.flags)
         check_prerequisites(flags)
-        return Snapshot(
-            SnapshotVersion(held.store, held.epoch, change.to_version),
-            *(self.environment, self.flush_seconds, self.histogram_edges),
-            flags,
-        )
+        return Snapshot(version, self.environment, self.flush_seconds, self.histogram_edges, flags)
 
 
 def check_variants(flag: Flag, path: str = "") -> None:
@@ -385,7 +386,7 @@ class _Reader:
             raise InvalidSnapshot(self._at(name), "must rise")
         return tuple(float(value) for value in values)
 
-    def variants(self, name: str) -> dict[str, Json]:
+    def variants(self, name: str) -> Mapping[str, Json]:
         value = self._get(name)
         if not isinstance(value, dict) or not 1 <= len(value) <= MAX_VARIANTS:
             raise InvalidSnapshot(self._at(name), f"must hold 1 to {MAX_VARIANTS} variants")
@@ -393,7 +394,8 @@ class _Reader:
             if not isinstance(variant, str) or not KEY.fullmatch(variant):
                 raise InvalidSnapshot(self._at(name), "a variant's name must be a key")
             check_value(content, f"{self._at(name)}/{variant}")
-        return dict(value)
+        booleans = all(isinstance(content, bool) for content in value.values())
+        return _shared(tuple(value.items())) if booleans else dict(value)
 
     def weights(self, name: str) -> tuple[tuple[str, int], ...]:
         pairs = []
@@ -407,7 +409,7 @@ class _Reader:
             if type(weight) is not int or not 0 <= weight <= WHOLE:
                 raise InvalidSnapshot(at, f"a weight must be a whole number from 0 to {WHOLE}")
             pairs.append((variant, weight))
-        return tuple(pairs)
+        return _shared_weights(*pairs[0]) if len(pairs) == 1 else tuple(pairs)
 
     def flags(self, name: str) -> dict[str, Flag]:
         value = self._get(name)
@@ -417,6 +419,18 @@ class _Reader:
             str(key): Flag.parse(str(key), wire, f"{self._at(name)}/{key}")
             for key, wire in value.items()
         }
+
+
+@lru_cache(maxsize=256)
+def _shared(items: tuple[tuple[str, bool], ...]) -> Mapping[str, Json]:
+    """Return variants that are all boolean: nearly all flags have the same, and share them."""
+    return dict(items)
+
+
+@lru_cache(maxsize=256)
+def _shared_weights(variant: str, weight: int) -> tuple[tuple[str, int], ...]:
+    """Return the weights of a flag with one exposed variant, which many flags share."""
+    return ((variant, weight),)
 
 
 def check_value(value: Json, path: str, depth: int = 0) -> None:

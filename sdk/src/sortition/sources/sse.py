@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from sortition.core.records import dataclass
 
 _LINE_END = re.compile("\r\n|\n|\r")
 _RETRY = re.compile(r"[0-9]{1,12}", re.ASCII)
@@ -16,7 +17,7 @@ class TooLong(ValueError):
     """A line or message is longer than allowed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Message:
     """One event. data: its lines joined by line feeds."""
 

@@ -10,16 +10,18 @@ TransportError
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401 (a look-up would import it in a thread, where a fork may lock it)
 import select
 import socket
 import ssl
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 import h11
+
+from sortition.core.records import dataclass
 
 CHUNK = 64 * 1024
 
@@ -44,13 +46,13 @@ class Garbled(TransportError):
     """What came is not HTTP."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A whole answer. headers: names in lower case."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = field(repr=False, default=b"")
+    body: bytes = b""
 
 
 class Connection:
@@ -131,7 +133,12 @@ class Connection:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, also for a process that was forked meanwhile and holds it too."""
+        self.wake()
+        self.drop()
+
+    def drop(self) -> None:
+        """Let go of it; another process may go on with it."""
         self._socket.close()
 
     def _write(self, data: bytes) -> None:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from typing import Any, NamedTuple
 
 from sortition import __version__
 from sortition.core.model import Change, Gap, InvalidSnapshot, Snapshot
 from sortition.outcomes import FORMAT, Outcomes
+from sortition.snapshots import Held
 
 from . import transport
 from .sse import Message, Parser, TooLong
@@ -34,12 +37,15 @@ BATCH_LIMIT = 1_000_000
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 30.0
-REFUSED_BACKOFF = 60.0
+REFUSED_BACKOFF = 300.0
 """After a 4xx, up to this long: slower, but never for good."""
+LATER = (408, 429)
+"""These ask for time and refuse nothing."""
+HEALTHY_SECONDS = 60.0
+"""A stream that was followed for so long was a good one: its loss is a first failure again."""
 
 LONGEST_RETRY = 30.0
 LONGEST_RETRY_AFTER = 300.0
-DEFAULT_FLUSH_SECONDS = 5.0
 FIRST_FLUSH_SECONDS = 1.0
 
 CONNECTED = "connected"
@@ -63,8 +69,12 @@ class NotOurs(Exception):
 class Worker:
     """Follows one server for one client.
 
-    take: given each valid snapshot, says whether it was taken.  held: the snapshot that is held.
-    failed: told the kind of each failure.  assignments: (flag, variant) -> evaluations since last.
+    reporter: says who reports.  prepare: called before each try to follow.
+    take: given each valid snapshot, says whether it was taken.  change: given each valid change,
+    raises Gap or InvalidSnapshot.  held: what is held.  failed: told the kind of each failure.
+    heard: told that the server spoke and agrees.  tend: called now and then (at the end with True),
+    says when to be called again at the latest.  assignments: (flag, variant) -> evaluations since
+    last.
     """
 
     def __init__(
@@ -74,12 +84,15 @@ class Worker:
         *,
         streaming: bool,
         poll_seconds: float,
-        reporter: Mapping[str, Any],
+        reporter: Callable[[], Mapping[str, Any]],
         outcomes: Outcomes,
+        prepare: Callable[[], None],
         take: Callable[[Snapshot], bool],
-        held: Callable[[], Snapshot | None],
+        change: Callable[[Change], None],
+        held: Callable[[], Held],
         failed: Callable[[str], None],
         heard: Callable[[], None],
+        tend: Callable[[bool], float],
         assignments: Callable[[], Counter[tuple[str, str]]],
     ) -> None:
         self._url = url
@@ -91,10 +104,13 @@ class Worker:
         self._poll_seconds = poll_seconds
         self._reporter = reporter
         self._outcomes = outcomes
+        self._prepare = prepare
         self._take = take
+        self._change = change
         self._held = held
         self._failed = failed
         self._heard = heard
+        self._tend = tend
         self._assignments = assignments
         self._stop = threading.Event()
         self._ends_at = float("inf")
@@ -119,13 +135,16 @@ class Worker:
         self._stop.set()
         for connection in tuple(self._connections):
             connection.wake()
+        if threading.current_thread() is self.thread:
+            # A listener closes its client: the thread ends when it is back.
+            return False
         self.thread.join(max(0.0, timeout))
         return not self.thread.is_alive()
 
     def abandon(self) -> None:
         """In a forked child: close what was inherited; the parent's thread is not here."""
         for connection in self._connections:
-            connection.close()
+            connection.drop()
 
     # The loop
 
@@ -133,10 +152,12 @@ class Worker:
         while not self._stop.is_set():
             self._round()
         self._flush(last=True)
+        self._tend(True)
 
     def _round(self) -> None:
         """Follow until something fails; then wait, longer from time to time."""
         try:
+            self._prepare()
             self._follow()
         except Exception as error:  # noqa: BLE001 (a guest's thread goes on; its status tells)
             self._failures += 1
@@ -144,18 +165,20 @@ class Worker:
             self._rest(self._pause(error, self._failures))
 
     def _follow(self) -> None:
+        """Follow the stream until it is lost, or ask once: always, where there is no stream."""
         if self._streaming and time.monotonic() >= self._stream_from:
+            began = time.monotonic()
             try:
                 self._stream()
             except Exception as error:  # noqa: BLE001 (any failure of the stream: ask plainly)
-                self._stream_failures += 1
                 self._note(error)
-                pause = self._pause(error, self._stream_failures)
+                pause = self._pause_of_stream(error, time.monotonic() - began)
                 self._stream_from = time.monotonic() + pause
                 if self._stage != CONNECTED or isinstance(error, NotOurs):
                     # No server, or one that went away: all its clients did not lose it to come
-                    # back at the same moment.
-                    self._rest(pause)
+                    # back at the same moment. Where streams do not last, ask between them.
+                    lasting = self._stage == FOLLOWING
+                    self._rest(min(pause, self._poll_seconds) if lasting else pause)
                     return
         self._poll()
         self._failures = 0
@@ -165,24 +188,35 @@ class Worker:
         self._rest(pause)
 
     def _rest(self, seconds: float) -> None:
-        """Wait, flushing outcomes when they are due."""
+        """Wait, and do meanwhile what is due."""
         end = time.monotonic() + seconds
         while not self._stop.is_set():
-            self._flush_if_due()
-            left = min(end, self._flush_at) - time.monotonic()
+            due = min(end, self._do_what_is_due())
             if time.monotonic() >= end:
                 return
-            self._stop.wait(max(0.0, left))
+            self._stop.wait(max(0.0, due - time.monotonic()))
+
+    def _do_what_is_due(self) -> float:
+        """Report outcomes, look after the client; return when the next is due."""
+        if time.monotonic() >= self._flush_at:
+            self._flush()
+        return min(self._flush_at, self._tend(False))
 
     def _note(self, error: Exception) -> None:
         """Count a failure, unless it is of our own making or counted already."""
         if not self._stop.is_set() and not isinstance(error, NotOurs):
             self._failed(_kind(error))
 
+    def _pause_of_stream(self, error: Exception, lasted: float) -> float:
+        healthy = self._stage == FOLLOWING and lasted >= HEALTHY_SECONDS
+        self._stream_failures = 1 if healthy else self._stream_failures + 1
+        return self._pause(error, self._stream_failures)
+
     def _pause(self, error: Exception, failures: int) -> float:
         """Return how long to wait after so many failures in a row: any time up to a growing bound,
         and not less than the server asked for."""
-        refused = isinstance(error, NotOurs) or (isinstance(error, Refused) and error.status < 500)
+        status = error.status if isinstance(error, Refused) else 500
+        refused = isinstance(error, NotOurs) or (status < 500 and status not in LATER)
         longest = REFUSED_BACKOFF if refused else LONGEST_BACKOFF
         doubled = self._first_backoff * 2.0 ** min(failures - 1, 20)
         pause = random.random() * min(longest, doubled)  # noqa: S311 (no secret)
@@ -203,10 +237,10 @@ class Worker:
     # Flags
 
     def _poll(self) -> None:
-        held = self._held()
+        held = self._held().version
         headers = {**self._headers, "Accept-Encoding": "gzip"}
         if held is not None:
-            headers["If-None-Match"] = held.version.etag
+            headers["If-None-Match"] = held.etag
         with self._connected(CALL_SECONDS) as connection:
             answer = transport.ask(
                 *(connection, "GET", "/api/v1/sdk/snapshot", headers), limit=SNAPSHOT_LIMIT
@@ -231,8 +265,7 @@ class Worker:
         heard = time.monotonic()
         patience = CALL_SECONDS
         while not self._stop.is_set():
-            self._flush_if_due()
-            wait = min(self._flush_at, heard + patience) - time.monotonic()
+            wait = min(self._do_what_is_due(), heard + patience) - time.monotonic()
             data = connection.read_some(max(0.0, wait))
             if data is None:
                 raise transport.Unreachable("the stream ended")
@@ -262,44 +295,36 @@ class Worker:
         if self._take(snapshot):
             self._heard()
         else:
-            held = self._held()
-            if held is not None and held.version.store != snapshot.version.store:
+            held = self._held().version
+            if held is not None and held.store != snapshot.version.store:
                 raise NotOurs
         self._stage = FOLLOWING
-        self._failures = self._stream_failures = 0
+        self._failures = 0
 
     def _hear_change(self, change: Change) -> None:
-        held = self._held()
         try:
-            taken = held is not None and self._take(held.apply(change))
+            self._change(change)
         except Gap:
-            taken = False
-        if taken:
-            self._heard()
-        else:
             self._hear_version(change.to_version)
+        else:
+            self._heard()
 
     def _hear_version(self, version: int | None) -> None:
         """Ask for the snapshot if the server has a newer one, or what it said has no meaning.
 
         An older one is of a server that lags behind another: it will come.
         """
-        held = self._held()
-        if held is None or version is None or version > held.version.version:
+        held = self._held().version
+        if held is None or version is None or version > held.version:
             self._poll()
-        elif version == held.version.version:
+        elif version == held.version:
             self._heard()
 
     # Outcomes
 
-    def _flush_if_due(self) -> None:
-        if time.monotonic() >= self._flush_at:
-            self._flush()
-
     def _flush(self, *, last: bool = False) -> None:
         """Close a tick and report; what fails is sent again as it was. Never raises."""
-        held = self._held()
-        seconds = held.flush_seconds if held is not None else DEFAULT_FLUSH_SECONDS
+        seconds = self._held().flush_seconds
         now = time.monotonic()
         self._flush_at = now + seconds
         length, self._tick_began = now - self._tick_began, now
@@ -347,7 +372,7 @@ class Worker:
         if not chosen:
             return None
         self._seq += 1
-        head = json.dumps({"format": FORMAT, **self._reporter, "seq": self._seq})
+        head = json.dumps({"format": FORMAT, **self._reporter(), "seq": self._seq})
         return _Batch(f'{head[:-1]}, "ticks": [{",".join(chosen)}]}}'.encode(), rows)
 
     def _cut(self, tick: dict[str, Any]) -> str:
@@ -397,10 +422,32 @@ class _Batch(NamedTuple):
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that an answer asks for, in bounds: a number, or a date after its own."""
     text = headers.get("retry-after", "").strip()
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    if text.isascii() and text.isdigit():
+        return min(float(text[:10]), LONGEST_RETRY_AFTER)
+    until, now = _seconds(text), _seconds(headers.get("date", ""))
+    if until is None or now is None:
         return None
-    return min(float(text), LONGEST_RETRY_AFTER)
+    return min(max(0.0, until - now), LONGEST_RETRY_AFTER)
+
+
+_DATE = re.compile(r"\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII)
+_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+
+
+def _seconds(text: str) -> float | None:
+    """Return an HTTP date (RFC 9110, section 5.6.7) in seconds of some clock, or None."""
+    found = _DATE.fullmatch(text.strip())
+    if found is None:
+        return None
+    day, month, *rest = found.groups()
+    year, hour, minute, second = map(int, rest)
+    try:
+        days = date(year, _MONTHS.index(month) // 3 + 1, int(day)).toordinal()
+    except ValueError:
+        return None
+    return ((days * 24.0 + hour) * 60.0 + minute) * 60.0 + second
 
 
 def _json(text: str | bytes) -> Any:
