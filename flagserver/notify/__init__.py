@@ -1,0 +1,1 @@
+"""Ways to tell people, one file each; `ports.Notifier` says what each owes."""

@@ -1,0 +1,246 @@
+"""Telling people: notices that changes left in the outbox, brought to each notifier in order.
+
+Each notifier has a deliverer, a thread and a lease of its own: one that hangs holds up neither the
+controller nor the others, and of many controllers one delivers. A notice is delivered at least
+once (its id tells a repeat), and exactly once while the store and this process stay up. One that
+fails is tried again, later each time, until it is GIVE_UP old; then it is passed over, and the log
+says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from flagserver.domain.errors import Refusal
+from flagserver.domain.notices import Notice
+from flagserver.ports import Clock, Lease, Leases, NotDelivered, Notifier, Outbox
+
+log = logging.getLogger(__name__)
+
+GIVE_UP = timedelta(hours=24)
+"""How old a notice may be when it is tried for the last time."""
+
+FIRST_BACKOFF = 1.0
+LONGEST_BACKOFF = 300.0
+"""Seconds from a failure to the next try: doubled each time, and spread over half of it."""
+
+LEASE_SECONDS = 15.0
+RENEW_SECONDS = 5.0
+"""A lease is renewed before a try when it is older: a try takes 5 s at most."""
+
+IDLE_SECONDS = 1.0
+"""How often the outbox is looked at while it is empty."""
+
+WAITING_SECONDS = 5.0
+"""How often one who does not deliver asks whether to take over."""
+
+AT_ONCE = 50
+"""Notices read at a time."""
+
+
+class Outcome(StrEnum):
+    """How it went with a notice, for `sortition_notifications_total`."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """One try; there will be another."""
+    REFUSED = "refused"
+    """The other side will never take it; passed over."""
+    GIVEN_UP = "given_up"
+    """Tried until it was too old; passed over."""
+
+
+Count = Callable[[str, Outcome], None]
+"""(notifier, outcome): called once for each."""
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """The notice that a notifier is stuck at. tries: so many failed."""
+
+    position: str
+    tries: int
+    not_before: float
+
+
+class Deliverer:
+    """Brings notices to one notifier. `step` does what is due; nothing in it waits but a try.
+
+    chance: a number in [0, 1), so that many who failed together do not come back together.
+    """
+
+    def __init__(
+        self,
+        notifier: Notifier,
+        outbox: Outbox,
+        leases: Leases,
+        clock: Clock,
+        holder: str,
+        *,
+        chance: Callable[[], float],
+        count: Count = lambda notifier, outcome: None,
+    ) -> None:
+        self._notifier = notifier
+        self._outbox = outbox
+        self._leases = leases
+        self._clock = clock
+        self._holder = holder
+        self._chance = chance
+        self._count = count
+        self._lease: Lease | None = None
+        self._renewed = 0.0
+        self._trouble: _Trouble | None = None
+        self._done: str | None = None
+        """The last that was delivered, while the store has not been told."""
+
+    @property
+    def name(self) -> str:
+        """The notifier's, also the name of its place in the outbox."""
+        return self._notifier.name
+
+    def run(self, stop: threading.Event) -> None:
+        """Deliver until told to stop, whatever happens, then let another take over."""
+        while not stop.is_set():
+            stop.wait(self.guarded_step())
+        self._step_down()
+
+    def guarded_step(self) -> float:
+        """Do a step and survive it. Returns the seconds until the next."""
+        try:
+            return self.step()
+        except Refusal as error:
+            self._lease = None
+            log.warning("%s: notices wait: %s", self.name, error.detail)
+        except Exception:
+            self._lease = None
+            log.exception("%s: notices wait", self.name)
+        return WAITING_SECONDS
+
+    def step(self) -> float:
+        """Deliver what is there, in order, as far as it goes. Returns the seconds until the next
+        step. Raises StoreUnavailable."""
+        if not self._holds_lease():
+            return WAITING_SECONDS
+        self._tell_store()
+        if self._trouble is not None and (wait := self._wait()) > 0:
+            return min(wait, RENEW_SECONDS)
+        found = self._outbox.undelivered(self.name, limit=AT_ONCE)
+        for position, notice in found:
+            if not self._holds_lease():
+                return WAITING_SECONDS
+            if not self._settled(position, notice):
+                return min(self._wait(), RENEW_SECONDS)
+            self._done, self._trouble = position, None
+            self._tell_store()
+        return 0.0 if len(found) == AT_ONCE else IDLE_SECONDS
+
+    def _settled(self, position: str, notice: Notice) -> bool:
+        """Try to deliver. Returns whether that is the end of it, one way or another."""
+        try:
+            self._notifier.send(notice)
+        except NotDelivered as error:
+            return self._failed(position, notice, error)
+        except Exception as error:
+            # Our own mistake. What it says may hold an address that is a secret.
+            log.debug("%s failed", self.name, exc_info=True)
+            return self._failed(position, notice, NotDelivered(f"failed ({type(error).__name__})"))
+        self._count(self.name, Outcome.DELIVERED)
+        return True
+
+    def _failed(self, position: str, notice: Notice, error: NotDelivered) -> bool:
+        if error.refused:
+            return self._pass_over(notice, Outcome.REFUSED, error)
+        if self._clock.now() - _written(notice) >= GIVE_UP:
+            return self._pass_over(notice, Outcome.GIVEN_UP, error)
+        before = self._trouble
+        tries = 1 + (before.tries if before and before.position == position else 0)
+        wait = error.retry_after or self._backoff(tries)
+        self._trouble = _Trouble(position, tries, self._clock.monotonic() + wait)
+        self._count(self.name, Outcome.FAILED)
+        log.warning(
+            "%s: notice %s not delivered (try %d, next in %.0f s): %s",
+            *(self.name, notice.id, tries, wait, error.detail),
+        )
+        return False
+
+    def _pass_over(self, notice: Notice, outcome: Outcome, error: NotDelivered) -> bool:
+        self._count(self.name, outcome)
+        log.error(
+            "%s: notice %s is passed over (%s), nobody was told there: %s: %s",
+            *(self.name, notice.id, outcome.replace("_", " "), notice.title, error.detail),
+        )
+        return True
+
+    def _backoff(self, tries: int) -> float:
+        longest = min(FIRST_BACKOFF * 2.0 ** min(tries - 1, 30), LONGEST_BACKOFF)
+        return longest * (0.5 + 0.5 * self._chance())
+
+    def _wait(self) -> float:
+        """Return the seconds until the notice in trouble is tried again."""
+        if self._trouble is None:
+            return 0.0
+        return max(0.0, self._trouble.not_before - self._clock.monotonic())
+
+    def _holds_lease(self) -> bool:
+        now = self._clock.monotonic()
+        if self._lease is None or now - self._renewed >= RENEW_SECONDS:
+            name = f"notices/{self.name}"
+            self._lease = self._leases.acquire(name, self._holder, ttl_seconds=LEASE_SECONDS)
+            self._renewed = now
+        if self._lease is None:
+            # Whoever has it now knows the place from the store.
+            self._done = self._trouble = None
+        return self._lease is not None
+
+    def _tell_store(self) -> None:
+        if self._done is not None:
+            self._outbox.delivered(self.name, self._done)
+            self._done = None
+
+    def _step_down(self) -> None:
+        try:
+            self._tell_store()
+            if self._lease is not None:
+                self._leases.release(self._lease)
+        except Refusal as error:
+            log.warning("%s: the lease ends by itself: %s", self.name, error.detail)
+
+
+class Notices:
+    """All deliverers, each on a thread of its own."""
+
+    def __init__(self, deliverers: Iterable[Deliverer]) -> None:
+        self._deliverers = tuple(deliverers)
+        self._threads: list[threading.Thread] = []
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin to deliver, beside whatever the caller does."""
+        self._threads = [
+            threading.Thread(
+                target=each.run, args=(self._stop,), name=f"notices-{each.name}", daemon=True
+            )
+            for each in self._deliverers
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, seconds: float = 6.0) -> None:
+        """End delivering; a try under way has so long. What is left waits in the outbox."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(seconds)
+
+
+def _written(notice: Notice) -> datetime:
+    """Return when it was written; one that does not say is too old for a second try."""
+    try:
+        at = datetime.fromisoformat(notice.at)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
