@@ -25,11 +25,11 @@ LONGEST_HOLD = 7 * 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: give this share, hold so long, then go on.
+    """One step: give this share, and go on when all of the rest holds.
 
     share: parts per million.  hold: seconds; of the last step 0, see `Schedule.bake`.
-    approval: somebody must approve before THIS share is given.
-    minimum_sample: so many requests of the canary must have been seen in this step before the next.
+    approval: somebody must approve of going on.
+    minimum_sample: so many requests of the canary must have been seen in this step.
     """
 
     share: int

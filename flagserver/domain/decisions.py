@@ -1,0 +1,285 @@
+"""What a look at a rollout leads to: one pure function of the rollout, what was seen, and the time.
+
+It decides at most one thing per look, so nothing is ever made up for in a burst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from . import verbs
+from .flags import State as FlagState
+from .guards import Action, Context, Does, Kind
+from .plan import NO_STEP
+from .rollout import By, Rollback, Rollout, Why
+from .schedule import percent_text
+from .states import State
+from .targets import Reading, Target
+from .verbs import Turn
+
+ROLLBACK_SECONDS = 60.0
+"""A rollback that is not confirmed by then has failed; it goes on being tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What somebody else did to a target or a flag, in a sentence."""
+
+    why: Why
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a controller saw.
+
+    action: what the guards lead to (`guards.act` with `context`).
+    seen: until when somebody watched (`Rollout.seen_until`).
+    sample: requests of the canary in this step, None if unknown.
+    trouble: why the last attempt to carry out what is intended did not succeed.
+    """
+
+    action: Action
+    seen: float
+    obstacle: Obstacle | None = None
+    sample: int | None = None
+    trouble: str | None = None
+
+
+# --- decisions ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """Change nothing. A pending intent is carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Its time has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteGap:
+    """Nobody watched for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Wait, and stop the timer."""
+
+    why: Why
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """What was waited for is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Take the next step."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Take everything back."""
+
+    cause: Rollback
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackFailed:
+    """The rollback takes too long; say so."""
+
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The last share was watched long enough."""
+
+
+Decision = Stay | Start | NoteGap | Hold | Resume | Move | RollBack | RollbackFailed | Complete
+
+
+def context(rollout: Rollout, now: float, seen: float) -> Context:
+    """Return what the table of guards must know of a rollout."""
+    since = rollout.step_confirmed_at
+    return Context(
+        now=now,
+        since=now if since is None else since,
+        exposed=rollout.step != NO_STEP,
+        hold_over=rollout.hold_is_over(seen),
+        waived=rollout.is_waived,
+    )
+
+
+def decide(rollout: Rollout, look: Look, now: float) -> Decision:
+    """Return the one thing that a look leads to.
+
+    Harm comes first and is never held up: not by a pause, a pending step, or a gap.
+    """
+    match rollout.state:
+        case State.ROLLING_BACK:
+            return _going_back(rollout, look, now)
+        case State.PENDING | State.RUNNING | State.HOLDING | State.PAUSED:
+            pass
+        case _:
+            return Stay()
+    early = rollout.start_at is None or now < rollout.start_at
+    if rollout.state is State.PENDING and early:
+        return Stay()
+    if look.action.does is Does.ROLL_BACK:
+        return RollBack(_cause(rollout, look.action, now))
+    match rollout.state:
+        case State.PENDING:
+            return Start()
+        case State.PAUSED:
+            return Stay()
+        case _:
+            return _on_its_way(rollout, look, now)
+
+
+def _going_back(rollout: Rollout, look: Look, now: float) -> Decision:
+    began = now if rollout.rollback is None else rollout.rollback.detected
+    # Without trouble nobody has tried yet: a controller that was away tries before it says so.
+    if look.trouble is not None and now - began > ROLLBACK_SECONDS:
+        return RollbackFailed(look.trouble)
+    return Stay()
+
+
+def _on_its_way(rollout: Rollout, look: Look, now: float) -> Decision:
+    """Return what a running or holding rollout does when there is no harm."""
+    against = _against(rollout, look)
+    if against is not None:
+        waits = rollout.waiting is not None and rollout.waiting.why is against.why
+        return Stay() if waits else against
+    if rollout.counting_since is not None and look.seen < now:
+        return NoteGap()
+    if rollout.state is State.HOLDING:
+        return Resume()
+    if rollout.is_pending_intent or not rollout.hold_is_over(look.seen):
+        return Stay()
+    following = rollout.step + 1
+    return Complete() if following == len(rollout.plan) else Move(following)
+
+
+def _against(rollout: Rollout, look: Look) -> Hold | None:
+    """Return what stands against going on, the graver first."""
+    if look.obstacle is not None:
+        return Hold(look.obstacle.why, look.obstacle.reason)
+    if look.action.does in {Does.HOLD, Does.PAGE}:
+        return Hold(_why(look.action), look.action.reason)
+    if rollout.step == NO_STEP or rollout.is_pending_intent or not rollout.hold_is_over(look.seen):
+        return None
+    if not look.action.advances:
+        return Hold(Why.DATA, look.action.reason)
+    wanted = rollout.plan[rollout.step].minimum_sample
+    if wanted is not None and not rollout.is_waived and (look.sample or 0) < wanted:
+        seen = "an unknown number" if look.sample is None else f"{look.sample:,}"
+        return Hold(Why.DATA, f"This step needs {wanted:,} requests and has seen {seen}.")
+    if not rollout.is_approved:
+        return Hold(Why.APPROVAL, f"Step {rollout.step + 1} waits to be approved.")
+    return None
+
+
+def _why(action: Action) -> Why:
+    if action.does is Does.PAGE:
+        return Why.OUTAGE
+    verdict = action.verdict
+    harm = verdict is not None and (verdict.proven or verdict.kind is Kind.FAIL)
+    return Why.LIMIT if harm else Why.DATA
+
+
+def _cause(rollout: Rollout, action: Action, now: float) -> Rollback:
+    by = {"responder": By.PERSON, "engine": By.ENGINE}.get(action.row, By.GUARD)
+    verdict = action.verdict
+    return Rollback(
+        by=by,
+        reason=action.reason,
+        row=action.row,
+        step=rollout.step,
+        detected=now,
+        verdict=None if verdict is None else verdict.to_body(),
+        first_bad=None if verdict is None else verdict.first_bad,
+    )
+
+
+def carry(rollout: Rollout, decision: Decision, now: float, seen: float) -> Turn:
+    """Return the turn that a decision is."""
+    match decision:
+        case Stay():
+            return Turn(rollout, rollout, "")
+        case Start():
+            return verbs.start(rollout, now)
+        case NoteGap():
+            return verbs.note_gap(rollout, now, seen)
+        case Hold(why, reason):
+            return verbs.wait(rollout, why, reason, now, seen)
+        case Resume():
+            return verbs.go_on(rollout, now)
+        case Move(step):
+            return verbs.move(rollout, step, now)
+        case RollBack(cause):
+            return verbs.roll_back(rollout, cause, cause.reason)
+        case RollbackFailed(trouble):
+            return verbs.rollback_failed(rollout, trouble, now)
+        case Complete():
+            return verbs.complete(rollout, now)
+
+
+# --- what somebody else did -----------------------------------------------------------------------
+
+
+def flag_obstacle(rollout: Rollout, states: Mapping[str, FlagState]) -> Obstacle | None:
+    """Return what somebody did to a flag of the rollout since its share was confirmed.
+
+    states: by flag key, as they are now.
+    """
+    for target in rollout.flags:
+        if target.id not in rollout.confirmed:
+            continue
+        state, confirmed = states.get(target.name), rollout.confirmed[target.id]
+        if state is not None and state.killed:
+            return Obstacle(Why.FLAG, f"{target.name} was killed.")
+        share = 0 if state is None else state.share
+        if share != confirmed:
+            return Obstacle(
+                Why.FLAG,
+                f"{target.name} was set to {percent_text(share)} from outside; the rollout had it "
+                f"at {percent_text(confirmed)}.",
+            )
+    return None
+
+
+def traffic_obstacle(
+    rollout: Rollout,
+    readings: Mapping[str, Reading],
+    nearest: Callable[[Target, int], int] = lambda _, share: share,
+) -> Obstacle | None:
+    """Return what somebody did to the rollout's traffic.
+
+    readings: by target id, of those that could be read.  nearest: as `TargetDriver.nearest`. While
+    an intent is on its way, both what was and what is to be are ours.
+    """
+    for target in rollout.traffic:
+        reading = readings.get(target.id)
+        if reading is None:
+            continue
+        if reading.owner is not None:
+            return Obstacle(Why.TARGET, f"{target.id} is owned by {reading.owner} now.")
+        if reading.foreign is not None:
+            return Obstacle(Why.TARGET, f"{target.id}: {reading.foreign}")
+        ours = {
+            rollout.confirmed.get(target.id),
+            nearest(target, rollout.intended[target.id]),
+        }
+        if target.id in rollout.confirmed and reading.share not in ours:
+            told = "no share" if reading.share is None else percent_text(reading.share)
+            return Obstacle(Why.TARGET, f"Somebody else set {target.id}: it is at {told}.")
+    return None

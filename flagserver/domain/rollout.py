@@ -1,0 +1,329 @@
+"""One rollout: a schedule on its way, as it is kept. Who changes it: `verbs`, `decisions`.
+
+The position is a pure function of what is recorded and the clock: a step's hold is over when the
+time that was WATCHED since its share was confirmed reaches it. Time in which the rollout was
+stopped, or nobody looked, does not count; so a controller that comes back after an hour neither
+skips a hold nor makes up for steps in a burst.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from . import plan
+from .documents import Body
+from .guards import Guard
+from .plan import NO_STEP, PlanStep, Relation
+from .schedule import Schedule
+from .states import State
+from .targets import Target
+from .times import from_unix, unix
+
+TICK_SECONDS = 5.0
+"""How often a controller looks at a rollout."""
+
+GAP_SECONDS = 3 * TICK_SECONDS
+"""After so long without a look, nobody watched: the time between does not count."""
+
+KEPT_SECONDS = 90 * 24 * 3600
+"""How long an ended rollout is kept."""
+
+
+class Why(StrEnum):
+    """What a holding rollout waits for."""
+
+    DATA = "data"
+    """Something to judge by."""
+    LIMIT = "limit"
+    """A limit is broken, and whether it is our doing is not certain yet."""
+    OUTAGE = "outage"
+    """Both arms are unwell."""
+    TARGET = "target"
+    """Somebody else changed a target, or owns it."""
+    FLAG = "flag"
+    """Somebody killed or shrank a flag of it."""
+    APPROVAL = "approval"
+    """Somebody has to approve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a rollout holds. since: unix seconds; reason: a sentence."""
+
+    why: Why
+    reason: str
+    since: float
+
+
+class By(StrEnum):
+    """What sort of cause took a rollout back."""
+
+    GUARD = "guard"
+    PERSON = "person"
+    ENGINE = "engine"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Why and when a rollout went back.
+
+    row: of the table in `guards`.  verdict: of the guard, with its numbers (`Verdict.to_body`).
+    step: from which, counted from 0.  Times in unix seconds: first_bad, the end of the first data
+    point that was bad; detected, when it was decided; applied, when the last weight was set;
+    confirmed, when 0 % was read back everywhere.  trouble: why it could not be confirmed yet.
+    """
+
+    by: By
+    reason: str
+    row: str
+    step: int
+    detected: float
+    verdict: Body | None = None
+    first_bad: float | None = None
+    applied: float | None = None
+    confirmed: float | None = None
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Somebody approved of going on from a step. by: an opaque id; at: unix seconds."""
+
+    step: int
+    by: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One run of a schedule. Instants are unix seconds to the millisecond, shares in ppm.
+
+    version: the new `service.version`, None where no traffic moves.
+    step: index into `plan`, -1 before the first.  generation: rises with every intent.
+    intended: target id -> share that is to be.  confirmed: target id -> share that was read back
+    (a flag's: that was committed); a target that is missing is in no known state.
+    step_confirmed_at: when this step's shares were first all confirmed.
+    watched: seconds of this step's hold that count, up to `counting_since`; since then it counts,
+    unless that is None: stopped, or not yet confirmed.
+    unwatched: seconds in which nobody looked, in all.
+    waiting: of a holding rollout.  waived: the step whose wait somebody skipped.
+    start_at: when it is to start by itself.  fence: token of the lease that wrote last.
+    by: who created it, an opaque id.  supersedes, superseded_by: ids.
+    """
+
+    id: str
+    environment: str
+    service: str
+    version: str | None
+    schedule: Schedule
+    relation: Relation
+    targets: tuple[Target, ...]
+    guards: tuple[Guard, ...]
+    created: float
+    by: str
+    state: State = State.PENDING
+    step: int = NO_STEP
+    generation: int = 0
+    intended: Mapping[str, int] = field(default_factory=dict)
+    confirmed: Mapping[str, int] = field(default_factory=dict)
+    step_confirmed_at: float | None = None
+    watched: float = 0.0
+    counting_since: float | None = None
+    unwatched: float = 0.0
+    waiting: Waiting | None = None
+    waived: int | None = None
+    approvals: tuple[Approval, ...] = ()
+    rollback: Rollback | None = None
+    start_at: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    changed: float = 0.0
+    fence: int = 0
+    supersedes: str | None = None
+    superseded_by: str | None = None
+
+    # What it is about
+
+    @property
+    def name(self) -> str:
+        """The rollout as the record names it."""
+        return f"rollout/{self.id}"
+
+    @property
+    def plan(self) -> tuple[PlanStep, ...]:
+        """Every step, with the share of every target."""
+        return plan.expand(self.schedule, self.relation, self.targets)
+
+    @property
+    def traffic(self) -> tuple[Target, ...]:
+        """The targets that a driver sets."""
+        return tuple(target for target in self.targets if not target.is_flag)
+
+    @property
+    def flags(self) -> tuple[Target, ...]:
+        """The targets that a commit sets."""
+        return tuple(target for target in self.targets if target.is_flag)
+
+    @property
+    def claims(self) -> dict[str, str]:
+        """What is this rollout's alone while it lives: claim -> owner."""
+        return {target.claim: self.name for target in self.targets}
+
+    # Where it stands
+
+    @property
+    def is_pending_intent(self) -> bool:
+        """Tell whether what is intended has not all been confirmed."""
+        return dict(self.confirmed) != dict(self.intended)
+
+    @property
+    def may_carry_out(self) -> bool:
+        """Tell whether a controller may go on towards what is intended: a rollout that holds or is
+        paused is not driven further, and every way down is."""
+        return self.state in {State.RUNNING, State.ROLLING_BACK, State.ROLLBACK_FAILED}
+
+    @property
+    def goes_down(self) -> bool:
+        """Tell whether what is intended exposes nobody."""
+        return not any(self.intended.values())
+
+    @property
+    def is_waived(self) -> bool:
+        """Tell whether somebody skipped the wait of this step."""
+        return self.waived == self.step
+
+    @property
+    def is_approved(self) -> bool:
+        """Tell whether this step asks for no approval, or has it."""
+        if self.step == NO_STEP or not self.plan[self.step].approval:
+            return True
+        return any(approval.step == self.step for approval in self.approvals)
+
+    def seen_until(self, now: float, last_look: float | None, gap: float = GAP_SECONDS) -> float:
+        """Return until when somebody watched: now, or the last look if that is too long ago.
+
+        last_look: unix seconds of the last look by any controller, None if nobody knows of one.
+        gap: seconds; longer for a controller whose ticks are longer.
+        """
+        looks = (last_look, self.counting_since)
+        seen = max((min(look, now) for look in looks if look is not None), default=-math.inf)
+        return now if now - seen <= gap else seen
+
+    def elapsed(self, seen: float) -> float:
+        """Return the seconds of this step's hold that are over.
+
+        seen: see `seen_until`.
+        """
+        if self.counting_since is None:
+            return self.watched
+        # To the millisecond, as instants are kept: a hold must not miss its end by a rounding.
+        return round(self.watched + max(0.0, seen - self.counting_since), 3)
+
+    def hold_is_over(self, seen: float) -> bool:
+        """Tell whether this step's wait is over, by time or because somebody skipped it."""
+        if self.step == NO_STEP:
+            return True
+        if self.step_confirmed_at is None:
+            return False
+        return self.is_waived or self.elapsed(seen) >= self.plan[self.step].hold
+
+    def due(self, now: float, seen: float) -> float | None:
+        """Return when this step's hold will be over if nothing intervenes, None while stopped."""
+        if self.counting_since is None or self.step == NO_STEP:
+            return None
+        return now + max(0.0, self.plan[self.step].hold - self.elapsed(seen))
+
+    # How it is kept
+
+    def moving(self) -> dict[str, Any]:
+        """Return the parts that change on the way, as the record tells of them."""
+        return {
+            "state": str(self.state),
+            "step": self.step,
+            "generation": self.generation,
+            "intended": dict(self.intended),
+            "confirmed": dict(self.confirmed),
+            "watched": self.watched,
+            "waiting": _waiting_body(self.waiting),
+            "rollback": _rollback_body(self.rollback),
+        }
+
+    def to_body(self) -> dict[str, Any]:
+        """Return the document's body: instants in RFC 3339, shares in ppm."""
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            **{name: _written(getattr(self, name)) for name in _INSTANTS},
+            **self.moving(),
+            "schedule": self.schedule.to_body(),
+            "relation": str(self.relation),
+            "targets": [target.to_body() for target in self.targets],
+            "guards": [guard.to_body() for guard in self.guards],
+            "approvals": [{**asdict(a), "at": from_unix(a.at)} for a in self.approvals],
+        }
+
+    @classmethod
+    def from_body(cls, body: Body) -> Rollout:
+        """Return the rollout that a document holds."""
+        waiting, rollback = body["waiting"], body["rollback"]
+        return cls(
+            **{name: body[name] for name in (*_PLAIN, *_MOVING)},
+            **{name: _read(body[name]) for name in _INSTANTS},
+            state=State(body["state"]),
+            schedule=Schedule.from_body(body["schedule"]),
+            relation=Relation(body["relation"]),
+            targets=tuple(Target.from_body(target) for target in body["targets"]),
+            guards=tuple(Guard.from_body(guard) for guard in body["guards"]),
+            approvals=tuple(Approval(**{**a, "at": unix(a["at"])}) for a in body["approvals"]),
+            waiting=None
+            if waiting is None
+            else Waiting(Why(waiting["why"]), waiting["reason"], unix(waiting["since"])),
+            rollback=None
+            if rollback is None
+            else Rollback(
+                **{
+                    **rollback,
+                    "by": By(rollback["by"]),
+                    **{name: _read(rollback[name]) for name in _ROLLBACK_INSTANTS},
+                }
+            ),
+        )
+
+
+_PLAIN = (
+    *("id", "environment", "service", "version", "by", "unwatched", "waived", "fence"),
+    *("supersedes", "superseded_by"),
+)
+_MOVING = ("step", "generation", "intended", "confirmed", "watched")
+_INSTANTS = (
+    *("created", "step_confirmed_at", "counting_since", "start_at", "started", "ended", "changed"),
+)
+_ROLLBACK_INSTANTS = ("detected", "first_bad", "applied", "confirmed")
+
+
+def _written(at: float | None) -> str | None:
+    return None if at is None else from_unix(at)
+
+
+def _read(text: str | None) -> Any:
+    return None if text is None else unix(text)
+
+
+def _waiting_body(waiting: Waiting | None) -> dict[str, Any] | None:
+    if waiting is None:
+        return None
+    return {
+        "why": str(waiting.why),
+        "reason": waiting.reason,
+        "since": from_unix(waiting.since),
+    }
+
+
+def _rollback_body(rollback: Rollback | None) -> dict[str, Any] | None:
+    if rollback is None:
+        return None
+    times = {name: _written(getattr(rollback, name)) for name in _ROLLBACK_INSTANTS}
+    return {**asdict(rollback), "by": str(rollback.by), **times}
