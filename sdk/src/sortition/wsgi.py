@@ -9,54 +9,21 @@ trust set them.
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from .client import Client, Request
+from .request_ids import DEFAULT_SOURCES, Identifier, Source
 
 Environ = dict[str, Any]
-Source = Callable[[Environ], "str | None"]
 
 ENVIRON_KEY = "sortition.request"
-COOKIE_OCTETS = 16
-MAX_ID = 256
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?", re.ASCII)
-_ROOT = re.compile(r"(?:^|;)\s*Root=([^;\s]+)")
-_OUR_COOKIE = re.compile(r"[0-9a-f]{32}", re.ASCII)
-
-
-def traceparent(environ: Environ) -> str | None:
-    """Return the trace id of a W3C `traceparent` header."""
-    match = _TRACEPARENT.fullmatch(environ.get("HTTP_TRACEPARENT", "").strip())
-    return match.group(1) if match and match.group(1).strip("0") else None
-
-
-def x_request_id(environ: Environ) -> str | None:
-    """Return the `X-Request-Id` header."""
-    text = str(environ.get("HTTP_X_REQUEST_ID", "")).strip()
-    return text if 0 < len(text) <= MAX_ID else None
-
-
-def x_amzn_trace_id(environ: Environ) -> str | None:
-    """Return the `Root` of AWS's `X-Amzn-Trace-Id` header."""
-    match = _ROOT.search(environ.get("HTTP_X_AMZN_TRACE_ID", ""))
-    return match.group(1)[:MAX_ID] if match else None
-
-
-DEFAULT_SOURCES: tuple[Source, ...] = (traceparent, x_request_id, x_amzn_trace_id)
 
 
 class Middleware:
     """Opens a request for each request, records status and duration up to the end of its body.
 
-    sources: asked in turn for the request id; the first answer counts, else one is drawn.
-    cookie: the name of a session cookie with a random token, for pages that must not flip between
-    requests; it then comes before the sources. It says nothing about who carries it.
-    secure: mark that cookie `Secure`.
+    sources, cookie, secure: see `request_ids.Identifier`.
     """
 
     def __init__(
@@ -70,13 +37,13 @@ class Middleware:
     ) -> None:
         self._app = app
         self._client = client
-        self._sources = tuple(sources)
-        self._cookie = cookie
-        self._secure = secure
+        self._identifier = Identifier(sources, cookie, secure)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request."""
-        request_id, new_cookie = self._identify(environ)
+        request_id, new_cookie = self._identifier.identify(
+            lambda name: str(environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""))
+        )
         request = self._client.request(request_id)
         environ[ENVIRON_KEY] = request
 
@@ -93,24 +60,6 @@ class Middleware:
             request.fail()
             request.end()
             raise
-
-    def _identify(self, environ: Environ) -> tuple[str, str | None]:
-        """Return the request id, and the cookie to be set if there is a new one."""
-        if self._cookie is not None:
-            known = _cookie(environ, self._cookie)
-            if known is not None:
-                return known, None
-            token = secrets.token_hex(COOKIE_OCTETS)
-            secure = "; Secure" if self._secure else ""
-            return token, f"{self._cookie}={token}; Path=/; HttpOnly; SameSite=Lax{secure}"
-        for source in self._sources:
-            try:
-                found = source(environ)
-            except Exception:  # noqa: BLE001, S112 (a source that fails has no id; the next one may)
-                continue
-            if found:
-                return found, None
-        return secrets.token_hex(COOKIE_OCTETS), None
 
 
 class _Body:
@@ -134,6 +83,9 @@ class _Body:
             close = getattr(self._body, "close", None)
             if close is not None:
                 close()
+        except BaseException:
+            self._request.fail()
+            raise
         finally:
             self._request.end()
 
@@ -145,11 +97,3 @@ def current(environ: Environ) -> Request:
     except KeyError:
         raise LookupError("sortition.wsgi.Middleware is not installed") from None
     return request
-
-
-def _cookie(environ: Environ, name: str) -> str | None:
-    try:
-        found = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(name)
-    except CookieError:
-        return None
-    return found.value if found is not None and _OUR_COOKIE.fullmatch(found.value) else None
