@@ -44,6 +44,7 @@ def client_with(flags: Flags, resource: Mapping[str, str] | None = None) -> Clie
     """
     client = Client("", snapshot="", resource=resource or {})
     client._put(snapshot_with(flags))  # noqa: SLF001 (what a server would bring; no host may)
+    client._tell_state()  # noqa: SLF001 (it has no thread that would)
     return client
 
 
