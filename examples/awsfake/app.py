@@ -1,0 +1,253 @@
+"""The double as a WSGI application: faults, then moto; and a way to tell it things, at /double/.
+
+GET  /double/clock                          {"now": unix seconds, "scale": 1.0}
+POST /double/clock      {"now", "scale"} or {"advance": seconds}
+POST /double/faults     {"operation", "kind", "times", "after", "seconds"}, see `faults`
+POST /double/faults/clear
+GET  /double/calls                          [{"at", "service", "operation", "fault"}, …]
+POST /double/calls/clear
+GET  /double/weights?arn=<rule or listener> {"weights": {<target group>: 5, …}}
+POST /double/health     {"group", "target", "state", "reason"}
+POST /double/metrics    {"namespace", "data": [<as PutMetricData has it, Timestamp in unix s>]}
+POST /double/codedeploy {"deployment", "status", "task_sets"}
+POST /double/ecs        {"deployment", …in ECS's own words}
+POST /double/reset
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from io import BytesIO
+from typing import Any
+from urllib.parse import parse_qs
+
+from moto.backends import get_backend
+from moto.core.base_backend import BackendDict
+from moto.core.model_instances import reset_model_data
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+from . import deployments, elbv2
+from .clock import Clock
+from .cloudwatch import CloudWatch
+from .faults import Fault, Faults
+
+ACCOUNT = "123456789012"
+"""Whose everything is: moto's own."""
+
+SERVICES = ("elbv2", "cloudwatch", "codedeploy", "ecs", "ec2", "sts", "acm", "iam")
+"""What is there to be used; the rest of moto would need more packages."""
+
+CALLS = 10_000
+"""How many calls are remembered."""
+
+WITH_A_CLOCK = ("moto.elbv2.models", "moto.codedeploy.models", "moto.ecs.models")
+
+Environ = dict[str, Any]
+Start = Callable[..., Any]
+Answer = Iterable[bytes]
+
+
+class Double:
+    """One AWS, one account, any region."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.faults = Faults()
+        self.calls: deque[dict[str, Any]] = deque(maxlen=CALLS)
+        self.cloudwatch = CloudWatch(clock)
+        elbv2.install()
+        deployments.install()
+        _turn(clock)
+        self._moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: Environ, start: Start) -> Answer:
+        """Answer one request."""
+        path = environ.get("PATH_INFO", "")
+        if path.startswith("/double/"):
+            return self._told(path.removeprefix("/double/"), environ, start)
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        service, region, operation = which(environ, body)
+        fault = self.faults.meet(operation)
+        self.calls.append(
+            {
+                "at": self.clock.now(),
+                "service": service,
+                "operation": operation,
+                "fault": fault and fault.kind,
+            }
+        )
+        environ["wsgi.input"] = BytesIO(body)
+        if fault is None:
+            return self._real(environ, start)
+        return self._faulty(fault, Call(environ, body, service, region), start)
+
+    def _real(self, environ: Environ, start: Start) -> Answer:
+        answer: Answer = self._moto(environ, start)
+        return answer
+
+    def _faulty(self, fault: Fault, call: Call, start: Start) -> Answer:
+        match fault.kind:
+            case "throttle":
+                return _refuse(call, start, 400, "Throttling", "Rate exceeded")
+            case "fail":
+                return _refuse(call, start, 503, "ServiceUnavailable", "It is not there for now.")
+            case "slow":
+                time.sleep(fault.seconds)
+                return self._real(call.environ, start)
+            case "stale" | "lost":
+                return self._unlike(fault, call, start)
+        if fault.kind == "late":
+            time.sleep(fault.seconds)
+        if fault.kind in {"applied", "late", "cut"}:
+            list(self._real(call.environ, _nobody))
+        if fault.kind in {"applied", "hang"}:
+            time.sleep(fault.seconds)
+        raise CutOff
+
+    def _unlike(self, fault: Fault, call: Call, start: Start) -> Answer:
+        with elbv2.showing_the_past() if fault.kind == "stale" else nullcontext():
+            answer = list(self._real(call.environ, start))
+        if fault.kind == "lost":
+            elbv2.lose(call.arn, ACCOUNT, call.region)
+        return answer
+
+    # --- told things ---
+
+    def _told(self, what: str, environ: Environ, start: Start) -> Answer:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        try:
+            told = json.loads(body) if body else {}
+            asked = {
+                key: values[0] for key, values in parse_qs(environ.get("QUERY_STRING", "")).items()
+            }
+            answer = self._do(environ["REQUEST_METHOD"], what, {**asked, **told})
+        except (KeyError, TypeError, ValueError) as error:
+            return _send(start, "400 Bad Request", {"error": repr(error)})
+        return _send(start, "200 OK", answer)
+
+    def _do(self, method: str, what: str, told: Mapping[str, Any]) -> Any:
+        match method, what:
+            case "GET", "clock":
+                return {"now": self.clock.now(), "scale": self.clock.scale}
+            case "GET", "calls":
+                return list(self.calls)
+            case "GET", "weights":
+                return {"weights": elbv2.weights(told["arn"], ACCOUNT)}
+            case "POST", _:
+                self._acts()[what](**told)
+                return {}
+            case _:
+                raise ValueError(f"{method} {what} is not known.")
+
+    def _acts(self) -> Mapping[str, Callable[..., None]]:
+        return {
+            "clock": self._set_clock,
+            "faults": lambda **told: self.faults.add(Fault.of(told)),
+            "faults/clear": self.faults.clear,
+            "calls/clear": self.calls.clear,
+            "health": lambda group, target, state, reason=None: elbv2.say_health(
+                group, target, state, reason
+            ),
+            "metrics": self._publish,
+            "codedeploy": lambda deployment, status, region, task_sets=(): (
+                deployments.say_codedeploy(deployment, status, list(task_sets), ACCOUNT, region)
+            ),
+            "ecs": lambda deployment, **told: deployments.say_ecs(deployment, told),
+            "reset": self._reset,
+        }
+
+    def _set_clock(
+        self, now: float | None = None, scale: float | None = None, advance: float = 0.0
+    ) -> None:
+        self.clock.set((self.clock.now() if now is None else now) + advance, scale)
+        self.cloudwatch.look()
+
+    def _publish(self, namespace: str, region: str, data: list[dict[str, Any]]) -> None:
+        for datum in data:
+            self.cloudwatch.of(ACCOUNT, region).publish(namespace, datum)
+
+    def _reset(self) -> None:
+        BackendDict.reset()
+        reset_model_data()
+        self.cloudwatch.forget()
+        elbv2.forget()
+        deployments.forget()
+        self.faults.clear()
+        self.calls.clear()
+
+
+class CutOff(Exception):
+    """The line is to be cut without an answer; the server sees to it."""
+
+
+class Call:
+    """A call of an operation: what it says, to whom."""
+
+    def __init__(self, environ: Environ, body: bytes, service: str, region: str) -> None:
+        self.environ = environ
+        self.body = body
+        self.service = service
+        self.region = region
+
+    @property
+    def is_json(self) -> bool:
+        """Tell whether it is of a protocol of JSON, and not of forms and XML."""
+        return "json" in self.environ.get("CONTENT_TYPE", "")
+
+    @property
+    def arn(self) -> str:
+        """The rule or listener that it is about."""
+        form = parse_qs(self.body.decode())
+        return (form.get("RuleArn") or form["ListenerArn"])[0]
+
+
+def which(environ: Environ, body: bytes) -> tuple[str, str, str]:
+    """Return service, region and operation of a request."""
+    # AWS4-HMAC-SHA256 Credential=<key>/<day>/<region>/<service>/aws4_request, …
+    scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].split(",")[0]
+    parts = scope.split("/")
+    service, region = (parts[3], parts[2]) if len(parts) == 5 else ("", "")
+    target = environ.get("HTTP_X_AMZ_TARGET")
+    if target:
+        return service, region, target.rpartition(".")[2]
+    form = parse_qs(body.decode(errors="replace"))
+    return service, region, form.get("Action", [""])[0]
+
+
+def _refuse(call: Call, start: Start, status: int, code: str, message: str) -> Answer:
+    if call.is_json:
+        name = "ThrottlingException" if code == "Throttling" else code
+        told = json.dumps({"__type": name, "message": message}).encode()
+        kind = "application/x-amz-json-1.1"
+    else:
+        told = (
+            "<ErrorResponse><Error><Type>Sender</Type>"
+            f"<Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+        ).encode()
+        kind = "text/xml"
+    start(f"{status} No", [("Content-Type", kind), ("Content-Length", str(len(told)))])
+    return [told]
+
+
+def _send(start: Start, status: str, answer: Any) -> Answer:
+    body = json.dumps(answer).encode()
+    start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def _nobody(*_: Any) -> Callable[[bytes], None]:
+    return lambda _: None
+
+
+def _turn(clock: Clock) -> None:
+    """Let moto's services have our time."""
+    for service in SERVICES:
+        get_backend(service)  # type: ignore[call-overload]  # imported before the first request
+    for name in WITH_A_CLOCK:
+        if hasattr(sys.modules[name], "utcnow"):
+            setattr(sys.modules[name], "utcnow", clock.utcnow)  # noqa: B010 (a module is no class)
