@@ -6,14 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sortition
 from openfeature import api
 from openfeature.client import OpenFeatureClient
 from openfeature.evaluation_context import EvaluationContext
+from openfeature.event import ProviderEvent
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import Reason
+from openfeature.provider import ProviderStatus
 from sortition.client import Client
 from sortition.openfeature import Provider
-from sortition.testing import client_with
+from sortition.testing import FakeServer, client_with
+
+from .conftest import until
 
 FLAGS: dict[str, Any] = {
     "new-search": 50.0,
@@ -91,6 +96,38 @@ def test_nothing_about_a_person_decides(theirs: OpenFeatureClient) -> None:
     )
 
     assert described == plain
+
+
+def test_a_server_that_falls_silent_and_comes_back_is_two_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sortition.client, "STALE_SECONDS", 1.0)
+    told: list[str] = []
+
+    def stale(details: object) -> None:
+        told.append("stale")
+
+    def ready(details: object) -> None:
+        told.append("ready")
+
+    with FakeServer({"new-search": 100}) as server:
+        api.set_provider_and_wait(Provider(Client(server.url, key=server.key)))
+        client = api.get_client()
+        client.add_handler(ProviderEvent.PROVIDER_STALE, stale)
+        client.add_handler(ProviderEvent.PROVIDER_READY, ready)
+        assert told == ["ready"]
+        server.stop()
+        until(lambda: told == ["ready", "stale"])
+        assert client.get_provider_status() is ProviderStatus.STALE
+        assert client.get_boolean_value("new-search", False, SOMEBODY)
+
+        server.start()
+
+        until(lambda: told[:3] == ["ready", "stale", "ready"])
+        client.remove_handler(ProviderEvent.PROVIDER_STALE, stale)
+        client.remove_handler(ProviderEvent.PROVIDER_READY, ready)
+        api.shutdown()
+    api.clear_providers()
 
 
 def test_without_flags_it_is_not_ready() -> None:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from openfeature.evaluation_context import EvaluationContext
+from openfeature.event import ProviderEventDetails
 from openfeature.exception import ErrorCode, GeneralError, ProviderNotReadyError
 from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
-from .client import Client
+from .client import Client, Status
 from .core.evaluate import Evaluation
 from .core.reasons import ErrorCode as OurErrorCode
 
@@ -29,13 +30,20 @@ WAIT_SECONDS = 5.0
 
 
 class Provider(AbstractProvider):
-    """Evaluates by a client. `shutdown` closes it."""
+    """Evaluates by a client. `shutdown` closes it.
+
+    Emits STALE when the server falls silent and READY when it is back; a stream that is lost and
+    found again is no event.
+    """
 
     def __init__(self, client: Client, *, wait_seconds: float = WAIT_SECONDS) -> None:
         """wait_seconds: how long `initialize` waits for the first flags."""
         super().__init__()
         self._client = client
         self._wait_seconds = wait_seconds
+        self._stale = False
+        client.on("stale", self._tell_stale)
+        client.on("ready", self._tell_ready)
 
     def get_metadata(self) -> Metadata:
         """Return the provider's name."""
@@ -98,6 +106,17 @@ class Provider(AbstractProvider):
     ) -> FlagResolutionDetails[Sequence[FlagValueType] | Mapping[str, FlagValueType]]:
         """Return the answer of a flag whose values are lists or objects."""
         return self._resolve(flag_key, default_value, evaluation_context, _is_object)
+
+    def _tell_stale(self, status: Status) -> None:
+        self._stale = True
+        told = f"the server is silent ({status.last_error})" if status.last_error else "silence"
+        self.emit_provider_stale(ProviderEventDetails(message=told))
+
+    def _tell_ready(self, status: Status) -> None:
+        # The first time OpenFeature finds out by itself, when `initialize` returns.
+        if self._stale:
+            self._stale = False
+            self.emit_provider_ready(ProviderEventDetails(message=f"snapshot {status.version}"))
 
     def _resolve(
         self,
