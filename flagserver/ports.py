@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from sortition.core.model import Snapshot
 from sortition.record.entry import Link
 
 from flagserver.domain.documents import Change, Committed, Document, EnvironmentContent, Event
+from flagserver.domain.metrics import Posted
 from flagserver.domain.notices import Notice
 from flagserver.domain.outcomes import Row, Totals
 from flagserver.domain.signals import Ask, Measured, Signal
+from flagserver.domain.stores import Conditions, StoreState
 from flagserver.domain.targets import Reading, Target
+from flagserver.domain.tokens import Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,30 @@ class Documents(Protocol):
 
     def identity(self) -> StoreIdentity | None:
         """Return the store's identity, or None when it is empty."""
+
+    def state(self) -> StoreState | None:
+        """Return which store this is and how far its record goes, or None when it is empty."""
+
+    def conditions(self) -> Conditions:
+        """Return how the store is run, as far as it says."""
+
+    def distrust(self, why: str | None) -> None:
+        """Refuse every commit of this process with Conflict, for this reason; None: no more."""
+
+    def accept(
+        self,
+        change: Change,
+        found: StoreState,
+        successor: StoreIdentity,
+        *,
+        at: datetime,
+        salt: str,
+    ) -> Committed:
+        """Carry out a change and give the store that was found another identity, in one script.
+
+        The change is made in the successor's epoch. Raises Conflict when the store is no longer
+        as it was found, and what `commit` raises.
+        """
 
     def read(self, collection: str, key: str) -> Document | None:
         """Return one document."""
@@ -101,6 +129,41 @@ class Documents(Protocol):
         """Return when the store answers."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a web process knew when it last could write it down.
+
+    state: of the store.  snapshots: by environment.  tokens: None when none were kept.
+    problems: what could not be read, in words.
+    """
+
+    state: StoreState | None = None
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+    tokens: tuple[Token, ...] | None = None
+    problems: tuple[str, ...] = ()
+
+
+class Copies(Protocol):
+    """What is known, kept on this machine's disk: so that serving needs no store, and a store
+    that lost something is found out.
+
+    Processes of one machine share them. What is older than what is there MUST NOT replace it.
+    Writing raises OSError and then leaves what was there.
+    """
+
+    def read(self) -> Kept:
+        """Return what is there and whole. Raises nothing."""
+
+    def keep_state(self, state: StoreState) -> None:
+        """Keep which store is known, and up to which entry."""
+
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep an environment's snapshot."""
+
+    def keep_tokens(self, tokens: Sequence[Token], state: StoreState) -> None:
+        """Keep the tokens, as digests, as they were at a state of the store or after it."""
+
+
 class Outcomes(Protocol):
     """What services reported; spread by environment and flag, short-lived."""
 
@@ -121,8 +184,9 @@ class Outcomes(Protocol):
     def totals(
         self, environment: str, subject: str, *, since: int, until: int
     ) -> Mapping[str, Totals]:
-        """Return variant -> totals of a flag (or "" -> totals of a service), ticks in
-        (since, until], unix seconds. subject: `flag/<key>` or `service/<name>`."""
+        """Return variant -> totals of a flag (or version -> totals of a service, "" of those that
+        told none), ticks in (since, until], unix seconds. subject: `flag/<key>` or
+        `service/<name>`."""
 
     def series(
         self, environment: str, subject: str, *, since: int, until: int
@@ -131,6 +195,16 @@ class Outcomes(Protocol):
 
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
         """Return who reported lately: service.name, service.version, instance, seen (unix)."""
+
+
+class Metrics(Protocol):
+    """Custom metrics and business KPIs that others posted; bounded, and gone after two hours."""
+
+    def post(self, environment: str, points: Sequence[Posted]) -> int:
+        """Keep points; one that was here is replaced. Returns how many found no room."""
+
+    def posted(self, environment: str, *, since: int, until: int) -> list[Posted]:
+        """Return all points in (since, until], unix seconds, oldest first."""
 
 
 class Sessions(Protocol):
@@ -198,7 +272,7 @@ class Outbox(Protocol):
         delivered everything up to it: a notice is delivered at least once."""
 
 
-class Store(Documents, Outcomes, Sessions, Leases, Protocol):
+class Store(Documents, Outcomes, Metrics, Sessions, Leases, Protocol):
     """All of it, as one driver offers it."""
 
 

@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
+from sortition.record.entry import GENESIS
+
 from flagserver.domain import documents
 from flagserver.domain.documents import Change, Committed, Fact, Idempotency, Write
-from flagserver.ports import Store
+from flagserver.domain.stores import StoreState
+from flagserver.ports import Store, StoreIdentity
 
 AT = datetime(2026, 11, 23, 8, 15, 30, 123000, tzinfo=UTC)
 STORE = "5eed5eed5eed5eed"
@@ -60,6 +63,20 @@ def once(key: str, fingerprint: str = "PATCH 25 %") -> Idempotency:
 def commit(store: Store, change: Change) -> Committed:
     """Commit at a fixed time, with a salt that no other change has."""
     return store.commit(change, at=AT, salt=f"{next(_salts):032x}")
+
+
+def accept(
+    store: Store, successor: str, epoch: int = 2, found: StoreState | None = None
+) -> Committed:
+    """Give a store that was found another identity, with an entry that says so."""
+    fact = Fact("operator", "operator", "store:accept", f"store/{successor}")
+    return store.accept(
+        Change(writes=(), fact=fact),
+        found or StoreState(STORE, 1, 0, GENESIS.hex()),
+        StoreIdentity(successor, epoch),
+        at=AT,
+        salt=f"{next(_salts):032x}",
+    )
 
 
 def everything(store: Store) -> dict[str, Any]:

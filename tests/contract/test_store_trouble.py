@@ -27,7 +27,7 @@ from flagserver.storage.redis import documents as driver
 from flagserver.storage.redis import server as way
 from flagserver.storage.redis.server import UnusableUrl, where
 from flagserver.storage.redis.store import RedisStore
-from tests.contract.changes import STORE, commit, everything, once, set_share
+from tests.contract.changes import STORE, accept, commit, everything, once, set_share
 from tests.servers import Cluster, Server, embedded_store, free_ports, redis_cluster, redis_server
 
 needs_redis = pytest.mark.needs("redis-server")
@@ -37,6 +37,9 @@ ROWS = [Row("flag/new-search", "on", 1_795_000_000, 1, 1, 0)]
 CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "initialise": lambda store: store.initialise(STORE),
     "identity": lambda store: store.identity(),
+    "state": lambda store: store.state(),
+    "conditions": lambda store: store.conditions(),
+    "accept": lambda store: accept(store, "a"),
     "read": lambda store: store.read("flags", "new-search"),
     "read_all": lambda store: store.read_all("flags"),
     "read_environment": lambda store: store.read_environment("production"),
@@ -60,7 +63,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
 }
 """Every call there is."""
 
-WRITES = {"initialise", "commit", "add", "put", "take", "drop", "acquire", "release"}
+WRITES = {"initialise", "accept", "commit", "add", "put", "take", "drop", "acquire", "release"}
 
 SLACK_SECONDS = 1.0
 """What a machine that is busy with other tests may add."""
@@ -105,7 +108,7 @@ def black_hole() -> Iterator[int]:
 def test_every_call_is_listed():
     doors = {name for name in dir(RedisStore) if not name.startswith("_")}
 
-    assert doors - {"over", "close", "commit"} == CALLS.keys() - {"commit"}
+    assert doors - {"over", "close", "commit", "distrust"} == CALLS.keys() - {"commit"}
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis-cluster"])
@@ -399,7 +402,7 @@ def test_a_killed_store_keeps_every_change_that_it_acknowledged(tmp_path: Path):
 
 FORKED = """
 import os, sys, threading
-from tests.contract.changes import STORE, commit, set_share
+from tests.contract.changes import STORE, accept, commit, set_share
 from flagserver.storage.redis.store import RedisStore
 store = RedisStore(sys.argv[1])
 store.initialise(STORE)

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
+from redis.exceptions import ResponseError
 from sortition.record.entry import GENESIS, Entry, Link, link
 
 from flagserver.domain.documents import (
@@ -38,6 +39,7 @@ from flagserver.domain.errors import (
     StaleRevision,
     StoreUnavailable,
 )
+from flagserver.domain.stores import Conditions, StoreState
 from flagserver.domain.times import rfc3339
 from flagserver.ports import StoreIdentity
 
@@ -104,6 +106,9 @@ class RedisDocuments:
         self._pause = pause
         self._began: StoreIdentity | None = None
         self._head: Head | None = None
+        self._seen = (0, 0)
+        """The furthest (epoch, entry) of the record that this process has met."""
+        self._distrusted: str | None = None
         self._turns = threading.Lock()
         self._pid = os.getpid()
 
@@ -123,6 +128,36 @@ class RedisDocuments:
         if self._began is None:
             self._began = identity
         return identity
+
+    def state(self) -> StoreState | None:
+        """Return which store this is and how far its record goes, or None when it is empty."""
+        fields = ("store", "epoch", "seq", "head", "was")
+        found = self._server.read("HMGET", keys.META, *fields)
+        if found[0] is None:
+            return None
+        store, epoch, seq, chain = (part.decode() for part in found[:4])
+        was = None if found[4] is None else found[4].decode()
+        return StoreState(store, int(epoch), int(seq), chain, was)
+
+    def conditions(self) -> Conditions:
+        """Return how the store is run; nothing, where it may not be asked."""
+        told: dict[str, Any] = {}
+        try:
+            for section in ("memory", "persistence", "replication"):
+                told |= self._server.read("INFO", section, key=keys.META)
+        except StoreUnavailable as error:
+            # It answered, and would not say: an ACL, or a store that does not know the question.
+            if isinstance(error.__cause__, ResponseError):
+                return Conditions()
+            raise
+        return _conditions(told)
+
+    def distrust(self, why: str | None) -> None:
+        """Refuse every commit of this process, for this reason; None: no more."""
+        if why is None and self._distrusted is not None:
+            # What was met meanwhile may have been another store's.
+            self._seen, self._head = (0, 0), None
+        self._distrusted = why
 
     def ping(self) -> None:
         """Return when the node that has our keys answers."""
@@ -174,16 +209,18 @@ class RedisDocuments:
         """
         plan = _Plan.of(change)
         with self._turn():
+            if self._distrusted is not None:
+                raise Conflict(f"{self._distrusted} Nothing was changed.")
             deadline = time.monotonic() + COMMIT_SECONDS
             for attempt in range(ATTEMPTS):
                 if attempt > 1:
                     # What the last refusal told is old by the end of the pause.
                     self._pause(attempt - 1)
                     self._head = None
-                answer = self._attempt(plan, change, rfc3339(at), salt)
+                answer = self._attempt(plan, change, rfc3339(at), salt, *self._start())
                 if answer[0] != b"head":
                     return self._concluded(change, answer)
-                self._head = Head(int(answer[1]), answer[2].decode())
+                self._note_head(Head(int(answer[1]), answer[2].decode()))
                 if time.monotonic() > deadline:
                     break
         raise StoreUnavailable(
@@ -191,12 +228,44 @@ class RedisDocuments:
             "Nothing was changed."
         )
 
-    def _attempt(self, plan: _Plan, change: Change, ts: str, salt: str) -> list[bytes]:
-        began, head = self._start()
+    def accept(
+        self,
+        change: Change,
+        found: StoreState,
+        successor: StoreIdentity,
+        *,
+        at: datetime,
+        salt: str,
+    ) -> Committed:
+        """Carry out a change and give the store another identity; see `ports.Documents.accept`."""
+        plan = replace(_Plan.of(change), successor=successor)
+        with self._turn():
+            self._began = StoreIdentity(found.store, found.epoch)
+            head = Head(found.seq, found.chain)
+            answer = self._attempt(plan, change, rfc3339(at), salt, self._began, head)
+            if answer[0] == b"store":
+                answer = self._accepted_already(answer, found, salt)
+            if answer[0] in {b"store", b"head"}:
+                self._began = self._head = None
+                raise Conflict("The store has changed meanwhile: look again. Nothing was changed.")
+            committed = self._concluded(change, answer)
+            self._began, self._distrusted = successor, None
+            return committed
+
+    def _accepted_already(self, answer: list[bytes], found: StoreState, salt: str) -> list[bytes]:
+        """Return what an attempt did whose first answer was lost, if it was made."""
+        for entry in self.record(after=found.seq, limit=1):
+            if json.loads(entry.canonical)["salt"] == salt:
+                return [b"done", str(entry.seq).encode()]
+        return answer
+
+    def _attempt(
+        self, plan: _Plan, change: Change, ts: str, salt: str, began: StoreIdentity, head: Head
+    ) -> list[bytes]:
         fact = change.fact
         entry = Entry(
             seq=head.seq + 1,
-            epoch=began.epoch,
+            epoch=(plan.successor or began).epoch,
             ts=ts,
             actor=fact.actor,
             role=fact.role,
@@ -213,7 +282,26 @@ class RedisDocuments:
         if answer[0] == b"done":
             # As far as we know: should the record have moved on, the next attempt is told.
             self._head = Head(entry.seq, linked.chain.hex())
+            self._seen = max(self._seen, (entry.epoch, entry.seq))
         return answer
+
+    def _is_old(self, head: Head) -> bool:
+        """Whether a later entry was met. A store that lost it would take ours in its place."""
+        epoch = 0 if self._began is None else self._began.epoch
+        return (epoch, head.seq) < self._seen
+
+    def _note_head(self, head: Head) -> None:
+        """Take a head that the store told. Raises Conflict when it is behind what was there."""
+        epoch = 0 if self._began is None else self._began.epoch
+        seen_epoch, seen = self._seen
+        if epoch == seen_epoch and head.seq < seen:
+            self._head = None
+            raise Conflict(
+                f"The store lost changes: its record ends at entry {head.seq}, and entry {seen} "
+                "was seen. Nothing was changed."
+            )
+        self._head = head
+        self._seen = max(self._seen, (epoch, head.seq))
 
     def _concluded(self, change: Change, answer: list[bytes]) -> Committed:
         kind, *told = (part.decode() for part in answer)
@@ -239,14 +327,18 @@ class RedisDocuments:
 
     def _start(self) -> tuple[StoreIdentity, Head]:
         """Return the store and the end of its record, as this process knows them."""
-        if self._began is None or self._head is None:
+        if self._began is None or self._head is None or self._is_old(self._head):
             found = self._meta()
             if found[0] is None:
                 raise Conflict(EMPTY)
             if self._began is None:
                 self._began = _identity(found)
-            self._head = _head(found)
-        return self._began, self._head
+            if self._began == _identity(found):
+                self._note_head(_head(found))
+            else:
+                # The script says what is wrong with it.
+                self._head = _head(found)
+        return self._began, self._head or _head(found)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -271,6 +363,7 @@ class RedisDocuments:
 
     def _begin(self, found: list[bytes | None]) -> StoreIdentity:
         self._began, self._head = _identity(found), _head(found)
+        self._seen = (self._began.epoch, self._head.seq)
         return self._began
 
     # The record
@@ -323,7 +416,9 @@ class RedisDocuments:
             command = ("XREAD", "COUNT", EVENTS, *block, "STREAMS", keys.FEED, after)
             found = self._server.read(*command, key=keys.FEED)
             if found:
-                return [_event(*entry) for entry in found[0][1]]
+                events = [_event(*entry) for entry in found[0][1]]
+                self._seen = max(self._seen, _place(events[-1].id))
+                return events
             if left <= SLICE_SECONDS:
                 return []
 
@@ -346,6 +441,8 @@ class _Plan:
     fingerprint: str
     counts: list[int]
     details: list[str | bytes]
+    successor: StoreIdentity | None = None
+    """What the store is called from now on, unless it stays as it is."""
 
     @classmethod
     def of(cls, change: Change) -> _Plan:
@@ -373,6 +470,7 @@ class _Plan:
 
     def call(self, began: StoreIdentity, head: Head, linked: Link) -> Call:
         """Return the script's call for an entry that follows a head."""
+        after = self.successor or began
         return Call(
             script("commit"),
             self.keys,
@@ -380,6 +478,7 @@ class _Plan:
                 *(began.store, began.epoch, head.seq, head.chain),
                 *(linked.seq, linked.canonical, linked.leaf.hex(), linked.chain.hex()),
                 *(self.documents, self.flags, self.fingerprint, ONCE_SECONDS * 1000, FEED_LENGTH),
+                *(after.store, after.epoch),
                 *self.counts,
                 *self.details,
             ],
@@ -464,6 +563,32 @@ def _link(id: bytes, fields: Mapping[bytes, bytes]) -> Link:
     seq, _, _ = id.partition(b"-")
     leaf, chain = (bytes.fromhex(fields[name].decode()) for name in (b"leaf", b"chain"))
     return Link(int(seq), fields[b"entry"], leaf, chain)
+
+
+def _place(id: str) -> tuple[int, int]:
+    epoch, _, seq = id.partition("-")
+    return int(epoch), int(seq)
+
+
+def _conditions(told: Mapping[str, Any]) -> Conditions:
+    """Return what INFO says. Names are those of Redis 7.0 and of Valkey."""
+
+    def number(name: str) -> int | None:
+        return int(told[name]) if name in told else None
+
+    def well(name: str, words: str) -> bool | None:
+        return str(told[name]) == words if name in told else None
+
+    appends = well("aof_enabled", "1")
+    return Conditions(
+        policy=told.get("maxmemory_policy"),
+        limit=number("maxmemory"),
+        used=number("used_memory"),
+        appends=appends,
+        writes_well=well("aof_last_write_status", "ok") if appends else None,
+        replica=well("role", "slave"),
+        linked=well("master_link_status", "up"),
+    )
 
 
 def _event(id: bytes, fields: Mapping[bytes, bytes]) -> Event:

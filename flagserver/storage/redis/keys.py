@@ -58,6 +58,11 @@ def sources_seen(environment: str) -> str:
     return f"sortition:outcomes:{{{_escaped(environment)}}}:seen"
 
 
+def metrics(environment: str, minute: int) -> str:
+    """Return the hash of what was posted of one minute (unix time // 60)."""
+    return f"sortition:metrics:{{{_escaped(environment)}}}:{minute}"
+
+
 def _subject(environment: str, subject: str) -> str:
     # An escaped environment has no slash, so the first one ends it: no two pairs share a key.
     return f"sortition:outcomes:{{{_escaped(environment, '')}/{_escaped(subject)}}}"

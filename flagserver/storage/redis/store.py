@@ -9,12 +9,13 @@ from typing import Any, Self
 
 from .documents import RedisDocuments, full_jitter
 from .leases import RedisLeases
+from .metrics import RedisMetrics
 from .outcomes import RedisOutcomes
 from .server import Server
 from .sessions import RedisSessions
 
 
-class RedisStore(RedisDocuments, RedisOutcomes, RedisSessions, RedisLeases):
+class RedisStore(RedisDocuments, RedisOutcomes, RedisMetrics, RedisSessions, RedisLeases):
     """`ports.Store`. Connects when it is first asked; threads share it, and it may be forked."""
 
     def __init__(

@@ -4,7 +4,7 @@
 -- knew; if the record has moved on, it is told the new head, hashes again and comes back. The same
 -- call twice does the thing once: an entry that is there already, with the same chain, was ours.
 --
--- KEYS  1 meta      hash: store, epoch, seq, head
+-- KEYS  1 meta      hash: store, epoch, seq, head; was: the store's id before the last it got
 --       2 versions  hash: environment -> snapshot version
 --       3 record    stream: <seq>-0 -> entry, leaf, chain
 --       4 feed      stream: <epoch>-<seq> -> documents, flags, from/<environment>...
@@ -18,7 +18,8 @@
 --       9 documents  10 flags            what the event says of them, JSON
 --      11 fingerprint  12 milliseconds   of the request, and how long its answer is kept
 --      13 length of the feed, about
---      14 writes  15 claims  16 guards  17 environments   how many of each follow:
+--      14 store  15 epoch               which the store is from now on; mostly as it was
+--      16 writes  17 claims  18 guards  19 environments   how many of each follow:
 --         writes        key, expected revision ("0": none), new value
 --         claims        name, owner
 --         guards        environment, version that must hold
@@ -36,10 +37,11 @@
 local META, VERSIONS, RECORD, FEED, CLAIMS, ONCE = unpack(KEYS, 1, 6)
 local store, epoch, previous, head, seq, entry, leaf, chain = unpack(ARGV, 1, 8)
 local documents, flags, fingerprint, milliseconds, feed_length = unpack(ARGV, 9, 13)
-local writes, claims = tonumber(ARGV[14]), tonumber(ARGV[15])
-local guards, environments = tonumber(ARGV[16]), tonumber(ARGV[17])
+local new_store, new_epoch = ARGV[14], ARGV[15]
+local writes, claims = tonumber(ARGV[16]), tonumber(ARGV[17])
+local guards, environments = tonumber(ARGV[18]), tonumber(ARGV[19])
 
-local position = 17
+local position = 19
 local function following()
   position = position + 1
   return ARGV[position]
@@ -135,7 +137,8 @@ end
 if end_of_feed then
   local high, low = string.match(end_of_feed, '^(%d+)-(%d+)$')
   high, low = tonumber(high), tonumber(low)
-  if high > tonumber(epoch) or (high == tonumber(epoch) and low >= tonumber(seq)) then
+  local now = tonumber(new_epoch)
+  if high > now or (high == now and low >= tonumber(seq)) then
     return {'torn', 'feed', end_of_feed}
   end
 end
@@ -150,8 +153,11 @@ end
 -- Do it. Should Redis be full or lack replicas, the first of these is refused, and with it all.
 
 redis.call('XADD', RECORD, seq .. '-0', 'entry', entry, 'leaf', leaf, 'chain', chain)
-redis.call('XADD', FEED, 'MAXLEN', '~', feed_length, epoch .. '-' .. seq, unpack(event))
+redis.call('XADD', FEED, 'MAXLEN', '~', feed_length, new_epoch .. '-' .. seq, unpack(event))
 redis.call('HSET', META, 'seq', seq, 'head', chain)
+if new_store ~= store or new_epoch ~= epoch then
+  redis.call('HSET', META, 'store', new_store, 'epoch', new_epoch, 'was', store)
+end
 for i, each in ipairs(new) do
   redis.call('HSET', KEYS[6 + i], each[1], each[2])
 end
