@@ -13,7 +13,7 @@ import mmh3
 
 from . import resource as resources
 from .core.evaluate import Evaluation, fresh, id_problem
-from .core.model import Change, Json, Snapshot
+from .core.model import Change, Json, Snapshot, SnapshotVersion
 from .core.reasons import ErrorCode, Reason
 from .core.records import dataclass
 from .errors import ConfigurationError
@@ -351,21 +351,23 @@ class Client:
         self._resource = resources.completed(self._resource, found)
         self._publish(self._held.settle(self._resource))
 
-    def _take(self, snapshot: Snapshot) -> bool:
-        """Take a snapshot if it follows what is held; tell whether it is what is held now.
+    def _take(self, wire: object) -> bool:
+        """Take a decoded snapshot if it follows what is held; tell whether it is what is held now.
 
-        What came from a file gives way to any store: who was started anew believes its server.
+        One that is known is not read again: after an outage all that is said is that. What came
+        from a file gives way to any store: who was started anew believes its server.
+        Raises InvalidSnapshot.
         """
-        held = self._held.now.version
-        if snapshot.version == held:
+        held, version = self._held.now.version, SnapshotVersion.parse(wire)
+        if version == held:
             self._heard_store = True
             return True
-        if held is not None and not snapshot.version.follows(held):
-            same_store = held.store == snapshot.version.store
+        if held is not None and not version.follows(held):
+            same_store = held.store == version.store
             if same_store or self._heard_store:
                 self._fail("older_snapshot" if same_store else "other_store")
                 return False
-        self._put(snapshot)
+        self._put(Snapshot.parse(wire))
         self._heard_store = self._not_kept = True
         return True
 

@@ -131,6 +131,16 @@ class SnapshotVersion:
     epoch: int
     version: int
 
+    @classmethod
+    def parse(cls, wire: object) -> SnapshotVersion:
+        """Return the version of a snapshot's decoded JSON. Raises InvalidSnapshot."""
+        at = _Reader(wire, "")
+        return cls(
+            store=at.text("store", 1, 100),
+            epoch=at.integer("epoch", 0, 2**53),
+            version=at.integer("version", 0, 2**53),
+        )
+
     def follows(self, held: SnapshotVersion | None) -> bool:
         """Tell whether this may replace what is held: the same store, and newer."""
         if held is None:
@@ -213,11 +223,7 @@ class Snapshot:
         flags = at.flags("flags")
         check_prerequisites(flags)
         return cls(
-            version=SnapshotVersion(
-                store=at.text("store", 1, 100),
-                epoch=at.integer("epoch", 0, 2**53),
-                version=at.integer("version", 0, 2**53),
-            ),
+            version=SnapshotVersion.parse(wire),
             environment=at.text("environment", 1, 100),
             flush_seconds=at.number("flush_seconds", 0.05, 3600.0),
             histogram_edges=at.edges("histogram_edges"),

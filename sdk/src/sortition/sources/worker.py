@@ -17,7 +17,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from sortition import __version__
-from sortition.core.model import Change, Gap, InvalidSnapshot, Snapshot
+from sortition.core.model import Change, Gap, InvalidSnapshot, SnapshotVersion
 from sortition.outcomes import FORMAT, Outcomes
 from sortition.snapshots import Held
 
@@ -70,11 +70,11 @@ class Worker:
     """Follows one server for one client.
 
     reporter: says who reports.  prepare: called before each try to follow.
-    take: given each valid snapshot, says whether it was taken.  change: given each valid change,
-    raises Gap or InvalidSnapshot.  held: what is held.  failed: told the kind of each failure.
-    heard: told that the server spoke and agrees.  tend: called now and then (at the end with True),
-    says when to be called again at the latest.  assignments: (flag, variant) -> evaluations since
-    last.
+    take: given each decoded snapshot, says whether it is held now, raises InvalidSnapshot.
+    change: given each valid change, raises Gap or InvalidSnapshot.  held: what is held.
+    failed: told the kind of each failure.  heard: told that the server spoke and agrees.
+    tend: called now and then (at the end with True), says when to be called again at the latest.
+    assignments: (flag, variant) -> evaluations since last.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Worker:
         reporter: Callable[[], Mapping[str, Any]],
         outcomes: Outcomes,
         prepare: Callable[[], None],
-        take: Callable[[Snapshot], bool],
+        take: Callable[[object], bool],
         change: Callable[[Change], None],
         held: Callable[[], Held],
         failed: Callable[[str], None],
@@ -247,7 +247,7 @@ class Worker:
             )
         if answer.status not in (200, 304):
             raise Refused(answer.status, _retry_after(answer.headers))
-        if answer.status == 304 or self._take(Snapshot.parse(_json(answer.body))):
+        if answer.status == 304 or self._take(_json(answer.body)):
             self._heard()
 
     def _stream(self) -> None:
@@ -283,7 +283,7 @@ class Worker:
 
     def _hear(self, message: Message) -> None:
         if message.event == "snapshot":
-            self._hear_snapshot(Snapshot.parse(_json(message.data)))
+            self._hear_snapshot(_json(message.data))
         elif message.event == "change":
             self._hear_change(Change.parse(_json(message.data)))
         elif message.event == "beat":
@@ -291,12 +291,12 @@ class Worker:
             version = beat.get("version") if isinstance(beat, dict) else None
             self._hear_version(version if isinstance(version, int) else None)
 
-    def _hear_snapshot(self, snapshot: Snapshot) -> None:
-        if self._take(snapshot):
+    def _hear_snapshot(self, wire: object) -> None:
+        if self._take(wire):
             self._heard()
         else:
             held = self._held().version
-            if held is not None and held.store != snapshot.version.store:
+            if held is not None and held.store != SnapshotVersion.parse(wire).store:
                 raise NotOurs
         self._stage = FOLLOWING
         self._failures = 0
