@@ -18,6 +18,7 @@ from flagserver.domain.documents import Change, Committed, Document, Environment
 from flagserver.domain.metrics import Posted
 from flagserver.domain.notices import Notice
 from flagserver.domain.outcomes import Row, Totals
+from flagserver.domain.rollout import Rollback, Rollout
 from flagserver.domain.signals import Ask, Measured, Signal
 from flagserver.domain.stores import Conditions, StoreState
 from flagserver.domain.targets import Reading, Target
@@ -253,8 +254,31 @@ class Looks(Protocol):
     def looks(self, rollout: str, *, limit: int = 400) -> list[Mapping[str, Any]]:
         """Return the newest looks, oldest first."""
 
-    def last(self, rollouts: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Return the newest look of each of these that has one."""
+    def saw(self, at: Mapping[str, float]) -> None:
+        """Note that these rollouts were looked at: id -> unix seconds. Forgotten after 90 days."""
+
+    def seen(self, rollouts: Sequence[str]) -> Mapping[str, float]:
+        """Return when each of these was looked at last (unix seconds), of those that were."""
+
+
+class Journal(Protocol):
+    """What this controller holds, on its own disk: so that traffic can be taken back while the
+    store is away, and the store told of it afterwards."""
+
+    def keep(self, rollout: Rollout) -> None:
+        """Keep a rollout as it is now. Raises OSError."""
+
+    def kept(self) -> list[Rollout]:
+        """Return the rollouts that are kept and were not taken back."""
+
+    def lowered(self, id: str, cause: Rollback) -> None:
+        """Keep that its traffic was taken back without the store, and why. Raises OSError."""
+
+    def all_lowered(self) -> list[tuple[str, Rollback]]:
+        """Return what was taken back without the store, and is not in the store yet."""
+
+    def forget(self, id: str) -> None:
+        """Forget a rollout: it has ended, or somebody else holds it."""
 
 
 class Outbox(Protocol):
