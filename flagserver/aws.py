@@ -100,6 +100,36 @@ class AwsUnknown(AwsError):
     """No answer in time, or a failure on their side."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arn:
+    """An Amazon Resource Name. kind: the first word of the resource, `listener-rule`; path: what
+    follows it, `app/shop/50dc…/f2f7…`."""
+
+    partition: str
+    service: str
+    region: str
+    account: str
+    kind: str
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> Arn:
+        """Return the parts of `arn:aws:service:region:account:kind/path`. Raises ValueError."""
+        head, *parts = text.split(":", 5)
+        kind, _, path = parts[4].partition("/") if len(parts) == 5 else ("", "", "")
+        if head != "arn" or not all(parts) or not path:
+            raise ValueError(
+                f"{text!r} is no ARN of the form arn:aws:service:region:account:kind/…"
+            )
+        partition, service, region, account, _ = parts
+        return cls(partition, service, region, account, kind, path)
+
+    def of(self, kind: str, path: str) -> str:
+        """Return the ARN of something else of the same account and region."""
+        where = f"{self.partition}:{self.service}:{self.region}:{self.account}"
+        return f"arn:{where}:{kind}/{path}"
+
+
 Watch = Callable[[str, str], AbstractContextManager[Any]]
 """Is told (service, operation) around each call: a span of a trace."""
 
@@ -117,11 +147,15 @@ class Aws:
         *,
         session: boto3.session.Session | None = None,
         watch: Watch = unwatched,
+        reads_per_second: float = READS_PER_SECOND,
+        reads_at_once: float = READS_AT_ONCE,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._session = session
         self._watch = watch
+        self._reads_per_second = reads_per_second
+        self._reads_at_once = reads_at_once
         self._monotonic = monotonic
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -145,7 +179,7 @@ class Aws:
         return self._account
 
     def read(
-        self, service: str, operation: str, region: str | None = None, **parameters: Any
+        self, service: str, operation: str, region: str | None = None, /, **parameters: Any
     ) -> dict[str, Any]:
         """Return the answer to a call that changes nothing. Raises AwsError.
 
@@ -163,6 +197,7 @@ class Aws:
         service: str,
         operation: str,
         region: str | None = None,
+        /,
         *,
         items: str,
         token: tuple[str, str] = ("nextToken", "nextToken"),
@@ -184,7 +219,7 @@ class Aws:
         raise AwsUnknown(f"{service} {operation} goes on after {PAGES} pages.")
 
     def write(
-        self, service: str, operation: str, region: str | None = None, **parameters: Any
+        self, service: str, operation: str, region: str | None = None, /, **parameters: Any
     ) -> dict[str, Any]:
         """Return the answer to a call that changes something, tried once. Raises AwsError; after
         AwsUnknown it may have taken effect, at once or in a moment."""
@@ -222,15 +257,16 @@ class Aws:
     def _wait_for_turn(self, service: str, region: str | None, deadline: float) -> None:
         with self._lock:
             allowance = self._allowances.setdefault(
-                (service, region), Allowance(READS_PER_SECOND, READS_AT_ONCE, self._monotonic())
+                (service, region),
+                Allowance(self._reads_per_second, self._reads_at_once, self._monotonic()),
             )
             wait = allowance.take(self._monotonic())
         if self._monotonic() + wait + CALL_SECONDS > deadline:
             with self._lock:
                 allowance.give_back()
             raise AwsThrottled(
-                f"This process reads {service} more than {READS_PER_SECOND:g} times a second; "
-                "the read is left out.",
+                f"This process reads {service} more than {self._reads_per_second:g} times a "
+                "second; the read is left out.",
                 "OwnLimit",
             )
         if wait > 0:

@@ -135,6 +135,12 @@ def install() -> None:
 
     def health(self: Any, target: Any, ec2: Any) -> FakeHealthStatus:
         found = health_for(self, target, ec2)
+        backend = elbv2_backends[self.account_id][self.region_name]
+        in_use = backend._any_listener_using(self.arn)  # noqa: SLF001 (as moto's own do)
+        if found.status == "healthy" and not in_use:
+            # What no rule names is not checked.
+            found.status, found.reason = "unused", "Target.NotInUse"
+            return found
         if (self.arn, found.instance_id) in _health:
             found.status, found.reason = _health[self.arn, found.instance_id]
         return found

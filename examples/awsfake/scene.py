@@ -4,6 +4,7 @@ balancer, a listener, a rule, and the two target groups of a blue/green pair."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import boto3
@@ -12,8 +13,9 @@ REGION = "eu-west-1"
 KEYS = {"aws_access_key_id": "double", "aws_secret_access_key": "double"}
 
 
+@lru_cache
 def client(service: str, url: str, region: str = REGION) -> Any:
-    """Return a client of the double at `url`."""
+    """Return a client of the double at `url`; kept, for making one takes a while."""
     return boto3.client(service, endpoint_url=url, region_name=region, **KEYS)
 
 

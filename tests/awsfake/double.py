@@ -10,6 +10,7 @@ with double() as aws:               a process; takes about a second and a half, 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -21,6 +22,7 @@ import boto3
 
 from examples.awsfake import scene
 from examples.awsfake.scene import REGION, Scene
+from flagserver.aws import Aws
 from flagserver.processes import Child, Process
 from tests.servers import free_ports, wait_until
 
@@ -33,10 +35,26 @@ class Double:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._session: Any = None
 
-    def session(self) -> Any:
-        """A session of boto3, as `Aws` takes one; its clients need AWS_ENDPOINT_URL."""
-        return boto3.session.Session(region_name=REGION, **scene.KEYS)
+    def environment(self) -> Mapping[str, str]:
+        """What leads boto3 to the double, as in production."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "double",
+            "AWS_SECRET_ACCESS_KEY": "double",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def aws(self, **told: Any) -> Aws:
+        """Our own way to AWS, as an environment with `environment` makes it, without sparing
+        reads."""
+        if self._session is None:
+            # It holds the models of the services, which take a while to read.
+            self._session = boto3.session.Session()
+        plenty = {"reads_per_second": 1e6, "reads_at_once": 1e6}
+        return Aws(**{"session": self._session, **plenty, **told})
 
     def client(self, service: str) -> Any:
         return scene.client(service, self.url)
@@ -111,6 +129,21 @@ class Double:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from None
+
+
+@contextmanager
+def environment_of(aws: Double) -> Iterator[None]:
+    """Lead boto3 to a double."""
+    before = {name: os.environ.get(name) for name in aws.environment()}
+    os.environ.update(aws.environment())
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
