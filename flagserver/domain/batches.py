@@ -78,7 +78,8 @@ class Batch(_Wire):
         ]
 
     def _rows(self, tick: Tick, known: Callable[[str, str], bool]) -> Iterator[Row]:
-        yield _row(service_subject(self.service_name), "", tick.at, 0, tick.service)
+        version = self.service_version or ""
+        yield _row(service_subject(self.service_name), version, tick.at, 0, tick.service)
         for counts in tick.flags:
             if known(counts.flag, counts.variant):
                 subject = flag_subject(counts.flag)

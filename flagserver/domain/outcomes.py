@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Counts of one tick of one variant of a flag, or of a whole service (variant "").
+    """Counts of one tick of one variant of a flag, or of one version of a service.
 
+    variant: of a service's rows its `service.version`, "" where it told none.
     at: unix second at which the tick ended.  latency: bucket -> requests.
     metrics: name -> (total, failed).
     """
@@ -50,6 +52,46 @@ class Totals:
             if seen >= q * total:
                 return edges[bucket] if bucket < len(edges) else float("inf")
         return float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Totals of the two that are compared. None: nobody of it reported."""
+
+    canary: Totals | None
+    control: Totals | None
+
+
+def added(parts: Iterable[Totals]) -> Totals:
+    """Return several totals as one."""
+    counts, latency, seconds = Counter[str](), Counter[int](), 0.0
+    metrics: dict[str, tuple[int, int]] = {}
+    for part in parts:
+        counts.update(a=part.assignments, r=part.requests, f=part.failures)
+        latency.update(part.latency)
+        seconds += part.latency_sum
+        for name, (total, failed) in part.metrics.items():
+            before = metrics.get(name, (0, 0))
+            metrics[name] = (before[0] + total, before[1] + failed)
+    return Totals(
+        counts["a"], counts["r"], counts["f"], dict(sorted(latency.items())), seconds, metrics
+    )
+
+
+def cohorts(versions: Mapping[str, Totals], new: str) -> Arms:
+    """Return a service's arms: who runs the rollout's new version, and who runs any other.
+
+    Derived when it is asked, from the version that was kept with the counts: yesterday's canary is
+    today's stable. Who told no version is of neither: it may be either.
+    """
+    others = [totals for version, totals in versions.items() if version not in {"", new}]
+    return Arms(versions.get(new), added(others) if others else None)
+
+
+def drawn(variants: Mapping[str, Totals], rest: str) -> Arms:
+    """Return a flag's arms: the drawn variants, and the one for the rest."""
+    others = [totals for variant, totals in variants.items() if variant != rest]
+    return Arms(added(others) if others else None, variants.get(rest))
 
 
 def flag_subject(key: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flagserver.domain.batches import Batch
-from flagserver.domain.outcomes import Totals, flag_subject, service_subject
+from flagserver.domain.outcomes import Totals, added, flag_subject, service_subject
 from flagserver.ports import Clock
 from flagserver.ports import Outcomes as Store
 
@@ -87,12 +87,12 @@ class Outcomes:
         )
 
     def service(self, environment: str, name: str, seconds: int = 60) -> Totals:
-        """Return how all requests of a service went in the last seconds."""
+        """Return how all requests of a service went in the last seconds, whatever its version."""
         until = int(self._clock.now().timestamp())
         totals = self._store.totals(
             environment, service_subject(name), since=until - seconds, until=until
         )
-        return totals.get("", Totals())
+        return added(totals.values())
 
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
         """Return who reported lately."""
