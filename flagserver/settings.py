@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 PREFIX = "SORTITION_"
@@ -19,8 +19,25 @@ SETTINGS = {
     "Default: one is made and shown once.",
     "SORTITION_FLUSH_SECONDS": "How often SDKs report outcomes. Default 5.",
     "SORTITION_PUBLIC_URL": "Where people reach the server, for links. Default from host, port.",
+    "SORTITION_EGRESS_HOSTS": "Hosts outside that may be called by https: host or host:port, with "
+    "commas. Default those of Slack and PagerDuty.",
+    "SORTITION_EGRESS_INTERNAL_HOSTS": "Hosts that may lie inside your network, and be called by "
+    "http as well. Default none.",
+    "SORTITION_WEBHOOK_URL": "Where every notice is posted, signed. Default: nowhere.",
+    "SORTITION_PAGERDUTY_URL": "PagerDuty's Events API v2. Default that of its US region.",
+    "SORTITION_PROMETHEUS_URL": "A Prometheus whose queries guards may watch. Default: none.",
 }
 """What the server reads."""
+
+SECRETS = {
+    "SORTITION_WEBHOOK_SECRET": "What notices are signed with: whsec_<base64>, one on a line.",
+    "SORTITION_SLACK_WEBHOOK": "The address of a Slack incoming webhook.",
+    "SORTITION_PAGERDUTY_KEY": "The integration key of a PagerDuty service (Events API v2).",
+    "SORTITION_PROMETHEUS_TOKEN": "A bearer token for the Prometheus.",
+}
+"""What the server reads and never tells, each also from the file that `<name>_FILE` names."""
+
+SETTINGS |= SECRETS | {f"{name}_FILE": f"A file with {name}." for name in SECRETS}
 
 OTHERS = {
     "SORTITION_URL": "The server, for the SDK and the `sortition` command.",
@@ -40,6 +57,36 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Outward:
+    """Whom this server may call, and where it tells and asks. None: not set up.
+
+    hosts, internal_hosts: as `egress.read_places` takes them. Secrets are left out of `repr`.
+    """
+
+    hosts: str = "hooks.slack.com, events.pagerduty.com, events.eu.pagerduty.com"
+    internal_hosts: str = ""
+    webhook_url: str | None = None
+    webhook_secret: str | None = field(default=None, repr=False)
+    slack_webhook: str | None = field(default=None, repr=False)
+    pagerduty_url: str = "https://events.pagerduty.com/v2/enqueue"
+    pagerduty_key: str | None = field(default=None, repr=False)
+    prometheus_url: str | None = None
+    prometheus_token: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Outward:
+        """Return them from an environment. Raises SettingsError, which tells no secret."""
+        names = {each.name: f"SORTITION_{each.name.upper()}" for each in fields(cls)}
+        names |= {"hosts": "SORTITION_EGRESS_HOSTS"}
+        names |= {"internal_hosts": "SORTITION_EGRESS_INTERNAL_HOSTS"}
+        told = {
+            key: _secret(environ, name) if name in SECRETS else environ.get(name)
+            for key, name in names.items()
+        }
+        return cls(**{key: value for key, value in told.items() if value})
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How this process was told to run. redis_url None: the embedded store."""
 
@@ -50,6 +97,7 @@ class Settings:
     admin_token_file: Path | None = None
     flush_seconds: float = 5.0
     public_url: str | None = None
+    outward: Outward = Outward()
 
     @property
     def url(self) -> str:
@@ -73,6 +121,7 @@ class Settings:
             admin_token_file=Path(token_file) if token_file else None,
             flush_seconds=_seconds(environ, "SORTITION_FLUSH_SECONDS", 5.0),
             public_url=(environ.get("SORTITION_PUBLIC_URL") or "").rstrip("/") or None,
+            outward=Outward.read(environ),
         )
 
 
@@ -83,6 +132,23 @@ def check_names(environ: Mapping[str, str]) -> None:
     if unknown:
         names = "\n  ".join(sorted(known))
         raise SettingsError(f"Unknown setting {', '.join(unknown)}. Known are:\n  {names}")
+
+
+def _secret(environ: Mapping[str, str], name: str) -> str | None:
+    """Return a secret from the environment or from the file that it names, or None."""
+    path = environ.get(f"{name}_FILE")
+    if not path:
+        return environ.get(name)
+    if environ.get(name):
+        raise SettingsError(f"{name} and {name}_FILE are both set; one of them is enough.")
+    try:
+        text = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"{name}_FILE: {path} cannot be read: {why}.") from None
+    if not text:
+        raise SettingsError(f"{name}_FILE: {path} is empty.")
+    return text
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

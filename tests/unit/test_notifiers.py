@@ -10,6 +10,8 @@ import logging
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -198,6 +200,27 @@ def test_its_signature_is_checked_by_the_receiver(server: Capturing):
     assert datetime.fromtimestamp(int(stamp), UTC) == T0
     assert request.headers["webhook-id"] == FAILED.id
     assert request.headers["content-type"] == "application/json"
+
+
+def test_the_receiver_that_the_documents_show_tells_ours_from_others(server: Capturing):
+    page = Path(__file__).parents[2] / "docs" / "reference" / "notifications.md"
+    [shown] = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(shown, names)
+    notifier("webhook", server).send(FAILED)
+    [request] = server.requests
+    names["time"] = SimpleNamespace(time=T0.timestamp)
+
+    def ours(body: bytes = request.body, secret: str = SECRET, **headers: str) -> bool:
+        return bool(names["is_ours"]({**request.headers, **headers}, body, secret))
+
+    assert ours()
+    assert not ours(body=request.body + b" ")
+    assert not ours(secret="whsec_" + base64.b64encode(bytes(range(32))).decode())
+    assert not ours(**{"webhook-id": "another"})
+    assert not ours(**{"webhook-timestamp": str(int(T0.timestamp()) - 1)})
+    names["time"] = SimpleNamespace(time=lambda: T0.timestamp() + 301)
+    assert not ours()
 
 
 def test_signatures_are_those_of_standard_webhooks():
