@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import statistics
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench.harness.talk import Talker
 
 FEW = 100
 HEAD = b"event: change\n"
+WAIT_SECONDS = 30.0
 
 
 class Listener:
@@ -26,7 +28,7 @@ class Listener:
 
     def __init__(self, serving: server.Server, stack: ExitStack) -> None:
         self._socket = stack.enter_context(socket.create_connection(("127.0.0.1", serving.port)))
-        self._socket.settimeout(30)
+        self._socket.settimeout(WAIT_SECONDS)
         self._held = b""
         request = f"GET /api/v1/sdk/stream HTTP/1.1\r\nHost: {serving.url.partition('//')[2]}\r\n"
         request += f"Authorization: Bearer {serving.sdk_key}\r\n\r\n"
@@ -41,7 +43,10 @@ class Listener:
 
     def _until(self, mark: bytes) -> int:
         """Read to the end of a mark; return how many octets that was."""
+        deadline = time.monotonic() + WAIT_SECONDS
         while mark not in self._held:
+            if time.monotonic() > deadline:
+                sys.exit(f"{mark!r} did not come on the stream in {WAIT_SECONDS:g} s")
             part = self._socket.recv(1 << 20)
             if not part:
                 sys.exit("the stream ended")

@@ -102,6 +102,13 @@ class Server:
         self._revisions[key] = answer.json()["revision"]
         return began
 
+    def etag(self) -> str:
+        """Return what the snapshot's version is called now."""
+        key = {"Authorization": f"Bearer {self.sdk_key}"}
+        answer = self.api.get("/api/v1/sdk/snapshot", headers=key)
+        answer.raise_for_status()
+        return answer.headers["ETag"]
+
     def _answers(self) -> bool:
         try:
             return self.api.get("/healthz").status_code == 200
