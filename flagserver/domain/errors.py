@@ -11,6 +11,7 @@ Refusal
 ├── Conflict                conflict                409
 │   ├── ClaimTaken              (a seed that another flag has: draw again)
 │   ├── Moved                   (the environment changed meanwhile: decide again)
+│   ├── Locked                  locked                  409   a rollout moves it now
 │   └── TargetOwned             target_owned            409   somebody else sets its weight
 ├── StaleRevision           stale_revision          412   carries the current revision
 ├── RevisionRequired        revision_required       428
@@ -106,6 +107,12 @@ class ClaimTaken(Conflict):
 
 class Moved(Conflict):
     """The environment is no longer at the version that the decision was made on."""
+
+
+class Locked(Conflict):
+    """A flag is in a running rollout, which alone may enlarge it."""
+
+    code, title = "locked", "It is in a running rollout"
 
 
 class TargetOwned(Conflict):

@@ -13,7 +13,7 @@ from sortition.core.conditions import Condition
 from .commands import Enlarging, FlagEdit, NewFlag, StateEdit, percent_to_ppm
 from .documents import Body
 from .environments import Environment
-from .errors import ConfirmationRequired, Invalid, ReasonRequired
+from .errors import ConfirmationRequired, Invalid, Locked, ReasonRequired
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,10 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A flag in an environment. share and weights in parts per million; changed: RFC 3339."""
+    """A flag in an environment. share and weights in parts per million; changed: RFC 3339.
+
+    rollout: id of the one that moves it now and alone may enlarge it; None: nobody does.
+    """
 
     flag: str
     environment: str
@@ -53,6 +56,7 @@ class State:
     prerequisites: tuple[core.Prerequisite, ...] = ()
     killed: bool = False
     changed: str | None = None
+    rollout: str | None = None
 
     @classmethod
     def from_body(cls, body: Body) -> State:
@@ -69,6 +73,8 @@ class State:
             prerequisites=tuple(core.Prerequisite(**p) for p in body["prerequisites"]),
             killed=body["killed"],
             changed=body["changed"],
+            # States from before there were rollouts do not say.
+            rollout=body.get("rollout"),
         )
 
     def to_body(self) -> dict[str, Any]:
@@ -155,14 +161,35 @@ def enlarges(before: State, after: State) -> bool:
     """
     if after.serves_only_rest() or same(before, after):
         return False
-    no_more = (
-        not before.killed
-        and after.share <= before.share
+    return before.killed or not _no_more(before, after)
+
+
+def _no_more(before: State, after: State) -> bool:
+    """Tell whether, field by field and kills aside, a state plainly exposes the same or less."""
+    return (
+        after.share <= before.share
         and after.weights == before.weights
         and set(before.conditions) <= set(after.conditions)
         and set(before.prerequisites) <= set(after.prerequisites)
     )
-    return not no_more
+
+
+def check_lock(before: State, after: State) -> None:
+    """Raise Locked unless a change may be made to a flag that is in a running rollout: shrinking
+    and kill may, always.
+
+    Unlike `enlarges`, this looks at what is written down and not at what is served: a flag at 0 %
+    or killed serves nobody now, but its rollout would serve whatever was changed meanwhile.
+    """
+    if before.rollout is None:
+        return
+    unkills = before.killed and not after.killed
+    if unkills or not _no_more(before, after):
+        raise Locked(
+            f"{before.flag} in {before.environment} is in rollout {before.rollout}, which alone "
+            "may enlarge it or serve it otherwise. Shrink it, kill it, roll that back, or wait for "
+            "its end."
+        )
 
 
 def check_may_enlarge(environment: Environment, command: Enlarging) -> None:

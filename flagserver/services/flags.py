@@ -17,6 +17,7 @@ from flagserver.domain.errors import (
     AlreadyExists,
     ClaimTaken,
     Conflict,
+    Locked,
     Moved,
     NotFound,
     StaleRevision,
@@ -177,7 +178,8 @@ class Flags:
         by: Principal,
         idempotency: Idempotency | None = None,
     ) -> FlagView:
-        """Take a flag out of every snapshot. Raises Conflict while another flag depends on it."""
+        """Take a flag out of every snapshot. Raises Conflict while another flag depends on it, or
+        a rollout moves it."""
         return self._set_archived(key, True, command, revision, by, idempotency)
 
     def unarchive(
@@ -194,9 +196,10 @@ class Flags:
     # Changing a flag in an environment
 
     def plan(self, key: str, environment: str, command: StateEdit) -> Plan:
-        """Return what a change would do, without doing it. Raises Invalid."""
+        """Return what a change would do, without doing it. Raises Invalid, Locked."""
         flag, before = self._live(key, environment)
         after = flags.change(flag, before.state, command, at=self._now())
+        flags.check_lock(before.state, after)
         if after.prerequisites != before.state.prerequisites:
             self._check_prerequisites(flag, after, self._store.read_environment(environment))
         return Plan(before, after, flags.enlarges(before.state, after))
@@ -212,7 +215,7 @@ class Flags:
     ) -> StateView:
         """Change share, weights, conditions or prerequisites.
 
-        Raises StaleRevision, Invalid, and what `flags.check_may_enlarge` raises.
+        Raises StaleRevision, Invalid, Locked, and what `flags.check_may_enlarge` raises.
         """
         access.check(by, access.CHANGE, environment)
 
@@ -281,6 +284,7 @@ class Flags:
             after = decide(flag, before.state)
             if flags.same(before.state, after) and revision in (None, before.revision):
                 return before
+            flags.check_lock(before.state, after)
             if flags.enlarges(before.state, after) and isinstance(command, Enlarging):
                 flags.check_may_enlarge(where, command)
             at_versions: dict[str, int] = {}
@@ -335,6 +339,7 @@ class Flags:
             if archived:
                 for content in contents:
                     _check_nobody_depends_on(key, content)
+                    _check_in_no_rollout(key, content)
             kills = [] if archived else [w for c in contents for w in self._kill_writes(key, c)]
             action = "flag:archive" if archived else "flag:unarchive"
             try:
@@ -419,6 +424,16 @@ def _check_nobody_depends_on(key: str, content: documents.EnvironmentContent) ->
     for other, flag in build_flags(content).items():
         if key in {prerequisite.flag for prerequisite in flag.prerequisites}:
             raise Conflict(f"{other} has {key} as a prerequisite. Remove that first.")
+
+
+def _check_in_no_rollout(key: str, content: documents.EnvironmentContent) -> None:
+    document = content.states.get(key)
+    rollout = None if document is None else State.from_body(document.body).rollout
+    if rollout is not None:
+        raise Locked(
+            f"{key} is in rollout {rollout} in {content.environment}. Roll that back, or wait for "
+            "its end."
+        )
 
 
 def _flag_write(flag: Flag, *, expected: int) -> Write:
