@@ -88,6 +88,17 @@ class Rollback:
     confirmed: float | None = None
     trouble: str | None = None
 
+    def to_body(self) -> dict[str, Any]:
+        """Return it as JSON has it, instants in RFC 3339."""
+        times = {name: _written(getattr(self, name)) for name in _ROLLBACK_INSTANTS}
+        return {**asdict(self), "by": str(self.by), **times}
+
+    @classmethod
+    def from_body(cls, body: Body) -> Rollback:
+        """Return what `to_body` wrote down."""
+        times = {name: _read(body[name]) for name in _ROLLBACK_INSTANTS}
+        return cls(**{**body, "by": By(body["by"]), **times})
+
 
 @dataclass(frozen=True, slots=True)
 class Approval:
@@ -170,8 +181,12 @@ class Rollout:
 
     @property
     def claims(self) -> dict[str, str]:
-        """What is this rollout's alone while it lives: claim -> owner."""
-        return {target.claim: self.name for target in self.targets}
+        """What is this rollout's alone while it lives: claim -> owner. A flag is claimed in this
+        environment; what carries traffic is one thing, whoever names it where."""
+        return {
+            f"{target.claim}@{self.environment}" if target.is_flag else target.claim: self.name
+            for target in self.targets
+        }
 
     # Where it stands
 
@@ -249,7 +264,7 @@ class Rollout:
             "confirmed": dict(self.confirmed),
             "watched": self.watched,
             "waiting": _waiting_body(self.waiting),
-            "rollback": _rollback_body(self.rollback),
+            "rollback": None if self.rollback is None else self.rollback.to_body(),
         }
 
     def to_body(self) -> dict[str, Any]:
@@ -281,15 +296,7 @@ class Rollout:
             waiting=None
             if waiting is None
             else Waiting(Why(waiting["why"]), waiting["reason"], unix(waiting["since"])),
-            rollback=None
-            if rollback is None
-            else Rollback(
-                **{
-                    **rollback,
-                    "by": By(rollback["by"]),
-                    **{name: _read(rollback[name]) for name in _ROLLBACK_INSTANTS},
-                }
-            ),
+            rollback=None if rollback is None else Rollback.from_body(rollback),
         )
 
 
@@ -320,10 +327,3 @@ def _waiting_body(waiting: Waiting | None) -> dict[str, Any] | None:
         "reason": waiting.reason,
         "since": from_unix(waiting.since),
     }
-
-
-def _rollback_body(rollback: Rollback | None) -> dict[str, Any] | None:
-    if rollback is None:
-        return None
-    times = {name: _written(getattr(rollback, name)) for name in _ROLLBACK_INSTANTS}
-    return {**asdict(rollback), "by": str(rollback.by), **times}

@@ -751,7 +751,7 @@ def test_the_record_tells_a_new_rollout_whole_and_later_its_moving_parts() -> No
 def test_claims_are_the_rollouts_own() -> None:
     assert a_rollout().claims == {
         "target:alb/arn:rule": "rollout/r-1",
-        "target:flag/new-search": "rollout/r-1",
+        "target:flag/new-search@production": "rollout/r-1",
     }
 
 
