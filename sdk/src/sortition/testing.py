@@ -19,7 +19,7 @@ import select
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ from .client import Client
 from .core.model import Change, Flag, Snapshot, SnapshotVersion
 
 if TYPE_CHECKING:
+    import ssl
+
     from typing_extensions import Self
 
 PPM_PER_PERCENT = 10_000
@@ -63,12 +65,14 @@ def snapshot_with(flags: Flags, version: int = 1) -> Snapshot:
 class Trouble:
     """What one of a FakeServer's doors does instead of its work.
 
-    status, retry_after, body: this answer.  raw: these octets, HTTP or not, and then the end.
+    status, retry_after, headers, body: this answer.  raw: these octets, HTTP or not, and then the
+    end.
     silent: nothing, for as long as the server lives.  Trouble() closes the door in one's face.
     """
 
     status: int | None = None
     retry_after: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b"{}"
     raw: bytes = b""
     silent: bool = False
@@ -77,6 +81,7 @@ class Trouble:
 class FakeServer:
     """A server of flags in the host's own process, on the loopback: everything an SDK asks for.
 
+    tls: how it speaks TLS, if it is to.
     troubles: by door (`snapshot`, `stream`, `outcomes`), what it does for now.
     asked: the doors that were knocked at, in order.  batches: the outcomes that were taken, and
     `bodies` as they came, also those that were not.
@@ -84,7 +89,14 @@ class FakeServer:
 
     key = "srt_sdk_fake"
 
-    def __init__(self, flags: Flags | None = None, *, flush_seconds: float = 0.1) -> None:
+    def __init__(
+        self,
+        flags: Flags | None = None,
+        *,
+        flush_seconds: float = 0.1,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._tls = tls
         self.snapshot = replace(snapshot_with(flags or {}), flush_seconds=flush_seconds)
         self.troubles: dict[str, Trouble] = {}
         self.asked: list[str] = []
@@ -101,7 +113,8 @@ class FakeServer:
     @property
     def url(self) -> str:
         """Where it is; the same after a restart."""
-        return f"http://{self._address[0]}:{self._address[1]}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{self._address[0]}:{self._address[1]}"
 
     def start(self) -> None:
         """Begin to serve, again perhaps."""
@@ -112,6 +125,11 @@ class FakeServer:
 
         self._ended = threading.Event()
         self._server = ThreadingHTTPServer(self._address, Handler)
+        if self._tls is not None:
+            # Hands are shaken in each connection's own thread.
+            self._server.socket = self._tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._address = ("127.0.0.1", self._server.server_address[1])
@@ -266,7 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             asked = trouble.retry_after
             headers = {} if asked is None else {"Retry-After": f"{asked:g}"}
-            self._answer(trouble.status, trouble.body, headers)
+            self._answer(trouble.status, trouble.body, {**headers, **trouble.headers})
 
     def _snapshot(self) -> None:
         snapshot = self._fake.snapshot

@@ -46,6 +46,7 @@ OF_CODE = {
     "revision_required": ERROR,
     "stale_revision": CONFLICT,
     "store_unavailable": UNREACHABLE,
+    "too_busy": UNREACHABLE,
     "too_many_streams": UNREACHABLE,
     "unauthenticated": NOT_PERMITTED,
     "unknown_field": ERROR,

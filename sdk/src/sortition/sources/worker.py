@@ -180,6 +180,8 @@ class Worker:
                     lasting = self._stage == FOLLOWING
                     self._rest(min(pause, self._poll_seconds) if lasting else pause)
                     return
+        if self._stop.is_set():
+            return
         self._poll()
         self._failures = 0
         pause = self._poll_seconds * random.uniform(0.9, 1.1)  # noqa: S311 (no secret)
@@ -224,11 +226,14 @@ class Worker:
         return pause if asked is None else max(pause, asked * random.uniform(1.0, 1.2))  # noqa: S311
 
     @contextlib.contextmanager
-    def _connected(self, timeout: float) -> Iterator[Connection]:
-        """Open a connection that `stop` can end."""
+    def _connected(self, timeout: float, *, also_last: bool = False) -> Iterator[Connection]:
+        """Open a connection that `stop` can end. also_last: also when it has."""
         connection = Connection(self._url, timeout=timeout)
         self._connections.append(connection)
         try:
+            # Known to `stop` by now, or too late for it to know.
+            if self._stop.is_set() and not also_last:
+                raise transport.Unreachable("this client is closing")
             yield connection
         finally:
             self._connections.remove(connection)
@@ -393,7 +398,7 @@ class Worker:
         """
         timeout = max(0.1, min(CALL_SECONDS, self._ends_at - time.monotonic()))
         headers = {**self._headers, "Content-Type": "application/json"}
-        with self._connected(timeout) as connection:
+        with self._connected(timeout, also_last=True) as connection:
             answer = transport.ask(
                 *(connection, "POST", "/api/v1/sdk/outcomes", headers),
                 body=body,
