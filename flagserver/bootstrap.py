@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterable
 from functools import partial
 
 from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.outcomes import histogram_edges
-from flagserver.ports import Clock, Entropy, Store
+from flagserver.egress import GuardedEgress, Place, read_places
+from flagserver.notify.log import Log
+from flagserver.notify.pagerduty import PagerDuty
+from flagserver.notify.slack import Slack
+from flagserver.notify.webhook import Webhook, read_keys
+from flagserver.ports import (
+    Clock,
+    Egress,
+    Entropy,
+    Leases,
+    NotAllowed,
+    Notifier,
+    Outbox,
+    SignalSource,
+    Store,
+)
 from flagserver.services import Services
 from flagserver.services.environments import Environments
 from flagserver.services.flags import Flags
 from flagserver.services.health import health
+from flagserver.services.metrics import Metrics
+from flagserver.services.notices import Deliverer, Notices
 from flagserver.services.outcomes import Outcomes
 from flagserver.services.record import Record
 from flagserver.services.sessions import Sessions
 from flagserver.services.snapshots import Snapshots
 from flagserver.services.tokens import Tokens
 from flagserver.settings import Settings, SettingsError
+from flagserver.signals.metrics import MetricsSource
+from flagserver.signals.outcomes import OutcomesSource
+from flagserver.signals.prometheus import PrometheusSource
 from flagserver.storage.redis.store import RedisStore
 from flagserver.system import SystemClock, SystemEntropy
 
@@ -30,6 +52,85 @@ def open_store(settings: Settings) -> Store:
     if settings.redis_url is None:
         raise SettingsError("SORTITION_REDIS_URL is not set; only `flagserver run` embeds a store.")
     return RedisStore(settings.redis_url)
+
+
+def open_egress(settings: Settings) -> Egress:
+    """Return the one way out. Raises SettingsError for a list of hosts that is none."""
+    lists = {
+        "SORTITION_EGRESS_HOSTS": (settings.outward.hosts, False),
+        "SORTITION_EGRESS_INTERNAL_HOSTS": (settings.outward.internal_hosts, True),
+    }
+    places: list[Place] = []
+    for name, (text, inside) in lists.items():
+        try:
+            places += read_places(text, inside=inside)
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}.") from None
+    return GuardedEgress(places)
+
+
+def open_notifiers(settings: Settings, egress: Egress, clock: Clock) -> list[Notifier]:
+    """Return whom notices are brought to, the log first. Raises SettingsError for an address that
+    may not be called, or a secret that is none."""
+    told, base = settings.outward, settings.url
+    notifiers: list[Notifier] = [Log()]
+    if told.webhook_url is not None:
+        _check_url(egress, "SORTITION_WEBHOOK_URL", told.webhook_url)
+        try:
+            keys = read_keys(told.webhook_secret or "")
+        except ValueError as error:
+            raise SettingsError(f"SORTITION_WEBHOOK_SECRET {error}.") from None
+        if not keys:
+            raise SettingsError(
+                "SORTITION_WEBHOOK_URL needs SORTITION_WEBHOOK_SECRET to sign with."
+            )
+        notifiers.append(Webhook(egress, clock, told.webhook_url, keys, base))
+    if told.slack_webhook is not None:
+        _check_url(egress, "SORTITION_SLACK_WEBHOOK", told.slack_webhook)
+        notifiers.append(Slack(egress, clock, told.slack_webhook, base))
+    if told.pagerduty_key is not None:
+        _check_url(egress, "SORTITION_PAGERDUTY_URL", told.pagerduty_url)
+        key = told.pagerduty_key
+        notifiers.append(PagerDuty(egress, clock, key, base, told.pagerduty_url))
+    return notifiers
+
+
+def open_sources(
+    settings: Settings, store: Store, snapshots: Snapshots, egress: Egress
+) -> list[SignalSource]:
+    """Return where a guard's numbers come from, but AWS. Raises SettingsError."""
+
+    def rest_of(environment: str, flag: str) -> str | None:
+        found = snapshots.view(environment).snapshot.flags.get(flag)
+        return found.rest if found is not None else None
+
+    settle, asked = settings.flush_seconds, settings.outward
+    sources: list[SignalSource] = [
+        OutcomesSource(store, rest_of, edges=histogram_edges(), settle_seconds=settle),
+        MetricsSource(store, rest_of, settle_seconds=settle),
+    ]
+    if asked.prometheus_url is not None:
+        _check_url(egress, "SORTITION_PROMETHEUS_URL", asked.prometheus_url)
+        sources.append(PrometheusSource(egress, asked.prometheus_url, asked.prometheus_token))
+    return sources
+
+
+def build_notices(
+    outbox: Outbox, leases: Leases, notifiers: Iterable[Notifier], clock: Clock, holder: str
+) -> Notices:
+    """Return what brings notices to these. holder: this process, as its leases name it."""
+    chance = random.SystemRandom().random
+    return Notices(
+        Deliverer(each, outbox, leases, clock, holder, chance=chance) for each in notifiers
+    )
+
+
+def _check_url(egress: Egress, name: str, url: str) -> None:
+    try:
+        egress.check(url)
+    except NotAllowed as error:
+        hosts = "SORTITION_EGRESS_HOSTS or SORTITION_EGRESS_INTERNAL_HOSTS"
+        raise SettingsError(f"{name}: {error}. {hosts} say which may be called.") from None
 
 
 def build_services(
@@ -50,6 +151,7 @@ def build_services(
         tokens=Tokens(store, snapshots, clock, entropy),
         snapshots=snapshots,
         outcomes=Outcomes(store, snapshots, clock),
+        metrics=Metrics(store, snapshots, clock),
         sessions=Sessions(store, store, clock, entropy),
         record=Record(store),
         health=partial(health, snapshots, store),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .environments import Environments
 from .flags import Flags
 from .health import Health
+from .metrics import Metrics
 from .outcomes import Outcomes
 from .record import Record
 from .sessions import Sessions
@@ -24,6 +25,7 @@ class Services:
     tokens: Tokens
     snapshots: Snapshots
     outcomes: Outcomes
+    metrics: Metrics
     sessions: Sessions
     record: Record
     health: Callable[[], Health]
