@@ -27,8 +27,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from moto.backends import get_backend
-from moto.core.base_backend import BackendDict
-from moto.core.model_instances import reset_model_data
+from moto.codedeploy.models import codedeploy_backends
+from moto.ecs.models import ecs_backends
+from moto.elbv2.models import elbv2_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from . import deployments, elbv2
@@ -172,8 +173,11 @@ class Double:
             self.cloudwatch.of(ACCOUNT, region).publish(namespace, datum)
 
     def _reset(self) -> None:
-        BackendDict.reset()
-        reset_model_data()
+        # Not EC2, whose networks are all alike and take long to make.
+        for backends in (elbv2_backends, codedeploy_backends, ecs_backends):
+            for regions in backends.values():
+                for backend in regions.values():
+                    backend.reset()
         self.cloudwatch.forget()
         elbv2.forget()
         deployments.forget()

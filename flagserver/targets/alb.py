@@ -201,6 +201,11 @@ class AlbDriver:
         else:
             told = self._elb(rule, "describe_rules", RuleArns=[rule.rule])
             actions = told["Rules"][0]["Actions"]
+            if told["Rules"][0]["IsDefault"]:
+                raise Invalid(
+                    f"{rule.rule} is the default rule; name its listener instead, {rule.listener}.",
+                    field="/name",
+                )
         return actions
 
     def _look(self, rule: Rule) -> Reading:

@@ -36,6 +36,7 @@ class Double:
     def __init__(self, url: str) -> None:
         self.url = url
         self._session: Any = None
+        self._aws: Aws | None = None
 
     def environment(self) -> Mapping[str, str]:
         """What leads boto3 to the double, as in production."""
@@ -48,13 +49,26 @@ class Double:
         }
 
     def aws(self, **told: Any) -> Aws:
-        """Our own way to AWS, as an environment with `environment` makes it, without sparing
-        reads."""
+        """Our own way to AWS, as an environment with `environment` makes it, without sparing reads.
+
+        One for all who want nothing else, for clients take a while to make. Whoever is throttled
+        wants one of their own (`aws.aws(reads_at_once=20)`): botocore remembers it.
+        """
         if self._session is None:
-            # It holds the models of the services, which take a while to read.
             self._session = boto3.session.Session()
-        plenty = {"reads_per_second": 1e6, "reads_at_once": 1e6}
-        return Aws(**{"session": self._session, **plenty, **told})
+        if not told and self._aws is not None:
+            return self._aws
+        made = Aws(
+            **{
+                "session": self._session,
+                "reads_per_second": 1e6,
+                "reads_at_once": 1e6,
+                **told,
+            }
+        )
+        if not told:
+            self._aws = made
+        return made
 
     def client(self, service: str) -> Any:
         return scene.client(service, self.url)

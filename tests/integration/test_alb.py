@@ -1,0 +1,464 @@
+"""What only an ALB does: stories of the driver over AWS's double, through the real boto3."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from examples.awsfake.scene import REGION, Scene
+from flagserver.domain.errors import Conflict, Invalid, TargetOwned, TargetUnavailable
+from flagserver.domain.targets import Target
+from flagserver.targets.alb import AlbDriver
+from tests.awsfake.double import Double, double, environment_of
+
+NEVER = math.inf
+FIVE, QUARTER = 50_000, 250_000
+OIDC: dict[str, Any] = {
+    "Type": "authenticate-oidc",
+    "Order": 1,
+    "AuthenticateOidcConfig": {
+        "Issuer": "https://id.example",
+        "AuthorizationEndpoint": "https://id.example/authorize",
+        "TokenEndpoint": "https://id.example/token",
+        "UserInfoEndpoint": "https://id.example/me",
+        "ClientId": "shop",
+        "ClientSecret": "s3cret",
+        "Scope": "openid",
+    },
+}
+STICKY = {"Enabled": True, "DurationSeconds": 3600}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Double]:
+    with double() as found, environment_of(found):
+        yield found
+
+
+@pytest.fixture
+def aws(running: Double) -> Double:
+    running.reset()
+    return running
+
+
+class House:
+    """A scene whose idle group is in the rule already, and a driver."""
+
+    def __init__(self, aws: Double) -> None:
+        self.aws = aws
+        self.scene: Scene = aws.scene()
+        self.elb = aws.client("elbv2")
+        self.driver = AlbDriver(aws.aws(), sleep=lambda _: None)
+        self.target = Target.of(
+            "alb", self.scene.rule, canary=self.scene.green, stable=self.scene.blue
+        )
+        self.forward({self.scene.blue: 1, self.scene.green: 0})
+
+    def forward(self, groups: dict[str, int], *before: dict[str, Any], sticky: Any = None) -> None:
+        """Let the rule forward by these weights, after these actions."""
+        config: dict[str, Any] = {
+            "TargetGroups": [{"TargetGroupArn": arn, "Weight": w} for arn, w in groups.items()]
+        }
+        if sticky:
+            config["TargetGroupStickinessConfig"] = sticky
+        last = {"Type": "forward", "Order": 50, "ForwardConfig": config}
+        self.elb.modify_rule(RuleArn=self.scene.rule, Actions=[*before, last])
+        self.aws.forget_calls()
+
+    def actions(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.elb.describe_rules(RuleArns=[self.scene.rule])["Rules"][
+            0
+        ]["Actions"]
+        return found
+
+    def set(self, share: int, deadline: float = NEVER) -> Any:
+        return self.driver.set(self.target, share, self.driver.read(self.target), deadline)
+
+    def weights(self) -> dict[str, int]:
+        """By side."""
+        sides = {self.scene.blue: "blue", self.scene.green: "green"}
+        return {sides.get(arn, arn): w for arn, w in self.aws.weights(self.scene.rule).items()}
+
+    def group(self, name: str) -> str:
+        vpc = self.aws.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+        made = self.elb.create_target_group(Name=name, Protocol="HTTP", Port=80, VpcId=vpc)
+        return str(made["TargetGroups"][0]["TargetGroupArn"])
+
+
+@pytest.fixture
+def house(aws: Double) -> House:
+    return House(aws)
+
+
+# --- what it changes and what not -----------------------------------------------------------------
+
+
+def test_all_else_of_the_rule_is_kept(house):
+    house.forward({house.scene.blue: 1, house.scene.green: 0}, OIDC, sticky=STICKY)
+    house.set(FIVE)
+    house.set(QUARTER)
+    sign_in, forward = house.actions()
+    config = {k: v for k, v in OIDC["AuthenticateOidcConfig"].items() if k != "ClientSecret"}
+    assert sign_in == {**OIDC, "AuthenticateOidcConfig": config}
+    assert forward["Order"] == 50
+    assert forward["ForwardConfig"]["TargetGroupStickinessConfig"] == STICKY
+    assert house.weights() == {"blue": 3, "green": 1}
+
+
+def test_a_rollback_leaves_one_group_so_that_sticky_clients_leave_too(house):
+    house.forward({house.scene.blue: 1, house.scene.green: 0}, OIDC, sticky=STICKY)
+    house.set(FIVE)
+    house.driver.roll_back(house.target, NEVER)
+    sign_in, forward = house.actions()
+    assert sign_in["Type"] == "authenticate-oidc"
+    assert forward["TargetGroupArn"] == house.scene.blue
+    assert house.weights() == {"blue": 1}
+    # The next rollout finds the stickiness as it was.
+    assert forward["ForwardConfig"]["TargetGroupStickinessConfig"] == STICKY
+
+
+def test_each_step_is_one_write(house):
+    house.set(FIVE)
+    assert house.aws.calls("ModifyRule", "ModifyListener") == ["ModifyRule"]
+
+
+def test_a_rule_that_a_person_made_answer_by_itself_is_left_alone(house):
+    house.set(FIVE)
+    page = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "503"}}
+    house.elb.modify_rule(RuleArn=house.scene.rule, Actions=[page])
+    found = house.driver.roll_back(house.target, NEVER)
+    assert found.share == 0
+    assert "does not forward" in found.foreign
+    assert house.actions()[0]["Type"] == "fixed-response"
+
+
+# --- a canary that nobody checks yet --------------------------------------------------------------
+
+
+def test_a_canary_that_no_rule_names_is_named_first_at_weight_0(house):
+    house.forward({house.scene.blue: 1})
+    house.driver.check(house.target)
+    assert house.driver.read(house.target).healthy is None
+    house.aws.unhealthy(house.scene.green, state="initial")
+    house.aws.forget_calls()
+    with pytest.raises(TargetUnavailable, match="weight 0 now"):
+        house.set(FIVE)
+    assert house.weights() == {"blue": 1, "green": 0}
+    with pytest.raises(TargetUnavailable, match="no healthy target"):
+        house.set(FIVE)
+    house.aws.unhealthy(house.scene.green, state="healthy")
+    assert house.set(FIVE).share == FIVE
+
+
+# --- trouble --------------------------------------------------------------------------------------
+
+
+def test_throttled(house):
+    house.driver = AlbDriver(house.aws.aws(reads_at_once=100))
+    before = house.driver.read(house.target)
+    house.aws.forget_calls()
+    house.aws.fault("ModifyRule", "throttle")
+    with pytest.raises(TargetUnavailable, match="Rate exceeded"):
+        house.driver.set(house.target, FIVE, before, NEVER)
+    # Who asks too much is not asked again by us, within the call: the caller decides.
+    assert house.aws.calls("ModifyRule") == ["ModifyRule"]
+    assert house.weights() == {"blue": 1, "green": 0}
+    # Reads are tried again.
+    house.aws.fault("DescribeRules", "throttle")
+    assert house.driver.read(house.target).share == 0
+
+
+def test_timed_out_but_applied(house):
+    before = house.driver.read(house.target)
+    house.aws.fault("ModifyRule", "applied", seconds=4)
+    began = time.monotonic()
+    assert house.driver.set(house.target, FIVE, before, NEVER).share == FIVE
+    assert time.monotonic() - began < 6
+    assert house.aws.calls("ModifyRule") == ["ModifyRule"]
+
+
+def test_a_write_that_lands_late_is_found(house):
+    before = house.driver.read(house.target)
+    house.aws.fault("ModifyRule", "late", seconds=4.5)
+    with pytest.raises(TargetUnavailable, match="timeout"):
+        house.driver.set(house.target, FIVE, before, NEVER)
+    assert house.driver.read(house.target).share == 0
+    time.sleep(2)  # a moment that is the double's own
+    assert house.driver.read(house.target).share == FIVE
+    assert house.driver.set(house.target, FIVE, before, NEVER).share == FIVE
+    assert house.aws.calls("ModifyRule") == ["ModifyRule"]
+
+
+def test_an_error_of_theirs(house):
+    before = house.driver.read(house.target)
+    house.aws.fault("ModifyRule", "fail")
+    with pytest.raises(TargetUnavailable, match="ServiceUnavailable"):
+        house.driver.set(house.target, FIVE, before, NEVER)
+    assert house.aws.calls("ModifyRule") == ["ModifyRule"]
+    house.aws.fault("DescribeRules", "fail")
+    assert house.driver.read(house.target).share == 0
+
+
+def test_eventual_consistency_for_a_moment(house):
+    before = house.driver.read(house.target)
+    # The first look is before the write; the next two show how it was.
+    house.aws.fault("DescribeRules", "stale", times=2, after=1)
+    assert house.driver.set(house.target, FIVE, before, NEVER).share == FIVE
+
+
+def test_eventual_consistency_for_longer(house):
+    before = house.driver.read(house.target)
+    house.aws.fault("DescribeRules", "stale", times=3, after=1)
+    late = house.driver.set(house.target, FIVE, before, NEVER)
+    assert late.share == 0
+    # The caller comes again with what it saw, and it has long been so.
+    assert house.driver.set(house.target, FIVE, late, NEVER).share == FIVE
+    assert house.aws.calls("ModifyRule") == ["ModifyRule"]
+
+
+def test_a_late_reading_is_no_foreign_change(house):
+    before = house.set(FIVE)
+    house.aws.fault("DescribeRules", "stale")
+    assert house.driver.set(house.target, QUARTER, before, NEVER).share == QUARTER
+
+
+def test_no_answer_at_all_takes_five_seconds_at_most(house):
+    house.aws.fault("*", "hang", times=10, seconds=6)
+    began = time.monotonic()
+    with pytest.raises(TargetUnavailable):
+        house.driver.read(house.target)
+    assert time.monotonic() - began < 5
+    house.aws.well()
+
+
+def test_a_rule_that_is_gone(house):
+    house.elb.delete_rule(RuleArn=house.scene.rule)
+    assert "does not exist any more" in house.driver.read(house.target).foreign
+
+
+# --- who owns it ----------------------------------------------------------------------------------
+
+
+def codedeploy(aws: Double, listener: str, status: str) -> None:
+    client = aws.client("codedeploy")
+    client.create_application(applicationName="shop", computePlatform="ECS")
+    pair = {
+        "targetGroups": [{"name": "shop-blue"}, {"name": "shop-green"}],
+        "prodTrafficRoute": {"listenerArns": [listener]},
+    }
+    client.create_deployment_group(
+        applicationName="shop",
+        deploymentGroupName="blue-green",
+        serviceRoleArn="arn:aws:iam::123456789012:role/deploy",
+        loadBalancerInfo={"targetGroupPairInfoList": [pair]},
+    )
+    made = client.create_deployment(applicationName="shop", deploymentGroupName="blue-green")
+    aws.tell("codedeploy", deployment=made["deploymentId"], status=status, region=REGION)
+
+
+@pytest.mark.parametrize("status", ["Created", "Queued", "InProgress", "Baking", "Ready"])
+def test_a_codedeploy_deployment_that_runs_owns_the_listener(house, status):
+    codedeploy(house.aws, house.scene.listener, status)
+    owner = house.driver.read(house.target).owner
+    assert "CodeDeploy" in owner
+    assert "shop/blue-green" in owner
+    assert status in owner
+    with pytest.raises(TargetOwned):
+        house.driver.check(house.target)
+
+
+@pytest.mark.parametrize("status", ["Succeeded", "Failed", "Stopped"])
+def test_one_that_is_over_owns_nothing(house, status):
+    codedeploy(house.aws, house.scene.listener, status)
+    assert house.driver.read(house.target).owner is None
+
+
+def test_one_of_another_listener_owns_nothing_here(house):
+    codedeploy(house.aws, house.aws.scene("other").listener, "InProgress")
+    assert house.driver.read(house.target).owner is None
+
+
+def ecs(aws: Double, scene: Scene, rule: str, status: str) -> None:
+    client = aws.client("ecs")
+    client.create_cluster(clusterName="main")
+    client.register_task_definition(
+        family="shop", containerDefinitions=[{"name": "shop", "image": "shop", "memory": 64}]
+    )
+    config = {
+        "alternateTargetGroupArn": scene.green,
+        "productionListenerRule": rule,
+        "roleArn": "arn:aws:iam::123456789012:role/ecs",
+    }
+    balancer = {
+        "targetGroupArn": scene.blue,
+        "containerName": "shop",
+        "containerPort": 80,
+        "advancedConfiguration": config,
+    }
+    service = client.create_service(
+        cluster="main",
+        serviceName="shop",
+        taskDefinition="shop",
+        desiredCount=1,
+        loadBalancers=[balancer],
+    )["service"]["serviceArn"]
+    aws.tell(
+        "ecs",
+        deployment=f"arn:aws:ecs:{REGION}:123456789012:service-deployment/main/shop/1",
+        serviceArn=service,
+        status=status,
+    )
+
+
+def test_an_ecs_deployment_that_runs_owns_the_rule(house):
+    ecs(house.aws, house.scene, house.scene.rule, "IN_PROGRESS")
+    owner = house.driver.read(house.target).owner
+    assert "ECS deployment" in owner
+    assert "service-deployment/main/shop/1" in owner
+    with pytest.raises(TargetOwned):
+        house.set(FIVE)
+
+
+@pytest.mark.parametrize("status", ["SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL"])
+def test_an_ecs_deployment_that_is_over_owns_nothing(house, status):
+    ecs(house.aws, house.scene, house.scene.rule, status)
+    assert house.driver.read(house.target).owner is None
+
+
+def test_an_ecs_deployment_of_another_rule_owns_nothing_here(house):
+    ecs(house.aws, house.scene, house.aws.scene("other").rule, "IN_PROGRESS")
+    assert house.driver.read(house.target).owner is None
+
+
+def test_an_ecs_deployment_owns_the_default_rule_that_its_listener_may_mean(house):
+    ecs(house.aws, house.scene, house.scene.rule, "IN_PROGRESS")
+    scene = house.scene
+    default = Target.of("alb", scene.listener, canary=scene.green, stable=scene.blue)
+    assert "ECS deployment" in house.driver.read(default).owner
+
+
+def test_who_owns_it_unknown_nothing_is_enlarged_and_a_rollback_goes_ahead(house):
+    before = house.set(FIVE)
+    house.aws.fault("ListDeployments", "fail", times=20)
+    with pytest.raises(TargetUnavailable):
+        house.driver.set(house.target, QUARTER, before, NEVER)
+    assert house.weights() == {"blue": 19, "green": 1}
+    assert house.driver.roll_back(house.target, NEVER).share == 0
+
+
+# --- bad input: refused with the field named, nothing changed -------------------------------------
+
+
+def bad(house: House, case: str) -> Target:
+    scene = house.scene
+    targets = {
+        "listener of another account": (scene.listener.replace("123456789012", "210987654321"), {}),
+        "rule of another account": (scene.rule.replace("123456789012", "210987654321"), {}),
+        "unknown rule": (scene.rule[:-4] + "0000", {}),
+        "no ARN": ("shop", {}),
+        "of another service": ("arn:aws:s3:eu-west-1:123456789012:listener/app/a/b/c", {}),
+        "network load balancer": (scene.listener.replace("/app/", "/net/"), {}),
+        "a load balancer": (scene.balancer, {}),
+        "unknown group": (scene.rule, {"canary": scene.green[:-4] + "0000"}),
+        "no group": (scene.rule, {"stable": "blue"}),
+        "one group": (scene.rule, {"canary": scene.blue}),
+        "group elsewhere": (scene.rule, {"canary": scene.green.replace(REGION, "eu-north-1")}),
+        "unknown setting": (scene.rule, {"canray": scene.green}),
+    }
+    name, settings = targets[case]
+    if "another account" in case:
+        groups = {"canary": scene.green, "stable": scene.blue}
+        settings = {k: v.replace("123456789012", "210987654321") for k, v in groups.items()}
+    return Target.of("alb", name, **{"canary": scene.green, "stable": scene.blue, **settings})
+
+
+@pytest.mark.parametrize(
+    ("case", "field"),
+    [
+        ("listener of another account", "/name"),
+        ("rule of another account", "/name"),
+        ("unknown rule", "/name"),
+        ("no ARN", "/name"),
+        ("of another service", "/name"),
+        ("network load balancer", "/name"),
+        ("a load balancer", "/name"),
+        ("unknown group", "/settings/canary"),
+        ("no group", "/settings/stable"),
+        ("one group", "/settings/canary"),
+        ("group elsewhere", "/settings/canary"),
+        ("unknown setting", "/settings/canray"),
+    ],
+)
+def test_bad_input(house, case, field):
+    with pytest.raises(Invalid) as refused:
+        house.driver.check(bad(house, case))
+    assert refused.value.field == field
+    assert house.aws.calls("ModifyRule", "ModifyListener") == []
+
+
+def test_the_default_rules_own_arn_is_not_its_name(house):
+    rules = house.elb.describe_rules(ListenerArn=house.scene.listener)["Rules"]
+    (default,) = [rule["RuleArn"] for rule in rules if rule["IsDefault"]]
+    target = Target.of("alb", default, canary=house.scene.green, stable=house.scene.blue)
+    with pytest.raises(Invalid, match="name its listener") as refused:
+        house.driver.check(target)
+    assert refused.value.field == "/name"
+
+
+def test_a_sixth_group_is_refused(house):
+    others = {house.group(f"other-{number}"): 0 for number in range(4)}
+    house.forward({house.scene.blue: 1, **others})
+    with pytest.raises(Invalid, match="more than 5") as refused:
+        house.driver.check(house.target)
+    assert refused.value.field == "/settings/canary"
+
+
+def test_sticky_targets_without_sticky_groups_are_refused(house):
+    house.elb.modify_target_group_attributes(
+        TargetGroupArn=house.scene.green,
+        Attributes=[{"Key": "stickiness.enabled", "Value": "true"}],
+    )
+    with pytest.raises(Invalid, match="sticky") as refused:
+        house.driver.check(house.target)
+    assert refused.value.field == "/settings/canary"
+
+
+def test_a_canary_without_any_target_is_refused(house):
+    house.elb.deregister_targets(TargetGroupArn=house.scene.green, Targets=[{"Id": "10.0.0.1"}])
+    with pytest.raises(Conflict, match="no healthy target"):
+        house.driver.check(house.target)
+
+
+# --- by hand --------------------------------------------------------------------------------------
+
+
+def run_by_hand(house: House, command: str) -> None:
+    """Do what `aws elbv2 modify-rule` would."""
+    words = shlex.split(command)
+    assert words[:3] == ["aws", "elbv2", "modify-rule"]
+    given = dict(zip(words[3::2], words[4::2], strict=True))
+    assert given["--region"] == REGION
+    house.elb.modify_rule(RuleArn=given["--rule-arn"], Actions=json.loads(given["--actions"]))
+
+
+def test_the_commands_do_what_a_rollback_does(house):
+    house.forward({house.scene.blue: 1, house.scene.green: 1}, OIDC, sticky=STICKY)
+    run_by_hand(house, house.driver.commands_by_hand(house.target)[0])
+    assert house.weights() == {"blue": 1}
+    assert house.actions()[0]["Type"] == "authenticate-oidc"
+
+
+def test_there_are_commands_without_aws_too(house):
+    house.forward({house.scene.blue: 1, house.scene.green: 1})
+    house.aws.fault("DescribeRules", "fail", times=20)
+    note, command, look = house.driver.commands_by_hand(house.target)
+    assert note.startswith("#")
+    run_by_hand(house, command)
+    assert house.weights() == {"blue": 1}
+    assert look.startswith("aws elbv2 describe-rules --rule-arns")
