@@ -254,6 +254,9 @@ class Looks(Protocol):
     def looks(self, rollout: str, *, limit: int = 400) -> list[Mapping[str, Any]]:
         """Return the newest looks, oldest first."""
 
+    def last(self, rollouts: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return the newest look of each of these that has one."""
+
     def saw(self, at: Mapping[str, float]) -> None:
         """Note that these rollouts were looked at: id -> unix seconds. Forgotten after 90 days."""
 
@@ -296,7 +299,7 @@ class Outbox(Protocol):
         delivered everything up to it: a notice is delivered at least once."""
 
 
-class Store(Documents, Outcomes, Metrics, Sessions, Leases, Protocol):
+class Store(Documents, Outcomes, Metrics, Sessions, Leases, Looks, Outbox, Protocol):
     """All of it, as one driver offers it."""
 
 
