@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .notices import Notice
+
 Body = Mapping[str, Any]
 """A JSON object."""
 
 FLAGS = "flags"
 ENVIRONMENTS = "environments"
 TOKENS = "tokens"
+ROLLOUTS = "rollouts"
+"""Those that live: a controller reads them at every tick."""
+ENDED_ROLLOUTS = "rollouts/ended"
 
 
 def states(environment: str) -> str:
@@ -31,12 +36,15 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A document's new body, given that its revision is `expected` (0: it must not exist)."""
+    """A document's new body, given that its revision is `expected` (0: it must not exist).
+
+    body: None takes the document away; it must be there, at that revision.
+    """
 
     collection: str
     key: str
     expected: int
-    body: Body
+    body: Body | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +87,12 @@ class Idempotency:
 class Change:
     """Everything that one decision writes, all of it or nothing.
 
-    claims: name -> owner of what must be unique (a flag's seed).
+    claims: name -> owner of what must be unique (a flag's seed, a target in a rollout).
+    releases: name -> owner of claims to be given back; one that somebody else has stays theirs. A
+    name may be released by one owner and claimed by another in the same change.
     at_versions: environment -> snapshot version that must still hold, for decisions that looked
     at more than the documents they write (prerequisites); else the store raises Moved.
+    notices: what people are to be told of it, kept until each notifier has delivered it.
     environments: whose snapshot version rises.  flags: keys of the flags that changed in them.
     """
 
@@ -90,6 +101,8 @@ class Change:
     environments: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
+    releases: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
     at_versions: Mapping[str, int] = field(default_factory=dict)
     idempotency: Idempotency | None = None
 

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from .documents import Body
-
 
 class Severity(StrEnum):
     """How loud a notice is."""
@@ -46,7 +44,7 @@ class Notice:
     by_hand: tuple[str, ...] = ()
 
     @classmethod
-    def from_body(cls, body: Body) -> Notice:
+    def from_body(cls, body: Mapping[str, Any]) -> Notice:
         """Return the notice that `to_body` wrote down."""
         return cls(
             **{

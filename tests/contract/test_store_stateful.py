@@ -28,6 +28,7 @@ from flagserver.domain.errors import (
 )
 from tests.contract.changes import STORE, commit
 from tests.contract.conftest import Backend
+from tests.contract.test_engine_contract import a_notice
 from tests.slices import everything
 
 FLAGS = st.sampled_from(["a", "b", "c"])
@@ -47,6 +48,7 @@ class Model(RuleBasedStateMachine):
         self.claims: dict[str, str] = {}
         self.keys: dict[str, tuple[str, int, dict[str, int]]] = {}
         self.entries: list[Any] = []
+        self.told: list[str] = []
 
     @initialize()
     def begin(self) -> None:
@@ -61,6 +63,9 @@ class Model(RuleBasedStateMachine):
         environment=ENVIRONMENTS,
         off_by=OFF_BY,
         claim=st.one_of(st.none(), st.tuples(st.sampled_from("xyz"), FLAGS)),
+        release=st.one_of(st.none(), st.tuples(st.sampled_from("xyz"), FLAGS)),
+        goes=st.one_of(st.none(), FLAGS),
+        told=st.integers(0, 2),
         guard=st.one_of(st.none(), st.tuples(ENVIRONMENTS, OFF_BY)),
         key=st.one_of(st.none(), st.tuples(st.sampled_from("kl"), st.sampled_from("12"))),
         body=st.integers(0, 9),
@@ -72,13 +77,16 @@ class Model(RuleBasedStateMachine):
         environment: str,
         off_by: int,
         claim: tuple[str, str] | None,
+        release: tuple[str, str] | None,
+        goes: str | None,
+        told: int,
         guard: tuple[str, int] | None,
         key: tuple[str, str] | None,
         body: int,
     ) -> None:
         collection = states(environment)
         writes = tuple(
-            Write(collection, flag, max(0, self._revision(collection, flag) + off_by), {"n": body})
+            self._write(collection, flag, off_by, None if flag == goes else {"n": body})
             for flag in sorted(flags)
         )
         change = Change(
@@ -87,6 +95,8 @@ class Model(RuleBasedStateMachine):
             environments=(environment,),
             flags=tuple(sorted(flags)),
             claims=dict([claim]) if claim else {},
+            releases=dict([release]) if release else {},
+            notices=tuple(a_notice(str(len(self.told) + i)) for i in range(told)),
             at_versions={guard[0]: max(0, self.versions[guard[0]] + guard[1])} if guard else {},
             idempotency=Idempotency(*key) if key else None,
         )
@@ -124,11 +134,21 @@ class Model(RuleBasedStateMachine):
         links = self.stores[1].record()
         assert len(links) == len(self.entries)
         assert find_break(links) is None
+        undelivered = self.stores[0].undelivered("slack", limit=10**4)
+        assert [notice.id for _, notice in undelivered] == self.told
         history = self.stores[1].history(target=None, environment=None, before=None, limit=10**6)
         assert [entry["after"] for entry in reversed(history)] == self.entries
         assert [event.seq for event in self.stores[1].events("0-0", 0)] == [
             link.seq for link in links
         ]
+
+    def _write(self, collection: str, flag: str, off_by: int, body: Any) -> Write:
+        expected = max(0, self._revision(collection, flag) + off_by)
+        # What is to go must be there.
+        return Write(collection, flag, expected, body if expected else {"n": 0})
+
+    def _released(self, change: Change) -> set[str]:
+        return {name for name, owner in change.releases.items() if self.claims.get(name) == owner}
 
     def _revision(self, collection: str, key: str) -> int:
         return self.documents.get((collection, key), (0, None))[0]
@@ -140,7 +160,8 @@ class Model(RuleBasedStateMachine):
         for write in change.writes:
             if self._revision(write.collection, write.key) != write.expected:
                 return StaleRevision if write.expected else AlreadyExists
-        if any(self.claims.get(name, owner) != owner for name, owner in change.claims.items()):
+        held = {n: o for n, o in self.claims.items() if n not in self._released(change)}
+        if any(held.get(name, owner) != owner for name, owner in change.claims.items()):
             return ClaimTaken
         if any(self.versions[name] != held for name, held in change.at_versions.items()):
             return Moved
@@ -148,9 +169,15 @@ class Model(RuleBasedStateMachine):
 
     def _carry_out(self, change: Change) -> None:
         for write in change.writes:
-            self.documents[write.collection, write.key] = (write.expected + 1, write.body)
+            if write.body is None:
+                del self.documents[write.collection, write.key]
+            else:
+                self.documents[write.collection, write.key] = (write.expected + 1, write.body)
         self.versions.update(change.environments)
+        for name in self._released(change):
+            del self.claims[name]
         self.claims.update(change.claims)
+        self.told += [notice.id for notice in change.notices]
         self.entries.append(change.fact.after)
         if change.idempotency:
             versions = {name: self.versions[name] for name in change.environments}

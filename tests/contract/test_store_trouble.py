@@ -21,6 +21,7 @@ import redis
 from sortition.record.entry import find_break
 
 from flagserver.domain.errors import StoreUnavailable
+from flagserver.domain.metrics import Posted
 from flagserver.domain.outcomes import Row
 from flagserver.ports import Lease
 from flagserver.storage.redis import documents as driver
@@ -33,6 +34,7 @@ from tests.servers import Cluster, Server, embedded_store, free_ports, redis_clu
 needs_redis = pytest.mark.needs("redis-server")
 
 ROWS = [Row("flag/new-search", "on", 1_795_000_000, 1, 1, 0)]
+POSTED = Posted("orders", "service/api", "cohort/canary", "ci", 1_795_000_000, 1.0, 2.0)
 
 CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "initialise": lambda store: store.initialise(STORE),
@@ -60,10 +62,21 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "drop": lambda store: store.drop("link", "d"),
     "acquire": lambda store: store.acquire("controller", "a", ttl_seconds=1),
     "release": lambda store: store.release(Lease("controller", "a", 1)),
+    "post": lambda store: store.post("production", [POSTED]),
+    "posted": lambda store: store.posted("production", since=0, until=60),
+    "append": lambda store: store.append("r-1", {}),
+    "looks": lambda store: store.looks("r-1"),
+    "saw": lambda store: store.saw({"r-1": 1.0}),
+    "seen": lambda store: store.seen(["r-1"]),
+    "undelivered": lambda store: store.undelivered("slack"),
+    "delivered": lambda store: store.delivered("slack", "1-0"),
 }
 """Every call there is."""
 
-WRITES = {"initialise", "accept", "commit", "add", "put", "take", "drop", "acquire", "release"}
+WRITES = {
+    *("initialise", "accept", "commit", "add", "put", "take", "drop", "acquire", "release"),
+    *("post", "append", "saw", "delivered"),
+}
 
 SLACK_SECONDS = 1.0
 """What a machine that is busy with other tests may add."""

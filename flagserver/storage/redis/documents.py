@@ -65,6 +65,9 @@ ONCE_SECONDS = 24 * 60 * 60
 FEED_LENGTH = 10_000
 """About how many events the feed keeps; whoever fell further behind reads everything anew."""
 
+OUTBOX_LENGTH = 10_000
+"""About how many notices the outbox keeps, delivered or not."""
+
 EVENTS = 500
 """How many events are read at once."""
 
@@ -451,21 +454,24 @@ class _Plan:
             raise ValueError("a change writes each document once")
         once = change.idempotency
         writes = [part for write in change.writes for part in _write(write)]
+        releases = [part for claim in change.releases.items() for part in claim]
         claims = [part for claim in change.claims.items() for part in claim]
         guards = [part for name, held in change.at_versions.items() for part in (name, str(held))]
         environments = list(dict.fromkeys(change.environments))
-        counts = [len(places), len(change.claims), len(change.at_versions), len(environments)]
+        notices = [_json(notice.to_body()) for notice in change.notices]
+        counted = (change.releases, change.claims, change.at_versions, environments, notices)
         return cls(
             keys=[
                 *(keys.META, keys.VERSIONS, keys.RECORD, keys.FEED, keys.CLAIMS),
                 keys.once(_digest(once.key)) if once else keys.NO_ONCE,
+                keys.OUTBOX,
                 *(keys.documents(collection) for collection, _ in places),
             ],
             documents=_json(places).decode(),
             flags=_json(change.flags).decode(),
             fingerprint=_digest(once.fingerprint) if once else "",
-            counts=counts,
-            details=[*writes, *claims, *guards, *environments],
+            counts=[len(places), *(len(each) for each in counted)],
+            details=[*writes, *releases, *claims, *guards, *environments, *notices],
         )
 
     def call(self, began: StoreIdentity, head: Head, linked: Link) -> Call:
@@ -478,7 +484,7 @@ class _Plan:
                 *(began.store, began.epoch, head.seq, head.chain),
                 *(linked.seq, linked.canonical, linked.leaf.hex(), linked.chain.hex()),
                 *(self.documents, self.flags, self.fingerprint, ONCE_SECONDS * 1000, FEED_LENGTH),
-                *(after.store, after.epoch),
+                *(after.store, after.epoch, OUTBOX_LENGTH),
                 *self.counts,
                 *self.details,
             ],
@@ -522,10 +528,15 @@ def _json(value: Any) -> bytes:
 
 
 def _write(write: Write) -> tuple[str, str, bytes]:
-    """Return key, expected revision and the document as it will be kept: `<revision>|<json>`.
+    """Return key, expected revision and the document as it will be kept: `<revision>|<json>`, or
+    nothing for one that is taken away.
 
     Lua never looks into the JSON, which it could not carry exactly.
     """
+    if write.body is None:
+        if not write.expected:
+            raise ValueError("what is taken away must be there")
+        return write.key, str(write.expected), b""
     value = b"%d|%b" % (write.expected + 1, _json(dict(write.body)))
     return write.key, str(write.expected), value
 

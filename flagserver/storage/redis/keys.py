@@ -13,6 +13,8 @@ VERSIONS = "{sortition}:versions"
 RECORD = "{sortition}:record"
 FEED = "{sortition}:feed"
 CLAIMS = "{sortition}:claims"
+OUTBOX = "{sortition}:outbox"
+DELIVERED = "{sortition}:outbox:delivered"
 FENCES = "{sortition}:fences"
 NO_ONCE = "{sortition}:once:"
 """Named to the script in place of an idempotency key when there is none; never written."""
@@ -46,6 +48,15 @@ def ticks(environment: str, subject: str, minute: int) -> str:
 def taken(environment: str, subject: str, period: int) -> str:
     """Return the hash of the batches that a subject took in within a period (an hour)."""
     return f"{_subject(environment, subject)}:taken:{period}"
+
+
+def looks(rollout: str) -> str:
+    """Return the stream of looks at one rollout."""
+    return f"sortition:looks:{{{_escaped(rollout, '')}}}"
+
+
+LOOKED = "sortition:looked"
+"""The sorted set of when each rollout was looked at last."""
 
 
 def sources(environment: str) -> str:

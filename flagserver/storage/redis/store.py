@@ -9,13 +9,23 @@ from typing import Any, Self
 
 from .documents import RedisDocuments, full_jitter
 from .leases import RedisLeases
+from .looks import RedisLooks
 from .metrics import RedisMetrics
+from .outbox import RedisOutbox
 from .outcomes import RedisOutcomes
 from .server import Server
 from .sessions import RedisSessions
 
 
-class RedisStore(RedisDocuments, RedisOutcomes, RedisMetrics, RedisSessions, RedisLeases):
+class RedisStore(
+    RedisDocuments,
+    RedisOutcomes,
+    RedisMetrics,
+    RedisSessions,
+    RedisLeases,
+    RedisLooks,
+    RedisOutbox,
+):
     """`ports.Store`. Connects when it is first asked; threads share it, and it may be forked."""
 
     def __init__(

@@ -10,7 +10,8 @@
 --       4 feed      stream: <epoch>-<seq> -> documents, flags, from/<environment>...
 --       5 claims    hash: name -> owner
 --       6 once      hash: fingerprint, seq, to/<environment>...  (not touched if fingerprint is "")
---       7 and on    hash of each write's collection: key -> <revision>|<json>
+--       7 outbox    stream: notice, JSON      (not touched without notices)
+--       8 and on    hash of each write's collection: key -> <revision>|<json>
 --
 -- ARGV  1 store  2 epoch                 which store the caller began with
 --       3 previous seq  4 previous head  what the entry follows
@@ -19,11 +20,14 @@
 --      11 fingerprint  12 milliseconds   of the request, and how long its answer is kept
 --      13 length of the feed, about
 --      14 store  15 epoch               which the store is from now on; mostly as it was
---      16 writes  17 claims  18 guards  19 environments   how many of each follow:
---         writes        key, expected revision ("0": none), new value
+--      16 length of the outbox, about
+--      17 writes  18 releases  19 claims  20 guards  21 environments  22 notices   how many follow:
+--         writes        key, expected revision ("0": none), new value ("": the document goes)
+--         releases      name, owner
 --         claims        name, owner
 --         guards        environment, version that must hold
 --         environments  environment whose version rises
+--         notices       notice
 --
 -- Returns {"done", seq, environment, version, ...}   also for a call that was carried out before
 --         {"repeated", seq, environment, version, ...}  the idempotency key was used for the same
@@ -34,14 +38,14 @@
 --         {"torn", name, id}                  a stream does not end where it must
 --         {"head", seq, head}                 the record moved on: hash again
 
-local META, VERSIONS, RECORD, FEED, CLAIMS, ONCE = unpack(KEYS, 1, 6)
+local META, VERSIONS, RECORD, FEED, CLAIMS, ONCE, OUTBOX = unpack(KEYS, 1, 7)
 local store, epoch, previous, head, seq, entry, leaf, chain = unpack(ARGV, 1, 8)
 local documents, flags, fingerprint, milliseconds, feed_length = unpack(ARGV, 9, 13)
-local new_store, new_epoch = ARGV[14], ARGV[15]
-local writes, claims = tonumber(ARGV[16]), tonumber(ARGV[17])
-local guards, environments = tonumber(ARGV[18]), tonumber(ARGV[19])
+local new_store, new_epoch, outbox_length = unpack(ARGV, 14, 16)
+local writes, releases, claims = tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
+local guards, environments, notices = tonumber(ARGV[20]), tonumber(ARGV[21]), tonumber(ARGV[22])
 
-local position = 19
+local position = 22
 local function following()
   position = position + 1
   return ARGV[position]
@@ -96,7 +100,7 @@ end
 local new = {}
 for i = 1, writes do
   local key, expected, value = following(), following(), following()
-  local kept = redis.call('HGET', KEYS[6 + i], key)
+  local kept = redis.call('HGET', KEYS[7 + i], key)
   local revision = kept and string.match(kept, '^(%d+)|') or '0'
   if revision ~= expected then
     if expected == '0' then return {'exists', tostring(i)} end
@@ -105,11 +109,17 @@ for i = 1, writes do
   new[i] = {key, value}
 end
 
+local released = {}
+for _ = 1, releases do
+  local name, owner = following(), following()
+  if redis.call('HGET', CLAIMS, name) == owner then released[name] = true end
+end
+
 local claimed = {}
 for i = 1, claims do
   local name, owner = following(), following()
   local has = redis.call('HGET', CLAIMS, name)
-  if has and has ~= owner then return {'claimed', name, has} end
+  if has and has ~= owner and not released[name] then return {'claimed', name, has} end
   claimed[i] = {name, owner}
 end
 
@@ -159,10 +169,20 @@ if new_store ~= store or new_epoch ~= epoch then
   redis.call('HSET', META, 'store', new_store, 'epoch', new_epoch, 'was', store)
 end
 for i, each in ipairs(new) do
-  redis.call('HSET', KEYS[6 + i], each[1], each[2])
+  if each[2] == '' then
+    redis.call('HDEL', KEYS[7 + i], each[1])
+  else
+    redis.call('HSET', KEYS[7 + i], each[1], each[2])
+  end
+end
+for name in pairs(released) do
+  redis.call('HDEL', CLAIMS, name)
 end
 for _, each in ipairs(claimed) do
   redis.call('HSET', CLAIMS, each[1], each[2])
+end
+for _ = 1, notices do
+  redis.call('XADD', OUTBOX, 'MAXLEN', '~', outbox_length, '*', 'notice', following())
 end
 local done = answer('done', seq, event, 'from/', 1)
 for i = 3, #done, 2 do
