@@ -4,17 +4,19 @@ Each notifier has a deliverer, a thread and a lease of its own: one that hangs h
 controller nor the others, and of many controllers one delivers. A notice is delivered at least
 once (its id tells a repeat), and exactly once while the store and this process stay up. One that
 fails is tried again, later each time, until it is GIVE_UP old; then it is passed over, and the log
-says so.
+says so. Nor is one told that is so old already: whoever was added today is not woken for last week.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import groupby
 
 from flagserver.domain.errors import Refusal
 from flagserver.domain.notices import Notice
@@ -23,7 +25,7 @@ from flagserver.ports import Clock, Lease, Leases, NotDelivered, Notifier, Outbo
 log = logging.getLogger(__name__)
 
 GIVE_UP = timedelta(hours=24)
-"""How old a notice may be when it is tried for the last time."""
+"""How old a notice may be when it is told."""
 
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 300.0
@@ -130,14 +132,39 @@ class Deliverer:
         if self._trouble is not None and (wait := self._wait()) > 0:
             return min(wait, RENEW_SECONDS)
         found = self._outbox.undelivered(self.name, limit=AT_ONCE)
+        for old, some in groupby(found, lambda each: self._is_old(each[1])):
+            if old:
+                self._give_up(list(some))
+            elif (stuck := self._deliver(some)) is not None:
+                return stuck
+        return 0.0 if len(found) == AT_ONCE else IDLE_SECONDS
+
+    def _deliver(self, found: Iterable[tuple[str, Notice]]) -> float | None:
+        """Deliver these in order. Returns the seconds to wait where it could not go on."""
         for position, notice in found:
             if not self._holds_lease():
                 return WAITING_SECONDS
             if not self._settled(position, notice):
                 return min(self._wait(), RENEW_SECONDS)
-            self._done, self._trouble = position, None
-            self._tell_store()
-        return 0.0 if len(found) == AT_ONCE else IDLE_SECONDS
+            self._passed(position)
+        return None
+
+    def _give_up(self, old: Sequence[tuple[str, Notice]]) -> None:
+        (position, last), (_, first) = old[-1], old[0]
+        log.error(
+            "%s: nobody was told of what happened more than %g h ago: notices %s to %s (%d)",
+            *(self.name, GIVE_UP / timedelta(hours=1), first.id, last.id, len(old)),
+        )
+        for _ in old:
+            self._count(self.name, Outcome.GIVEN_UP)
+        self._passed(position)
+
+    def _passed(self, position: str) -> None:
+        self._done, self._trouble = position, None
+        self._tell_store()
+
+    def _is_old(self, notice: Notice) -> bool:
+        return self._clock.now() - _written(notice) >= GIVE_UP
 
     def _settled(self, position: str, notice: Notice) -> bool:
         """Try to deliver. Returns whether that is the end of it, one way or another."""
@@ -145,18 +172,22 @@ class Deliverer:
             self._notifier.send(notice)
         except NotDelivered as error:
             return self._failed(position, notice, error)
-        except Exception as error:
-            # Our own mistake. What it says may hold an address that is a secret.
-            log.debug("%s failed", self.name, exc_info=True)
+        except Exception as error:  # noqa: BLE001 (a notifier's mistake is a failure like any other)
+            # Where it happened is logged and what it says is not: that may hold a secret.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.warning("%s failed (%s):\n%s", self.name, type(error).__name__, where)
             return self._failed(position, notice, NotDelivered(f"failed ({type(error).__name__})"))
         self._count(self.name, Outcome.DELIVERED)
         return True
 
     def _failed(self, position: str, notice: Notice, error: NotDelivered) -> bool:
         if error.refused:
-            return self._pass_over(notice, Outcome.REFUSED, error)
-        if self._clock.now() - _written(notice) >= GIVE_UP:
-            return self._pass_over(notice, Outcome.GIVEN_UP, error)
+            self._count(self.name, Outcome.REFUSED)
+            log.error(
+                "%s: notice %s is refused, nobody was told there: %s: %s",
+                *(self.name, notice.id, notice.title, error.detail),
+            )
+            return True
         before = self._trouble
         tries = 1 + (before.tries if before and before.position == position else 0)
         wait = error.retry_after or self._backoff(tries)
@@ -167,14 +198,6 @@ class Deliverer:
             *(self.name, notice.id, tries, wait, error.detail),
         )
         return False
-
-    def _pass_over(self, notice: Notice, outcome: Outcome, error: NotDelivered) -> bool:
-        self._count(self.name, outcome)
-        log.error(
-            "%s: notice %s is passed over (%s), nobody was told there: %s: %s",
-            *(self.name, notice.id, outcome.replace("_", " "), notice.title, error.detail),
-        )
-        return True
 
     def _backoff(self, tries: int) -> float:
         longest = min(FIRST_BACKOFF * 2.0 ** min(tries - 1, 30), LONGEST_BACKOFF)
@@ -238,7 +261,7 @@ class Notices:
 
 
 def _written(notice: Notice) -> datetime:
-    """Return when it was written; one that does not say is too old for a second try."""
+    """Return when it was written; one that does not say is too old."""
     try:
         at = datetime.fromisoformat(notice.at)
     except ValueError:

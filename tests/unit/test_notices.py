@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -174,7 +175,7 @@ def test_a_notice_that_is_refused_is_passed_over_and_the_log_says_so(
     story.pass_time(5)
 
     assert story.friend.told == ["n2"]
-    assert "n1 is passed over (refused)" in caplog.text
+    assert "n1 is refused, nobody was told there" in caplog.text
     assert "Holding 1" in caplog.text
     assert story.counts == {Outcome.REFUSED: 1, Outcome.DELIVERED: 1}
 
@@ -189,32 +190,29 @@ def test_after_a_day_a_notice_is_given_up_and_the_next_has_its_turn(
     assert story.counts[Outcome.GIVEN_UP] == 0
     story.pass_time(1000)
     assert story.counts[Outcome.GIVEN_UP] == 1
-    assert "n1 is passed over (given up)" in caplog.text
+    assert "nobody was told" in caplog.text
 
     story.friend.plan.clear()
-    story.box.notices.append(a_notice(2))
+    story.box.notices.append(a_notice(2, at=story.clock.now().isoformat()))
     story.pass_time(310)
     assert story.friend.told == ["n2"]
 
 
-def test_an_old_notice_is_tried_once_all_the_same():
-    """A controller that was away for two days tells what happened, if anybody listens."""
+def test_what_is_a_day_old_already_is_not_told(caplog: pytest.LogCaptureFixture):
+    """A PagerDuty that was set up today wakes nobody for last week."""
     story = Story(Friend("friend"))
     story.clock.seconds = 48 * 3600
-    story.box.notices.append(a_notice())
+    fresh = (T0 + timedelta(hours=47)).isoformat()
+    story.box.notices += [a_notice(n) for n in range(1, 71)]
+    story.box.notices += [a_notice(71, at=fresh), a_notice(72, at="lately"), a_notice(73, at=fresh)]
 
     story.pass_time(5)
 
-    assert story.friend.told == ["n1"]
-
-
-def test_a_notice_that_does_not_say_when_it_was_written_has_one_try():
-    story = Story(Friend("friend", DOWN, DOWN))
-    story.box.notices += [a_notice(1, at="lately"), a_notice(2)]
-
-    story.pass_time(60)
-
-    assert story.friend.tried == ["n1", "n2", "n2"]
+    assert story.friend.tried == ["n71", "n73"]
+    assert story.counts == {Outcome.GIVEN_UP: 71, Outcome.DELIVERED: 2}
+    assert (
+        "nobody was told of what happened more than 24 h ago: notices n1 to n50 (50)" in caplog.text
+    )
 
 
 def test_a_notifiers_own_mistake_is_a_failure_like_any_other(caplog: pytest.LogCaptureFixture):
