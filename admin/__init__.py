@@ -5,18 +5,20 @@ from __future__ import annotations
 from flask import Blueprint
 
 from flagserver.services import Services
+from flagserver.services.listening import Say
 
 from .guard import Guard
 from .interface import Interface, harden
 from .views import assets, errors, events, flag, flags, health, kill, overview, sessions
 
 
-def blueprint(services: Services, *, secure_cookies: bool) -> Blueprint:
+def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprint:
     """Return the pages, to be registered at `/`. It authenticates its own endpoints (`admin.…`).
 
     secure_cookies: False only where people reach the server by plain HTTP on loopback.
+    say: sends a message to the open pages that listen to a topic.
     """
-    ui = Interface(services, secure_cookies)
+    ui = Interface(services, secure_cookies, say)
     guard = Guard(ui)
     pages = Blueprint("admin", __name__)
     errors.routes(pages, ui)

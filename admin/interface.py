@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from flagserver.domain.documents import Principal
 from flagserver.domain.errors import StoreUnavailable, Unauthenticated
 from flagserver.services import Services
+from flagserver.services.listening import Say
 
 from . import notices, present
 from .assets import Assets
@@ -82,12 +83,13 @@ class Interface:
 
     services: Services
     secure_cookies: bool
+    say: Say
     assets: Assets = field(default_factory=Assets)
     doorbell: Doorbell = field(init=False)
     _templates: Environment = field(init=False)
 
     def __post_init__(self) -> None:
-        self.doorbell = Doorbell(self.services.snapshots)
+        self.doorbell = Doorbell(self.services, self.say)
         self._templates = _environment(self.assets)
 
     def page(self, template: str, *, status: int = 200, **context: Any) -> Response:

@@ -7,28 +7,32 @@ import os
 import signal
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
+from functools import partial
+from urllib.parse import urlsplit
 
 import click
-from flask import Flask
 
 import admin
 from flagserver import bootstrap, demo, doctor
 from flagserver.controller import Controller
-from flagserver.domain.errors import Refusal, StoreUnavailable
+from flagserver.domain.errors import Refusal
 from flagserver.http.app import create_app
+from flagserver.http.front import Front
+from flagserver.http.streams import Hub
 from flagserver.ports import Store
 from flagserver.processes import Child, ProcessError, Supervisor, wait_for_port
 from flagserver.services import Services
 from flagserver.settings import Settings, SettingsError
 from flagserver.storage.embedded import EmbeddedStore
 from flagserver.system import SystemEntropy
-from flagserver.web import Web, follow_in_background
+from flagserver.web import Workers, follow_in_background, listen, serve
 
-STORE_WAIT_SECONDS = 30.0
-"""How long a process that starts waits for the store."""
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.5
+"""How long to wait before asking a store again that did not answer."""
 
 
 class Failed(click.ClickException):
@@ -68,20 +72,39 @@ def run() -> None:
 
 
 @main.command()
-@click.option("--workers", default=1, show_default=True, help="Processes that serve.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that serve.",
+)
 def web(workers: int) -> None:
     """The HTTP API and the admin UI, over the store of SORTITION_REDIS_URL."""
     settings = read_settings()
-    store, services = open_services(settings)
-    token = first_things(settings, store, services)
-    if token is not None:
-        click.echo(f"First admin token, shown once: {token}", err=True)
+    check_admin_token(settings)
+    store, services = open_services(settings, serving=True)
+    try:
+        if workers > 1:
+            Workers(settings, (*command("web-process"), "--ready"), workers).run()
+        else:
+            at = listen(settings.host, settings.port)
+            serve(web_application(settings, store, services), at)
+    except ProcessError as error:
+        raise Failed(str(error)) from None
 
-    def make_app() -> Flask:
-        # In the worker: connections and threads do not survive gunicorn's fork.
-        return web_application(settings, open_services(settings)[1])
 
-    Web(settings, make_app, workers).run()
+@main.command("web-process", hidden=True)
+@click.option("--ready", type=int, required=True, help="An open file to write to, once it serves.")
+def web_process(ready: int) -> None:
+    """One of the processes of `web --workers`."""
+    settings = read_settings()
+    try:
+        at = listen(settings.host, settings.port, shared=True)
+    except ProcessError as error:
+        raise Failed(str(error)) from None
+    front = web_application(settings, *open_services(settings, serving=True))
+    serve(front, at, on_ready=lambda: _say(ready))
 
 
 @main.command()
@@ -159,36 +182,67 @@ def with_store_url(settings: Settings) -> Settings:
     return settings.with_redis_url(settings.redis_url or EmbeddedStore(settings.data_dir).url)
 
 
-def open_services(settings: Settings) -> tuple[Store, Services]:
-    """Return the store and the services over it, or end with what is wrong with the settings."""
+def open_services(settings: Settings, *, serving: bool = False) -> tuple[Store, Services]:
+    """Return the store and the services over it, or end with what is wrong with the settings.
+
+    serving: keep what is known on disk.
+    """
     try:
         store = bootstrap.open_store(settings)
     except (SettingsError, ValueError) as error:
         raise Failed(str(error)) from None
-    return store, bootstrap.build_services(settings, store)
+    copies = bootstrap.open_copies(settings) if serving else None
+    return store, bootstrap.build_services(settings, store, copies=copies)
 
 
-def first_things(settings: Settings, store: Store, services: Services) -> str | None:
-    """Wait for the store and make a new installation's first things."""
-    deadline = time.monotonic() + STORE_WAIT_SECONDS
-    while True:
+def check_admin_token(settings: Settings) -> None:
+    """End when the operator's first admin token cannot be one; the store is not asked."""
+    try:
+        bootstrap.read_admin_token(settings)
+    except (OSError, ValueError) as error:
+        raise Failed(f"SORTITION_ADMIN_TOKEN_FILE: {error}") from None
+
+
+def first_things(
+    settings: Settings, store: Store, services: Services, stop: threading.Event
+) -> None:
+    """Make a new installation's first things, as soon as the store answers and is to be trusted.
+
+    Flags are served meanwhile, if any are known.
+    """
+    told = ""
+    while not stop.is_set():
         try:
-            return bootstrap.prepare(settings, store, services, SystemEntropy())
-        except StoreUnavailable as error:
-            if time.monotonic() >= deadline:
-                raise Failed(f"{error.detail} Waited {STORE_WAIT_SECONDS:.0f} s for it.") from None
-            time.sleep(0.2)
-        except (OSError, ValueError, Refusal) as error:
-            raise Failed(f"SORTITION_ADMIN_TOKEN_FILE: {error}") from None
+            token = bootstrap.prepare(settings, store, services, SystemEntropy())
+        except (Refusal, OSError, ValueError) as error:
+            detail = error.detail if isinstance(error, Refusal) else str(error)
+            if detail != told:
+                log.warning("not following the store: %s", detail)
+            told = detail
+            stop.wait(RETRY_SECONDS)
+        else:
+            if token is not None:
+                click.echo(f"First admin token, shown once: {token}", err=True)
+            return
 
 
-def web_application(settings: Settings, services: Services) -> Flask:
-    """Return the whole web application with its mirror following the store."""
+def web_application(settings: Settings, store: Store, services: Services) -> Front:
+    """Return the whole web application: it serves what this machine's disk has, and follows the
+    store once that answers."""
+    scheme = urlsplit(settings.url).scheme
+    hub = Hub()
     app = create_app(services, settings)
-    secure = settings.url.startswith("https://")
-    app.register_blueprint(admin.blueprint(services, secure_cookies=secure))
-    follow_in_background(services.snapshots)
-    return app
+    secure = scheme == "https"
+    app.register_blueprint(admin.blueprint(services, secure_cookies=secure, say=hub.say))
+    front = Front(app, services, hub, scheme=scheme)
+    services.snapshots.restore()
+    begin = partial(first_things, settings, store, services)
+    follow_in_background(services.snapshots, begin)
+    return front
+
+
+def _say(ready: int) -> None:
+    os.write(ready, b"ready")
 
 
 def sign_in_link(settings: Settings) -> str:

@@ -411,9 +411,10 @@ class _Place:
 class Supervisor:
     """Keeps children running, from the main thread: `run` returns when a signal asks for the end.
 
-    They start in their order, each when the one before is ready, and end in the reverse. One that
-    fails at the first start ends all. Later on, one that ends is started again by its `Restarts`,
-    whatever its exit status; the others go on meanwhile.
+    They start in their order, each when the one before is ready, and end in the reverse, or all at
+    once (`together`, where none needs another). One that fails at the first start ends all. Later
+    on, one that ends is started again by its `Restarts`, whatever its exit status; the others go on
+    meanwhile.
 
     spawn, clock (monotonic seconds), sleep, chance ([0, 1)): replaced in tests.
     out: where children's lines and what happens to them are written.
@@ -423,6 +424,7 @@ class Supervisor:
         self,
         children: Sequence[Child],
         *,
+        together: bool = False,
         spawn: Callable[[Child, Callable[[str], None]], Running] = Process,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -433,6 +435,7 @@ class Supervisor:
         self._writing = threading.Lock()
         self._width = max((len(child.name) for child in children), default=0)
         self._places = [_Place(child, self._writer(child)) for child in children]
+        self._together = together
         self._spawn = spawn
         self._clock = clock
         self._sleep = sleep
@@ -478,6 +481,9 @@ class Supervisor:
 
     def stop(self) -> None:
         """End all in the reverse of their order, each within its `stop_seconds`."""
+        for place in self._places if self._together else ():
+            if place.process is not None:
+                place.process.terminate()
         for place in reversed(self._places):
             if place.process is not None:
                 self._end(place.process, place.child.stop_seconds)

@@ -12,14 +12,13 @@ from flagserver.settings import Settings
 
 from . import environments, errors, flags, health, ofrep, openapi, routing, sdk, tokens
 from .routing import PUBLIC, Call, Route, Routes
-from .streams import Limits
 
 
-def all_routes(settings: Settings, limits: Limits) -> list[Route]:
+def all_routes(settings: Settings) -> list[Route]:
     """Return every route of the API."""
     own = Routes()
-    rooms = (flags, environments, tokens, ofrep, health)
-    found = [route for room in rooms for route in room.routes.all] + sdk.routes(limits).all
+    rooms = (flags, environments, tokens, ofrep, health, sdk)
+    found = [route for room in rooms for route in room.routes.all]
 
     @cache
     def document() -> dict[str, Any]:
@@ -37,23 +36,23 @@ def all_routes(settings: Settings, limits: Limits) -> list[Route]:
     return found
 
 
-def create_app(services: Services, settings: Settings, limits: Limits | None = None) -> Flask:
+def create_app(services: Services, settings: Settings) -> Flask:
     """Return the application. Further blueprints may be registered; they guard themselves."""
     app = Flask("flagserver", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     errors.install(app)
-    routes = all_routes(settings, limits or Limits())
+    routes = all_routes(settings)
     routing.install(app, services, routes)
     app.extensions["sortition"] = routes
 
     @app.after_request
     def _headers(response: Response) -> Response:
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        if request.blueprint in (None, routing.NAMESPACE):
-            response.headers.setdefault("Content-Security-Policy", "default-src 'none'")
-            response.headers.setdefault("Referrer-Policy", "no-referrer")
+        ours = request.blueprint in (None, routing.NAMESPACE)
+        for name, text in routing.SAFE_HEADERS.items():
+            if ours or name == "X-Content-Type-Options":
+                response.headers.setdefault(name, text)
         return response
 
     return app

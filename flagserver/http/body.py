@@ -17,7 +17,6 @@ from flask import Request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from . import sockets
 from .errors import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -27,9 +26,6 @@ LIMIT = 64 * 1024
 
 DEPTH = 32
 """How deep arrays and objects may be nested."""
-
-READ_SECONDS = 10.0
-"""How long a body's next octets may take."""
 
 MAX_INTEGER = 2**53 - 1
 """Beyond it programs read different numbers (RFC 8785 refuses them for that reason)."""
@@ -106,13 +102,10 @@ def _read(request: Request, limit: int) -> bytes:
     # says nothing, so a longer one would pass for its beginning.
     request.max_content_length = limit + 1
     try:
-        with sockets.patience(request.environ, READ_SECONDS):
-            raw = request.get_data(cache=False)
+        raw = request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise _too_large(limit) from None
-    except (ClientDisconnected, OSError) as error:
-        if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
-            raise Problem(408, "request_timeout", "The body took too long.") from None
+    except (ClientDisconnected, OSError):
         raise _malformed("The body ended before its end.") from None
     if len(raw) > limit:
         raise _too_large(limit)

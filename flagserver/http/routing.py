@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from flask import Flask, Request, Response, jsonify, request
 from pydantic import BaseModel
@@ -32,6 +32,13 @@ PUBLIC = "public"
 NAMESPACE = "api"
 """What Flask's names of our endpoints begin with."""
 
+SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+"""What keeps an answer of the API harmless in a browser."""
+
 ANYBODY = Principal("anybody", "none", "none")
 
 _REVISION = re.compile(r'"([0-9]{1,15})"')
@@ -41,6 +48,14 @@ _IN_PATH = re.compile(r"{(\w+)}")
 View = Callable[..., Any]
 Answers = Mapping[int, str | tuple[str, Any]]
 """Status -> words, or (words, the type of the body or a media type that is not JSON's)."""
+
+
+class Headers(Protocol):
+    """A request's header fields, whoever read them."""
+
+    def get(self, name: str, default: str, /) -> str:
+        """Return a field by its name, whatever its case."""
+
 
 Dialect = Callable[[Problem, Mapping[str, str]], Problem]
 """Says a problem in the words of another protocol. It gets the path's parameters too."""
@@ -199,12 +214,18 @@ def _admit(route: Route, services: Services, path: Mapping[str, str]) -> Call:
 
 def authenticate(services: Services, incoming: Request, *, key: bool) -> Principal:
     """Return who presents a token. key: X-API-Key will do. Raises Unauthenticated."""
-    scheme, _, text = incoming.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        text = incoming.headers.get("X-API-Key", "") if key else ""
+    text = presented(incoming.headers, key=key)
     if not text:
         raise Unauthenticated("Send a token: Authorization: Bearer srt_…")
-    return services.tokens.authenticate(text.strip())
+    return services.tokens.authenticate(text)
+
+
+def presented(headers: Headers, *, key: bool) -> str:
+    """Return the token that headers carry, "" if they carry none. key: X-API-Key will do."""
+    scheme, _, text = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        text = headers.get("X-API-Key", "") if key else ""
+    return text.strip()
 
 
 def environment_of(principal: Principal) -> str:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, Protocol
 
 from sortition.core import model as core
 from sortition.core.evaluate import CompiledFlag, compile_flags
@@ -38,9 +36,6 @@ CHECK_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 """How long to wait before asking a store again that did not answer."""
 
-PENDING = 256
-"""Messages that a slow subscriber may fall behind before it is dropped."""
-
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -51,37 +46,28 @@ class View:
     packed: bytes
     """The body, gzipped."""
 
-    @property
+    @cached_property
     def etag(self) -> str:
         """The strong entity tag, quotes included."""
         return self.snapshot.version.etag
 
-    @property
+    @cached_property
     def event(self) -> bytes:
         """The stream's first message: the whole snapshot."""
         return sse("snapshot", self.body, id=str(self.snapshot.version))
 
 
-@dataclass(eq=False)
-class Subscription:
-    """Messages for one stream, oldest first; `dropped` once it fell behind."""
+class Watcher(Protocol):
+    """Whoever passes changes on to those who listen."""
 
-    messages: queue.Queue[bytes] = field(default_factory=lambda: queue.Queue(PENDING))
-    dropped: bool = False
+    def changed(self, view: View, message: bytes) -> None:
+        """Hear that a view replaced another one; quick, and never raises.
 
-    def push(self, message: bytes) -> None:
-        """Add a message, or mark the subscription as dropped: it must begin anew."""
-        try:
-            self.messages.put_nowait(message)
-        except queue.Full:
-            self.dropped = True
+        message: of a `text/event-stream`, for those who hold the view before.
+        """
 
-    def next(self, wait_seconds: float) -> bytes | None:
-        """Return the next message, or None when there was none in time."""
-        try:
-            return self.messages.get(timeout=wait_seconds)
-        except queue.Empty:
-            return None
+    def streams(self) -> int:
+        """Return how many listen."""
 
 
 class Snapshots:
@@ -99,10 +85,9 @@ class Snapshots:
         self._clock = clock
         self._flush_seconds = flush_seconds
         self._edges = edges
-        self._lock = threading.Lock()
         self._views: dict[str, View] = {}
         self._tokens: dict[str, Token] = {}
-        self._subscribers: dict[str, set[Subscription]] = {}
+        self._watchers: list[Watcher] = []
         self._listeners: list[Callable[[Event], None]] = []
         self._position = "0-0"
         self._checked = float("-inf")
@@ -136,22 +121,13 @@ class Snapshots:
         """Return a token by id, or None if there is none here (yet)."""
         return self._tokens.get(id)
 
-    @contextmanager
-    def subscribe(self, environment: str) -> Iterator[tuple[View, Subscription]]:
-        """Give the present view and a subscription to all that follows it, without a gap."""
-        subscription = Subscription()
-        with self._lock:
-            view = self.view(environment)
-            self._subscribers.setdefault(environment, set()).add(subscription)
-        try:
-            yield view, subscription
-        finally:
-            with self._lock:
-                self._subscribers[environment].discard(subscription)
+    def watch(self, watcher: Watcher) -> None:
+        """Tell a watcher of every view that replaces another from now on, after it did."""
+        self._watchers.append(watcher)
 
     def streams(self) -> int:
-        """Return how many subscriptions are open."""
-        return sum(len(subscribers) for subscribers in self._subscribers.values())
+        """Return how many streams of this process follow an environment."""
+        return sum(watcher.streams() for watcher in self._watchers)
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call a quick function for every event from now on; return what ends it."""
@@ -276,10 +252,9 @@ class Snapshots:
             return
         view = _view(snapshot)
         message = _message(held.snapshot, view)
-        with self._lock:
-            self._views = {**self._views, environment: view}
-            for subscription in self._subscribers.get(environment, ()):
-                subscription.push(message)
+        self._views = {**self._views, environment: view}
+        for watcher in self._watchers:
+            watcher.changed(view, message)
 
 
 def _with(

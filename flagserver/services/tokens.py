@@ -15,7 +15,7 @@ from flagserver.domain.documents import (
     Principal,
     Write,
 )
-from flagserver.domain.errors import Conflict, NotFound, Unauthenticated
+from flagserver.domain.errors import Conflict, NotFound, StoreUnavailable, Unauthenticated
 from flagserver.domain.times import rfc3339
 from flagserver.domain.tokens import Token
 from flagserver.ports import Clock, Documents, Entropy
@@ -45,10 +45,28 @@ class Tokens:
     def authenticate(self, text: str) -> Principal:
         """Return who presents a token. Raises Unauthenticated.
 
-        Known tokens are checked in memory; only an unknown id asks the store, once.
+        Known tokens are checked in memory; only an unknown id asks the store, once. Raises
+        StoreUnavailable when it cannot.
+        """
+        known = self.recognise(text)
+        if known is not None:
+            return known
+        id = tokens.identifier(text)
+        if id is not None and not self._snapshots.believes():
+            # The store that is there may know another's tokens.
+            raise StoreUnavailable("This token is not known here, and the store cannot be asked.")
+        return self._holder(text, None if id is None else self._read(id))
+
+    def recognise(self, text: str) -> Principal | None:
+        """Return who presents a token that is known here, from memory; None for an unknown one.
+
+        Raises Unauthenticated when it is known and not good.
         """
         id = tokens.identifier(text)
-        token = None if id is None else self._snapshots.token(id) or self._read(id)
+        token = None if id is None else self._snapshots.token(id)
+        return None if token is None else self._holder(text, token)
+
+    def _holder(self, text: str, token: Token | None) -> Principal:
         if token is None or not token.valid(text, self._clock.now()):
             raise Unauthenticated("The token is not known, has ended or was revoked.")
         return token.principal()

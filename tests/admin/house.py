@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from typing import Any
 import fakeredis
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 import admin
@@ -24,10 +22,12 @@ from flagserver.domain.commands import NewFlag, Reasoned, StateEdit
 from flagserver.domain.documents import Principal
 from flagserver.domain.outcomes import Row
 from flagserver.http.app import create_app
+from flagserver.http.streams import Hub
 from flagserver.services import Services
 from flagserver.settings import Settings
 from flagserver.storage.redis.store import RedisStore
 from flagserver.system import SystemEntropy
+from tests.serving import following
 
 ANA = Principal("person:5f2c91ab", "admin", "admin")
 OUR_PAGE = {"Sec-Fetch-Site": "same-origin"}
@@ -55,6 +55,7 @@ class House:
     clock: LateClock = field(default_factory=LateClock)
     services: Services = field(init=False)
     app: Flask = field(init=False)
+    hub: Hub = field(default_factory=Hub)
 
     def __post_init__(self) -> None:
         self._redis = fakeredis.FakeServer()
@@ -64,7 +65,7 @@ class House:
         self.services.snapshots.load()
         self._reports = 0
         self.app = create_app(self.services, SETTINGS)
-        pages = admin.blueprint(self.services, secure_cookies=self.secure_cookies)
+        pages = admin.blueprint(self.services, secure_cookies=self.secure_cookies, say=self.hub.say)
         self.app.register_blueprint(pages)
 
     @property
@@ -118,22 +119,8 @@ class House:
     @contextmanager
     def served(self) -> Iterator[str]:
         """Serve it on a port, following its store; give the address."""
-        stop = threading.Event()
-        follower = threading.Thread(target=self.services.snapshots.follow, args=(stop,))
-        server = make_server("127.0.0.1", 0, self.app, threaded=True)
-        server.daemon_threads = True  # type: ignore[attr-defined]  # of its threading mix-in
-        server.block_on_close = False  # type: ignore[attr-defined]
-        speaker = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        follower.start()
-        speaker.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            stop.set()
-            server.shutdown()
-            server.server_close()
-            speaker.join()
-            follower.join()
+        with following(self.app, self.services, self.hub) as address:
+            yield address
 
 
 @dataclass

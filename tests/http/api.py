@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +27,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pydantic import TypeAdapter
 from werkzeug.exceptions import HTTPException
-from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from flagserver.bootstrap import build_services, prepare
@@ -37,11 +35,11 @@ from flagserver.domain.documents import Principal
 from flagserver.http import errors, openapi
 from flagserver.http.app import create_app
 from flagserver.http.routing import Route
-from flagserver.http.streams import Limits
+from flagserver.http.streams import Hub, Limits
 from flagserver.services import Services
 from flagserver.settings import Settings
 from flagserver.storage.redis.store import RedisStore
-from flagserver.web import follow_in_background
+from tests.serving import following
 
 SOMEBODY = Principal("somebody", "admin", "admin")
 WHY = {"reason": "a test", "confirm_environment": "production"}
@@ -160,6 +158,7 @@ class Api:
     clock: TurnedClock
     services: Services
     app: Flask
+    limits: Limits
     admin_token: str
     reachable: bool = True
     """Whether the store answers, so that the mirror can follow it."""
@@ -248,20 +247,9 @@ class Api:
 
     @contextmanager
     def served(self) -> Iterator[str]:
-        """Serve it on a port by threads, with its mirror following; give the address."""
-        stop = follow_in_background(self.services.snapshots)
-        server = make_server("127.0.0.1", 0, self.app, threaded=True)
-        server.daemon_threads = True  # type: ignore[attr-defined]
-        server.block_on_close = False  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            stop.set()
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        """Serve it on a port as the server does, its mirror following; give the address."""
+        with following(self.app, self.services, Hub(self.limits)) as address:
+            yield address
 
 
 def an_api(
@@ -278,8 +266,8 @@ def an_api(
     services = build_services(settings, store, clock, entropy)
     token = prepare(settings, store, services, entropy)
     services.snapshots.load()
-    app = create_app(services, settings, limits)
-    return Api(store, clock, services, app, token or "")
+    app = create_app(services, settings)
+    return Api(store, clock, services, app, limits or Limits(), token or "")
 
 
 def a_store(server: fakeredis.FakeServer | None = None) -> RedisStore:

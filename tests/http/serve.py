@@ -1,4 +1,4 @@
-"""Serve an API of the tests by gunicorn as `flagserver web` does: `serve.py PORT`."""
+"""Serve an API of the tests as `flagserver web` does: `serve.py PORT`."""
 
 from __future__ import annotations
 
@@ -9,26 +9,23 @@ import fakeredis
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from flask import Flask
-
-from flagserver.http import body
-from flagserver.settings import Settings
-from flagserver.web import Web, follow_in_background
+from flagserver.http import intake
+from flagserver.http.front import Front
+from flagserver.http.streams import Hub
+from flagserver.web import follow_in_background, listen, serve
 from tests.http.api import a_store, an_api
 
 
 def main() -> None:
     port = int(sys.argv[1])
-    body.READ_SECONDS = 1.0
+    intake.READ_SECONDS = 1.0
     api = an_api(a_store(fakeredis.FakeServer()))
+    front = Front(api.app, api.services, Hub())
+    follow_in_background(api.services.snapshots)
+    at = listen("127.0.0.1", port)
     sys.stdout.write(f"{api.admin_token}\n")
     sys.stdout.flush()
-
-    def make_app() -> Flask:
-        follow_in_background(api.services.snapshots)
-        return api.app
-
-    Web(Settings(port=port), make_app).run()
+    serve(front, at)
 
 
 if __name__ == "__main__":

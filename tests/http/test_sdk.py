@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,8 +155,10 @@ class Listener:
 
 
 @contextmanager
-def listening(address: str, token: str | None) -> Iterator[Listener]:
+def listening(address: str, token: str | None, *, last: str | None = None) -> Iterator[Listener]:
     headers = {"Authorization": f"Bearer {token}"}
+    if last is not None:
+        headers["Last-Event-ID"] = last
     with httpx.stream("GET", f"{address}{STREAM}", headers=headers, timeout=10) as response:
         assert response.status_code == 200, response.read()
         yield Listener(response)
@@ -229,16 +230,34 @@ def test_streams_are_counted_and_given_back() -> None:
         eventually(fits)
 
 
-def test_a_stream_that_never_began_gives_its_place_back(api: Api) -> None:
+def test_a_stream_that_is_only_asked_about_takes_no_place() -> None:
     api = an_api(limits=Limits(most=1))
-    sdk = api.sdk()
+    token = api.sdk().token or ""
+    with api.served() as address:
+        head = httpx.head(f"{address}{STREAM}", headers={"X-API-Key": token})
+        with listening(address, token) as stream:
+            assert stream.message()[0] == "snapshot"
 
-    for _ in range(3):
-        answer = sdk.get(STREAM)
-        assert answer.status == 200
-        answer.response.close()
-    assert sdk.send("HEAD", STREAM).status == 200
-    assert sdk.get(STREAM).status == 200
+    assert (head.status_code, head.headers["Content-Type"]) == (200, "text/event-stream")
+    assert api.sdk().send("HEAD", STREAM).status == 200
+
+
+def test_who_holds_the_present_version_is_sent_no_snapshot(api: Api) -> None:
+    api.flag("new-search", share=25)
+    token = api.sdk().token
+    with api.served() as address:
+        with listening(address, token) as stream:
+            _, snapshot, id = stream.message()
+        with listening(address, token, last=id) as stream:
+            first = stream.message()
+            api.share("new-search", 30)
+            second = stream.message()
+        with listening(address, token, last=id) as stream:
+            behind = stream.message()
+
+    assert first[:2] == ("beat", {"version": snapshot["version"]})
+    assert (second[0], second[1]["from"]) == ("change", snapshot["version"])
+    assert (behind[0], behind[1]["version"]) == ("snapshot", snapshot["version"] + 1)
 
 
 def test_a_stream_ends_with_its_token(api: Api) -> None:
@@ -251,7 +270,7 @@ def test_a_stream_ends_with_its_token(api: Api) -> None:
         with pytest.raises(EOFError):
             stream.message()
 
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 1
 
 
 def test_a_stream_ends_when_its_token_expires(api: Api) -> None:
@@ -299,39 +318,42 @@ def test_a_token_that_nobody_can_look_up_now_keeps_its_stream(
 
     with api.served() as address, listening(address, api.sdk().token) as stream:
         stream.message()
+        monkeypatch.setattr(api.services.snapshots, "_tokens", {})
         monkeypatch.setattr(api.services.tokens, "authenticate", away)
 
         assert [stream.message()[0] for _ in range(5)] == ["beat"] * 5
 
 
-def test_who_does_not_listen_is_dropped() -> None:
-    api = an_api(limits=Limits(most=1, send_seconds=0.3))
+def test_who_does_not_listen_is_dropped_and_finds_the_newest_when_it_comes_back() -> None:
+    api = an_api(limits=Limits(most=2, send_seconds=0.3, beat_seconds=0.1))
     api.flag("large", variants={"on": "x" * 50_000, "off": ""})
     token = api.sdk().token
-    with api.served() as address, socket.socket() as deaf:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with api.served() as address, deaf(address, token), listening(address, token) as stream:
+        stream.message()
+        api.reachable, share, heard = False, 0, {}
+        while api.services.snapshots.streams() == 2:
+            share += 1
+            api.share("large", float(share))
+            heard = next(m for m in iter(stream.message, None) if m[0] == "change")[1]
+        newest = api.services.snapshots.view("production").snapshot.version.version
+        with listening(address, token) as again:
+            _, snapshot, _ = again.message()
+
+    assert heard["flags"]["large"]["share"] == share * 10_000
+    assert snapshot["version"] == newest
+
+
+@contextmanager
+def deaf(address: str, token: str | None) -> Iterator[socket.socket]:
+    """Open a stream and read nothing of it."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         host, _, port = address.removeprefix("http://").partition(":")
-        deaf.connect((host, int(port)))
-        deaf.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: x\r\nX-API-Key: {token}\r\n\r\n".encode())
-        assert deaf.recv(1)
-        subscribers = api.services.snapshots._subscribers["production"]
-        eventually(lambda: len(subscribers) == 1)
-        api.reachable = False
-        stop = threading.Event()
-
-        def change() -> None:
-            share = 0
-            while not stop.is_set():
-                share = (share + 1) % 100
-                api.share("large", float(share + 1))
-
-        changing = threading.Thread(target=change)
-        changing.start()
-        try:
-            eventually(lambda: not subscribers, 20)
-        finally:
-            stop.set()
-            changing.join()
+        connection.connect((host, int(port)))
+        request = f"GET {STREAM} HTTP/1.1\r\nHost: x\r\nX-API-Key: {token}\r\n\r\n"
+        connection.sendall(request.encode())
+        assert connection.recv(1)
+        yield connection
 
 
 # Two processes
