@@ -178,7 +178,7 @@ class Client:
                 binding = self._bindings.get(key)
                 if binding is None:
                     binding = self._bindings[key] = _Binding(self._switches.get(key))
-        except TypeError:
+        except Exception:  # noqa: BLE001 (what is no key finds no flag, and is counted when asked)
             binding = _Binding(None)
         return _bound(self, key, binding)
 
@@ -565,11 +565,13 @@ class Request:
 
         Names look like keys of flags, and a request has at most 20; others are left out.
         """
-        if not is_metric(name):
-            return
-        total, failed = self._metrics.get(name, (0, 0))
-        if total or len(self._metrics) < MAX_METRICS:
-            self._metrics[name] = (total + 1, failed + (not ok))
+        try:
+            if is_metric(name):
+                total, failed = self._metrics.get(name, (0, 0))
+                if total or len(self._metrics) < MAX_METRICS:
+                    self._metrics[name] = (total + 1, failed + (not ok))
+        except Exception:  # noqa: BLE001, S110 (what is neither a name nor a truth is left out)
+            pass
 
     def fail(self) -> None:
         """Say that this request failed."""
@@ -600,7 +602,7 @@ class Request:
     def _decide(self, key: str, *, boolean: bool = False) -> Evaluation:
         try:
             decided = self._decided.get(key)
-        except TypeError:
+        except Exception:  # noqa: BLE001 (what is no key is no flag; the answer counts that)
             return self._answer(key, self._id)
         if decided is None:
             decided = self._answer(key, self._id, boolean=boolean)
