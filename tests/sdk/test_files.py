@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sortition
+from sortition.core.model import Snapshot
 from sortition.sources import file
 from sortition.testing import FakeServer, snapshot_with
+
+from tests.slices import a_slice
 
 from .conftest import until
 
@@ -79,6 +84,87 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pyte
 
     assert file.read(path) == SNAPSHOT
     assert [entry.name for entry in tmp_path.iterdir()] == ["snapshot"]
+
+
+def test_a_disk_that_is_full_leaves_the_old_one_and_the_flags_go_on(
+    server: FakeServer, tmp_path: Path
+):
+    # A process that may write no file longer than this one is: its next, longer one does not fit.
+    path = tmp_path / "kept"
+    file.write(path, snapshot_with({"search": 100}, version=1))
+    server.be("testing", 2, {f"flag-{i}": 100 for i in range(50)})
+    script = """
+import resource, sys, time, sortition
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+client = sortition.Client(sys.argv[1], key=sys.argv[2], snapshot=sys.argv[3])
+while not client.status().errors:
+    time.sleep(0.01)
+print(client.is_enabled("flag-7", "a"), client.status().errors, client.close(5))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, server.url, server.key, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+    assert (done.stdout, done.stderr) == ("True {'snapshot_not_kept': 1} True\n", "")
+    assert file.read(path).version.version == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["kept"]
+
+
+def test_two_clients_of_one_process_may_share_a_file(
+    server: FakeServer, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sortition.client, "KEEP_PAUSE", 0.0)
+    path = tmp_path / "kept"
+    clients = [start(snapshot=path) for _ in range(3)]
+    assert all(client.wait_ready(5) for client in clients)
+    for share in range(60):
+        server.put({f"flag-{i}": share for i in range(30)})
+        if path.exists():
+            file.read(path)
+    until(lambda: path.exists() and file.read(path).version == server.snapshot.version)
+
+    assert [entry.name for entry in tmp_path.iterdir() if entry.suffix != ".new"] == ["kept"]
+    assert not any(client.status().errors for client in clients)
+
+
+def test_a_busy_hour_is_copied_now_and_then_and_the_end_of_it_for_certain(
+    server: FakeServer, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    written: list[int] = []
+    write = file.write
+
+    def counting(path: Any, snapshot: Snapshot) -> None:
+        written.append(snapshot.version.version)
+        write(path, snapshot)
+
+    monkeypatch.setattr(file, "write", counting)
+    monkeypatch.setattr(sortition.client, "KEEP_PAUSE", 1e9)
+    client = start(snapshot=tmp_path / "kept")
+    assert client.wait_ready(5)
+    for share in range(20):
+        server.put({"search": share})
+    until(lambda: client.status().version == "testing.1.21")
+    client.close(5)
+
+    assert (len(written), written[-1]) == (2, 21)
+    assert file.read(tmp_path / "kept").version.version == 21
+
+
+@pytest.mark.parametrize("bit", a_slice(range(8 * 600), at_most=40))
+def test_any_bit_that_is_flipped_is_noticed(tmp_path: Path, bit: int):
+    path = tmp_path / "snapshot"
+    file.write(path, SNAPSHOT)
+    content = bytearray(path.read_bytes())
+    content[bit // 8 % len(content)] ^= 1 << bit % 8
+    path.write_bytes(content)
+    client = offline(snapshot=path)
+
+    # Not believed; or the same all the same (a checksum may be written in capitals).
+    held = client._held.now.snapshot()
+    assert held is None or held == SNAPSHOT
 
 
 def test_a_bootstrap_made_by_hand_answers_until_there_is_more(tmp_path: Path):

@@ -5,13 +5,21 @@ In processes of their own: a fork of the tests' own process would carry everythi
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sortition.testing import FakeServer
+
+from tests.servers import free_ports
 
 from .conftest import until
 
@@ -111,6 +119,127 @@ def test_both_follow_and_each_tells_its_own(server: FakeServer, way: str):
 
     off = ("search", "off")
     assert sorted(each[off] for each in counts(server)) == [20, 205]
+
+
+@pytest.fixture
+def gunicorn(server: FakeServer) -> Iterator[int]:
+    """A service under `gunicorn --preload -w 2`, on the port that is returned."""
+    port = free_ports(1)[0]
+    place = Path(__file__).parents[2]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "gunicorn", "--preload"]
+    options = ["-w", "2", "-b", f"127.0.0.1:{port}", "--chdir", str(place), "--log-level", "error"]
+    host = subprocess.Popen(
+        [*command, *options, "--no-control-socket", "tests.sdk.prefork:app"],
+        env={**os.environ, "SORTITION_URL": server.url, "SORTITION_KEY": server.key},
+    )
+    try:
+        yield port
+    finally:
+        host.terminate()
+        assert host.wait(20) == 0
+
+
+def served(port: int) -> dict[int, dict[str, Any]]:
+    """Worker -> what it answered last, once each of the two has answered."""
+    found: dict[int, dict[str, Any]] = {}
+    for _ in range(60):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                told = json.load(answer)
+        except OSError:
+            continue
+        found[told["worker"]] = told
+    return found
+
+
+@needs_fork
+def test_under_gunicorn_both_workers_follow_within_two_seconds(server: FakeServer, gunicorn: int):
+    until(lambda: len(served(gunicorn)) == 2, seconds=20)
+    # The parent's own, and one of each worker.
+    until(lambda: server.followers == 3)
+
+    for share in (100, 0):
+        server.put({"search": share})
+        took = until(
+            lambda on=share == 100: [w["on"] for w in served(gunicorn).values()] == [on, on]  # type: ignore[misc]  # bound here
+        )
+        assert took < 2
+    assert all(worker["errors"] == {} for worker in served(gunicorn).values())
+    until(lambda: len({batch["instance"] for batch in server.batches}) >= 2)
+
+
+POOL = """
+import multiprocessing
+
+def task(number):
+    end = time.monotonic() + 10
+    while not client.is_enabled("later", "a"):
+        assert time.monotonic() < end, client.status()
+        time.sleep(0.01)
+    threads = [t.name for t in threading.enumerate() if t.name == "sortition"]
+    return os.getpid(), len(threads)
+
+# As Celery's prefork pool does: workers are forked before, and replaced after some tasks.
+with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=2) as pool:
+    print("asks", flush=True)
+    told = pool.map(task, range(8), chunksize=1)
+print(len({each[0] for each in told}), {each[1] for each in told}, flush=True)
+client.close(5)
+"""
+
+
+@needs_fork
+def test_in_a_pool_whose_workers_are_replaced_each_follows(server: FakeServer):
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", HOST + POOL]
+    with subprocess.Popen(
+        [*command, server.url, server.key],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == "asks\n"
+        server.put({"search": 100, "later": 100})
+        assert host.communicate(timeout=40)[0] == "4 {1}\n"
+
+
+STREAM_OF_THE_PARENT = """
+child = os.fork()
+if child == 0:
+    client.close(5)
+    os._exit(0)
+os.waitpid(child, 0)
+print("child gone", flush=True)
+sys.stdin.readline()
+client.close(5)
+"""
+
+
+@needs_fork
+def test_a_child_that_ends_leaves_its_parents_stream_alone(server: FakeServer):
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::DeprecationWarning",
+        "-c",
+        HOST + STREAM_OF_THE_PARENT,
+    ]
+    with subprocess.Popen(
+        [*command, server.url, server.key],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == "child gone\n"
+        until(lambda: server.followers == 1)
+        asked = server.asked.count("stream")
+        server.put({"search": 100})
+        host.communicate("end\n", timeout=20)
+
+    # The parent's one, and at most one of the child.
+    assert asked <= 2
+    assert server.asked.count("stream") == asked
 
 
 @needs_fork
