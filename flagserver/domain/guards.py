@@ -596,9 +596,10 @@ def standard() -> tuple[Guard, ...]:
 
 
 def standard_alb(load_balancer: str, canary: str, stable: str) -> tuple[Guard, ...]:
-    """Return the standard guards over what CloudWatch knows of two target groups.
+    """Return the standard guards over what the load balancer and CloudWatch know of two target
+    groups.
 
-    load_balancer, canary, stable: as CloudWatch's dimensions name them (`app/…`, `targetgroup/…`).
+    load_balancer: an ARN of it, or of a listener or rule of it.  canary, stable: the groups' ARNs.
     """
     where = {"load_balancer": load_balancer, "canary": canary, "stable": stable}
     return (
@@ -612,8 +613,26 @@ def standard_alb(load_balancer: str, canary: str, stable: str) -> tuple[Guard, .
             minimum_sample=20,
             baseline_factor=2.0,
         ),
-        Guard("unhealthy hosts", Signal.of("cloudwatch", Measure.UNHEALTHY_HOSTS, **where), 1.0),
-        Guard("healthy ratio", Signal.of("cloudwatch", Measure.HEALTHY_RATIO, **where), 0.95),
+        *hosts(canary),
+    )
+
+
+PROBE_SECONDS = 10
+"""How far apart two probes of hosts lie: two looks of a controller."""
+
+
+def hosts(canary: str) -> tuple[Guard, ...]:
+    """Return the standard guards over the hosts of one target group: two probes tell.
+
+    canary: its ARN.
+    """
+    _, _, rest = canary.rpartition("targetgroup/")
+    name = rest.partition("/")[0]
+    unhealthy = Signal.of("hosts", Measure.UNHEALTHY_HOSTS, canary=canary)
+    ratio = Signal.of("hosts", Measure.HEALTHY_RATIO, canary=canary)
+    return (
+        Guard(f"unhealthy hosts of {name}", unhealthy, 1.0, period=PROBE_SECONDS),
+        Guard(f"healthy ratio of {name}", ratio, 0.95, period=PROBE_SECONDS),
     )
 
 

@@ -449,8 +449,8 @@ def test_the_standard_guards_are_the_projects_own() -> None:
     assert limits == {
         "http errors": (0.01, 2, 2),
         "p95 latency": (1.0, 3, 3),
-        "unhealthy hosts": (1.0, 2, 2),
-        "healthy ratio": (0.95, 2, 2),
+        "unhealthy hosts of green": (1.0, 2, 2),
+        "healthy ratio of green": (0.95, 2, 2),
         "user session errors": (0.005, 2, 2),
         "critical path failures": (0.001, 2, 2),
         "database connection errors": (0.05, 2, 2),
