@@ -1,9 +1,10 @@
 """How this server speaks to AWS: one policy for every call, whoever makes it.
 
-    connect <= 1 s, answer <= 3 s, so a call takes 4 s at most (product: cloud calls at most 5 s)
-    reads:  at most READS_PER_SECOND for each service and region; tried again by botocore's adaptive
-            mode, but never past READ_SECONDS for all tries together
-    writes: one try. Whether a write that timed out took effect, only a read can tell.
+    writes: one try, 5 s at most. Whether one that timed out took effect, only a read can tell.
+    reads:  up to three tries, 5 s at most for all of them; at most so many a second for each
+            service and region, and fewer after AWS throttled us, until that has been well for a
+            while. A read whose turn would come too late is not made. (botocore's own adaptive mode
+            waits for its turn without an end, and a lease does not.)
 
 Region, credentials and endpoint (AWS_ENDPOINT_URL) are found as boto3 finds them everywhere.
 
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 from botocore.config import Config
@@ -35,12 +36,12 @@ from botocore.exceptions import (
 )
 
 CONNECT_SECONDS = 1.0
-ANSWER_SECONDS = 3.0
-CALL_SECONDS = CONNECT_SECONDS + ANSWER_SECONDS
-"""How long one try takes at most."""
-
+WRITE_ANSWER_SECONDS = 4.0
+READ_ANSWER_SECONDS = 2.5
+READ_TRY_SECONDS = CONNECT_SECONDS + READ_ANSWER_SECONDS
 READ_SECONDS = 5.0
-"""How long a read takes at most with all its tries: none begins that could end after it."""
+"""How long a read takes at most with all its tries: none begins that could end after it. What comes
+back at once, throttled or with an error, leaves time for another."""
 
 READ_TRIES = 3
 
@@ -188,9 +189,18 @@ class Aws:
         if not operation.startswith(READS):
             raise ValueError(f"{operation} is not known to change nothing; call `write`.")
         deadline = self._monotonic() + READ_SECONDS
-        self._wait_for_turn(service, region, deadline)
+        allowance = self._wait_for_turn(service, region, deadline)
         self._until.deadline = deadline
-        return self._call(service, operation, region, parameters, writes=False)
+        try:
+            answer = self._call(service, operation, region, parameters, writes=False)
+        except AwsThrottled:
+            allowance.less()
+            raise
+        if answer.get("ResponseMetadata", {}).get("RetryAttempts"):
+            allowance.less()
+        else:
+            allowance.more()
+        return answer
 
     def pages(
         self,
@@ -240,8 +250,7 @@ class Aws:
             if key not in self._clients:
                 client = self._opened().client(service, region_name=region, config=_config(writes))
                 if not writes:
-                    # After botocore's own wait for its turn, so that the wait counts.
-                    client.meta.events.register_last("before-send", self._still_time)
+                    client.meta.events.register_first("before-send", self._still_time)
                 self._clients[key] = client
             return self._clients[key]
 
@@ -250,41 +259,50 @@ class Aws:
             self._session = boto3.session.Session()
         return self._session
 
-    def _still_time(self, **_: Any) -> None:
-        if self._monotonic() + CALL_SECONDS > self._until.deadline:
-            raise AwsUnknown(f"no good answer within {READ_SECONDS:g} s")
+    def _still_time(self, event_name: str, **_: Any) -> None:
+        if self._monotonic() + READ_TRY_SECONDS > self._until.deadline:
+            what = event_name.removeprefix("before-send.").replace(".", " ")
+            raise AwsUnknown(f"{what}: no good answer within {READ_SECONDS:g} s")
 
-    def _wait_for_turn(self, service: str, region: str | None, deadline: float) -> None:
+    def _wait_for_turn(self, service: str, region: str | None, deadline: float) -> Allowance:
         with self._lock:
             allowance = self._allowances.setdefault(
                 (service, region),
                 Allowance(self._reads_per_second, self._reads_at_once, self._monotonic()),
             )
             wait = allowance.take(self._monotonic())
-        if self._monotonic() + wait + CALL_SECONDS > deadline:
+        if self._monotonic() + wait + READ_TRY_SECONDS > deadline:
             with self._lock:
                 allowance.give_back()
             raise AwsThrottled(
-                f"This process reads {service} more than {self._reads_per_second:g} times a "
-                "second; the read is left out.",
+                f"{service}: this process allows itself {allowance.rate:.3g} reads a second, and "
+                "more are asked for; this one is left out.",
                 "OwnLimit",
             )
         if wait > 0:
             self._sleep(wait)
+        return allowance
 
 
 @dataclass(slots=True)
 class Allowance:
-    """So many a second, so many at once. Time is an argument; it may be given back what was not
-    used."""
+    """So many a second, so many at once; time is an argument.
+
+    rate: it is halved when the other side complains, down to SLOWEST, and comes back by a twentieth
+    of itself with each call that goes well.
+    """
 
     rate: float
     most: float
     at: float
     left: float = field(init=False)
+    fastest: float = field(init=False)
+
+    SLOWEST: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
         self.left = self.most
+        self.fastest = self.rate
 
     def take(self, now: float) -> float:
         """Take one, and return how many seconds to wait before it may be used."""
@@ -296,13 +314,21 @@ class Allowance:
         """Put back what was taken and will not be used."""
         self.left += 1
 
+    def less(self) -> None:
+        """Slow down, and spend nothing that was saved."""
+        self.rate = max(self.rate / 2, self.SLOWEST)
+        self.left = min(self.left, 1.0)
+
+    def more(self) -> None:
+        """Come back to what it was."""
+        self.rate = min(self.rate * 1.05, self.fastest)
+
 
 def _config(writes: bool) -> Config:
-    retries = {"mode": "adaptive", "total_max_attempts": READ_TRIES}
     return Config(
         connect_timeout=CONNECT_SECONDS,
-        read_timeout=ANSWER_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": 1} if writes else retries,
+        read_timeout=WRITE_ANSWER_SECONDS if writes else READ_ANSWER_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 1 if writes else READ_TRIES},
         max_pool_connections=10,
         user_agent_appid="sortition",
     )

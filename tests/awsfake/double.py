@@ -52,7 +52,7 @@ class Double:
         """Our own way to AWS, as an environment with `environment` makes it, without sparing reads.
 
         One for all who want nothing else, for clients take a while to make. Whoever is throttled
-        wants one of their own (`aws.aws(reads_at_once=20)`): botocore remembers it.
+        wants one of their own (`aws.aws(reads_at_once=20)`): it remembers that.
         """
         if self._session is None:
             self._session = boto3.session.Session()

@@ -176,7 +176,7 @@ def test_throttled(house):
 
 def test_timed_out_but_applied(house):
     before = house.driver.read(house.target)
-    house.aws.fault("ModifyRule", "applied", seconds=4)
+    house.aws.fault("ModifyRule", "applied", seconds=5)
     began = time.monotonic()
     assert house.driver.set(house.target, FIVE, before, NEVER).share == FIVE
     assert time.monotonic() - began < 6
@@ -185,7 +185,7 @@ def test_timed_out_but_applied(house):
 
 def test_a_write_that_lands_late_is_found(house):
     before = house.driver.read(house.target)
-    house.aws.fault("ModifyRule", "late", seconds=4.5)
+    house.aws.fault("ModifyRule", "late", seconds=5)
     with pytest.raises(TargetUnavailable, match="timeout"):
         house.driver.set(house.target, FIVE, before, NEVER)
     assert house.driver.read(house.target).share == 0
@@ -375,7 +375,8 @@ def bad(house: House, case: str) -> Target:
     if "another account" in case:
         groups = {"canary": scene.green, "stable": scene.blue}
         settings = {k: v.replace("123456789012", "210987654321") for k, v in groups.items()}
-    return Target.of("alb", name, **{"canary": scene.green, "stable": scene.blue, **settings})
+    all_settings: dict[str, Any] = {"canary": scene.green, "stable": scene.blue, **settings}
+    return Target.of("alb", name, **all_settings)
 
 
 @pytest.mark.parametrize(
