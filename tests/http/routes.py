@@ -32,6 +32,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "edit_environment": {"description": "words"},
     "create_token": {"scope": "admin"},
     "sdk_outcomes": BATCH,
+    "post_metrics": {
+        "points": [{"metric": "carts.lost", "service": "shop", "numerator": 3, "denominator": 40}]
+    },
     "ofrep_evaluate": {"context": {"targetingKey": "abc"}},
     "ofrep_evaluate_all": {"context": {"targetingKey": "abc"}},
 }
