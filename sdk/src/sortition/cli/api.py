@@ -20,6 +20,8 @@ from . import exits
 ATTEMPTS = 3
 ANSWER_LIMIT = 64 * 1024 * 1024
 RETRIED = frozenset({429, 502, 503, 504})
+NO_ADDRESS = (httpx.UnsupportedProtocol, httpx.InvalidURL)
+"""Waiting does not help here."""
 
 
 class Failure(click.ClickException):
@@ -47,13 +49,20 @@ class Failure(click.ClickException):
 
 @dataclass
 class Api:
-    """One server and one token."""
+    """One server and one token; and the time, for commands that wait.
+
+    timeout: seconds for one answer.  attempts: how often a call is tried.  monotonic: seconds that
+    never run backwards.  now: unix seconds.
+    """
 
     url: str
     token: str
     timeout: float = 10.0
     transport: httpx.BaseTransport | None = None
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    attempts: int = ATTEMPTS
+    monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)
+    now: Callable[[], float] = field(default=time.time, repr=False)
 
     def get(self, path: str, **query: Any) -> Any:
         """Return the JSON of a resource. Raises Failure."""
@@ -71,7 +80,7 @@ class Api:
     ) -> tuple[Any, httpx.Headers]:
         """Return (JSON, headers) of one call. Raises Failure.
 
-        Reads are tried three times. So are writes: each carries an idempotency key, so that a
+        Reads are tried `attempts` times. So are writes: each carries an idempotency key, so that a
         retry of one that had been done is answered and not done again.
         """
         headers = {
@@ -84,15 +93,15 @@ class Api:
             headers["Idempotency-Key"] = idempotency_key or secrets.token_hex(16)
         given = {name: value for name, value in (query or {}).items() if value is not None}
         with httpx.Client(timeout=self.timeout, transport=self.transport) as client:
-            for attempt in range(1, ATTEMPTS + 1):
-                last = attempt == ATTEMPTS
+            for attempt in range(1, self.attempts + 1):
+                last = attempt == self.attempts
                 try:
                     request = client.build_request(
                         method, self.url + path, params=given, json=body, headers=headers
                     )
                     answer = client.send(request)
                 except (httpx.TransportError, httpx.InvalidURL) as error:
-                    if last or isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL)):
+                    if last or isinstance(error, NO_ADDRESS):
                         raise self._unreachable(error) from None
                 else:
                     if answer.status_code not in RETRIED or last:
@@ -110,7 +119,7 @@ class Api:
             f"{self.url} {what}. Is the address right (SORTITION_URL, --url)? "
             "`sortition doctor` looks closer.",
             exits.UNREACHABLE,
-            code="unreachable",
+            code="bad_address" if isinstance(error, NO_ADDRESS) else "unreachable",
         )
 
 
@@ -127,13 +136,14 @@ def _understood(answer: httpx.Response) -> tuple[Any, httpx.Headers]:
             "Check SORTITION_URL.",
             exits.ERROR,
             code="not_sortition",
+            status=answer.status_code,
         )
     raise Failure(_words(content), exits.of_problem(content["code"]), **content)
 
 
 HINTS = {
     "unauthenticated": "Set SORTITION_TOKEN or --token-file to a valid token.",
-    "stale_revision": "Look again (`sortition flags get`), then repeat the change.",
+    "stale_revision": "Look again (`get`), then repeat the change.",
     "store_unavailable": "Flags keep their values. Try again when `sortition doctor` is content.",
 }
 

@@ -33,12 +33,36 @@ def environments(
     return [CompletionItem(e["key"]) for e in found if e["key"].startswith(incomplete)]
 
 
-def _ask(path: str) -> dict[str, Any]:
+def rollouts(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the rollouts that begin so, ended ones too."""
+    return _rollouts(incomplete)
+
+
+def live_rollouts(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the rollouts that begin so and have not ended."""
+    return _rollouts(incomplete, live="1")
+
+
+def _rollouts(incomplete: str, **query: str) -> list[CompletionItem]:
+    return [
+        CompletionItem(
+            it["id"], help=f"{it['service']} in {it['environment']}: {it['state_words']}"
+        )
+        for it in _ask("/api/v1/rollouts", **query).get("rollouts", [])
+        if it["id"].startswith(incomplete)
+    ]
+
+
+def _ask(path: str, **query: str) -> dict[str, Any]:
     url, token = os.environ.get("SORTITION_URL"), os.environ.get("SORTITION_TOKEN")
     if not url or not token:
         return {}
     try:
-        return dict(Api(url.rstrip("/"), token, SECONDS, sleep=lambda _: None).get(path))
+        return dict(Api(url.rstrip("/"), token, SECONDS, sleep=lambda _: None).get(path, **query))
     except Failure:
         return {}
 

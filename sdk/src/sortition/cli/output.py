@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 BAR = 10
 """Characters of a share's bar."""
@@ -51,13 +52,28 @@ def table(*columns: str, rows: Iterable[Sequence[str]]) -> Table:
         right = column.endswith(">")
         made.add_column(column.rstrip(">"), justify="right" if right else "left", no_wrap=True)
     for row in rows:
-        made.add_row(*row)
+        # As text: `[x]` in a description is no markup.
+        made.add_row(*(Text("\n".join(map(clean, cell.splitlines()))) for cell in row))
     return made
+
+
+def clean(text: str) -> str:
+    """Return text on one line, without anything that steers a terminal or forges a log's line."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def percent(share: float) -> str:
     """Return a share as people write it: `25 %`, `0.1 %`."""
     return f"{share:.4f}".rstrip("0").rstrip(".") + " %"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as schedules write them: `1h30m`, `45s`; `0s` for none."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s"))
+    return "".join(f"{count}{unit}" for count, unit in parts if count) or "0s"
 
 
 def state_words(state: dict[str, Any]) -> str:
