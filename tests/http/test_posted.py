@@ -46,13 +46,14 @@ def test_other_environments_are_none_of_a_pipelines_business(api: Api) -> None:
 def test_a_point_that_cannot_be_used_is_named(api: Api) -> None:
     now = int(api.clock.now().timestamp())
 
-    for changes, field in [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"denominator": -1}, "/points/1/denominator"),
         ({"at": now - 4000}, "/points/1/at"),
         ({"service": None, "version": None, "flag": "none", "variant": "on"}, "/points/1/flag"),
         ({"user": "ana"}, "/points/1/user"),
         ({"cohort": "canary"}, "/points/1/cohort"),
-    ]:
+    ]
+    for changes, field in wrong:
         answer = api.deploy().post(METRICS, points({}, changes))
         assert 400 <= answer.status < 500
         assert answer.json["field"] == field, answer.text
