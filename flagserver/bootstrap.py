@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from functools import partial
 
+from flagserver.domain import tokens
 from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.outcomes import histogram_edges
@@ -16,6 +17,7 @@ from flagserver.notify.slack import Slack
 from flagserver.notify.webhook import Webhook, read_keys
 from flagserver.ports import (
     Clock,
+    Copies,
     Egress,
     Entropy,
     Leases,
@@ -40,6 +42,7 @@ from flagserver.settings import Settings, SettingsError
 from flagserver.signals.metrics import MetricsSource
 from flagserver.signals.outcomes import OutcomesSource
 from flagserver.signals.prometheus import PrometheusSource
+from flagserver.storage.copies import DiskCopies
 from flagserver.storage.redis.store import RedisStore
 from flagserver.system import SystemClock, SystemEntropy
 
@@ -52,6 +55,11 @@ def open_store(settings: Settings) -> Store:
     if settings.redis_url is None:
         raise SettingsError("SORTITION_REDIS_URL is not set; only `flagserver run` embeds a store.")
     return RedisStore(settings.redis_url)
+
+
+def open_copies(settings: Settings) -> Copies:
+    """Return where what is known is kept on this machine."""
+    return DiskCopies(settings.data_dir / "known")
 
 
 def open_egress(settings: Settings) -> Egress:
@@ -138,12 +146,19 @@ def build_services(
     store: Store,
     clock: Clock | None = None,
     entropy: Entropy | None = None,
+    copies: Copies | None = None,
 ) -> Services:
-    """Return the services over a store. Nothing is read or started yet."""
+    """Return the services over a store. Nothing is read or started yet.
+
+    copies: where what is known is kept, for a process that serves.
+    """
     clock = clock or SystemClock()
     entropy = entropy or SystemEntropy()
     snapshots = Snapshots(
-        store, clock, flush_seconds=settings.flush_seconds, edges=histogram_edges()
+        *(store, clock),
+        flush_seconds=settings.flush_seconds,
+        edges=histogram_edges(),
+        copies=copies,
     )
     return Services(
         flags=Flags(store, clock, entropy),
@@ -158,16 +173,27 @@ def build_services(
     )
 
 
+def read_admin_token(settings: Settings) -> str | None:
+    """Return the first admin token that the operator made, or None. Raises OSError, ValueError."""
+    if settings.admin_token_file is None:
+        return None
+    text = settings.admin_token_file.read_text().strip()
+    tokens.adopt(text, NewToken(scope="admin"), at="")
+    return text
+
+
 def prepare(settings: Settings, store: Store, services: Services, entropy: Entropy) -> str | None:
     """Make a new installation's first things, once. Returns a new admin token to be shown, if any.
 
-    Safe to call at every start and by several processes at once.
+    Safe to call at every start and by several processes at once. Raises StoreUnavailable, also when
+    the store is not the one that is known: then nothing is made in it.
     """
+    services.snapshots.require()
     store.initialise(entropy.hex(8))
     services.environments.create_first(INSTALLATION)
     command = NewToken(scope="admin", description="First admin token")
-    if settings.admin_token_file is not None:
-        text = settings.admin_token_file.read_text().strip()
+    text = read_admin_token(settings)
+    if text is not None:
         services.tokens.adopt(text, command, INSTALLATION)
         return None
     if any(token.scope == "admin" for token in services.tokens.all()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -18,15 +20,16 @@ import admin
 from flagserver import bootstrap, demo, doctor
 from flagserver.controller import Controller
 from flagserver.domain.errors import Refusal
+from flagserver.domain.stores import EMPTY, UNSAFE
 from flagserver.http.app import create_app
 from flagserver.http.front import Front
 from flagserver.http.streams import Hub
-from flagserver.ports import Store
+from flagserver.ports import Store, StoreIdentity
 from flagserver.processes import Child, ProcessError, Supervisor, wait_for_port
-from flagserver.services import Services
+from flagserver.services import Services, recovery
 from flagserver.settings import Settings, SettingsError
 from flagserver.storage.embedded import EmbeddedStore
-from flagserver.system import SystemEntropy
+from flagserver.system import SystemClock, SystemEntropy
 from flagserver.web import Workers, follow_in_background, listen, serve
 
 log = logging.getLogger(__name__)
@@ -162,6 +165,81 @@ def doctor_command(as_json: bool) -> None:
     click.echo(doctor.as_json(findings) if as_json else doctor.as_text(findings))
     if any(finding.state == doctor.FAILED for finding in findings):
         sys.exit(9)
+
+
+@main.group("store")
+def store_group() -> None:
+    """The store: is it the one that was known, and if not, what is to be done."""
+
+
+@store_group.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def store_status(as_json: bool) -> None:
+    """Compare the store with what this machine knows; exit status 9 when it is in doubt."""
+    report = _looked(recovery_of(read_settings()))
+    click.echo(json.dumps(recovery.as_json(report)) if as_json else "\n".join(told(report)))
+    if report.alarm is not None:
+        sys.exit(9)
+
+
+@store_group.command("accept")
+@click.option("--store", "id", required=True, help="The id that `status` found, or `empty`.")
+@click.option("--reason", required=True, help="Why; it is kept in the record.")
+@click.option("--as-is", is_flag=True, help="Do not kill what would be exposed more than before.")
+@click.option("--in-place-of", metavar="ID.EPOCH", help="What was known, if this machine is new.")
+def store_accept(id: str, reason: str, as_is: bool, in_place_of: str | None) -> None:
+    """Take the store that is there in place of the one that was known.
+
+    Servers and SDKs take it from then on. Flags that it would expose more than was served are
+    killed, so that a kill that was lost stays one.
+    """
+    before = None if in_place_of is None else read_identity(in_place_of)
+    try:
+        done = recovery_of(read_settings()).accept(id, reason, as_is=as_is, in_place_of=before)
+    except Refusal as error:
+        raise Failed(error.detail) from None
+    click.echo(f"Accepted: store {done.identity.store}, epoch {done.identity.epoch}.")
+    for environment, keys in done.killed.items():
+        click.echo(f"Killed in {environment}: {', '.join(keys)}. Un-kill what is meant to be on.")
+
+
+def recovery_of(settings: Settings) -> recovery.Recovery:
+    """Return the use cases for an operator on this machine."""
+    found = bootstrap.open_store(with_store_url(settings))
+    copies = bootstrap.open_copies(settings)
+    return recovery.Recovery(found, SystemClock(), SystemEntropy(), copies)
+
+
+def _looked(of: recovery.Recovery) -> recovery.Report:
+    try:
+        return of.look()
+    except Refusal as error:
+        raise Failed(error.detail) from None
+
+
+def told(report: recovery.Report) -> Iterator[str]:
+    """Return a report for people, line by line."""
+    yield f"known here   {report.known or 'nothing'}"
+    yield f"in the store {report.found or 'nothing'}"
+    for fault in report.faults:
+        yield f"! {fault.detail} {fault.advice}"
+    if report.alarm is None:
+        yield "✔ The store is the one that is known."
+        return
+    yield f"✖ {report.alarm.detail}"
+    for environment, keys in report.exposes.items():
+        yield f"  It would expose more in {environment}: {', '.join(keys)}."
+    if report.alarm.kind != UNSAFE:
+        id = report.found.store if report.found else EMPTY
+        yield f'  To take it all the same: flagserver store accept --store {id} --reason "..."'
+
+
+def read_identity(text: str) -> StoreIdentity:
+    """Return the identity that `ID.EPOCH` names, or end with how it is written."""
+    id, _, epoch = text.rpartition(".")
+    if not id or not epoch.isdigit():
+        raise click.BadParameter("write it as ID.EPOCH, as in 5eed5eed5eed5eed.1")
+    return StoreIdentity(id, int(epoch))
 
 
 def read_settings() -> Settings:

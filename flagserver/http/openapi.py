@@ -41,6 +41,7 @@ class Problem(TypedDict):
     revision: NotRequired[int]
     ready: NotRequired[bool]
     writable: NotRequired[bool]
+    source: NotRequired[str]
     age_seconds: NotRequired[float | None]
     problems: NotRequired[list[str]]
     errorCode: NotRequired[str]

@@ -210,10 +210,14 @@ class AliveJson(TypedDict):
 
 
 class ReadyJson(TypedDict):
-    """ready: flags are served.  writable: changes can be made.  problems: in words."""
+    """ready: flags are served.  writable: changes can be made.  problems: in words.
+
+    source: where the flags came from last: `store`, `disk` or `nothing`.
+    """
 
     ready: bool
     writable: bool
+    source: str
     age_seconds: float | None
     problems: list[str]
 
@@ -385,6 +389,7 @@ def ready(health: Health) -> ReadyJson:
     return {
         "ready": health.ready,
         "writable": health.writable,
+        "source": health.source,
         "age_seconds": _tenths(health.age_seconds),
         "problems": list(_in_public(health)),
     }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flagserver.domain.errors import StoreUnavailable
 from flagserver.ports import Documents
 
-from .snapshots import Snapshots
+from .snapshots import DISK, NOTHING, Snapshots
 
 STALE_SECONDS = 10.0
 """A mirror that has not heard the store for this long is stale."""
@@ -17,7 +17,12 @@ STALE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """ready: flags can be served.  writable: changes can be made.  problems: in words."""
+    """How this process is doing.
+
+    ready: flags can be served.  writable: changes can be made.  problems: in words.
+    source: where the flags came from last: `store`, `disk` or `nothing`.
+    up: whether the store answers.  alarm: kind of the doubt about it (`domain.stores`), or None.
+    """
 
     ready: bool
     writable: bool
@@ -25,6 +30,9 @@ class Health:
     age_seconds: float | None
     versions: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    source: str = NOTHING
+    up: bool = False
+    alarm: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return it for `/readyz`."""
@@ -35,32 +43,48 @@ class Health:
             "age_seconds": None if self.age_seconds is None else round(self.age_seconds, 1),
             "versions": dict(self.versions),
             "problems": list(self.problems),
+            "source": self.source,
         }
 
 
 def health(snapshots: Snapshots, store: Documents) -> Health:
     """Look at the mirror and knock at the store once."""
+    trust = snapshots.trust
     problems = []
-    writable = True
+    up = True
     try:
         store.ping()
     except StoreUnavailable as error:
-        writable = False
+        up = False
         problems.append(error.detail)
-    age = snapshots.age_seconds()
-    if age is None:
-        problems.append("No flags were loaded yet.")
-    elif age > STALE_SECONDS:
-        problems.append(f"The store was last heard {age:.0f} s ago; flags keep their values.")
-    if snapshots.alarm:
-        problems.append(snapshots.alarm)
+    problems += _of_serving(snapshots)
+    if trust.alarm is not None:
+        problems.append(trust.alarm.detail)
+    problems += [f"{fault.detail} {fault.advice}" for fault in trust.faults if not fault.refused]
+    if trust.unkept is not None:
+        problems.append(trust.unkept)
+    if not snapshots.believes():
+        problems += trust.unread
     views = snapshots.views()
     stores = {view.snapshot.version.store for view in views.values()}
     return Health(
-        ready=age is not None,
-        writable=writable and snapshots.alarm is None,
+        ready=snapshots.source != NOTHING,
+        writable=up and snapshots.believes(),
         store=min(stores, default=None),
-        age_seconds=age,
+        age_seconds=snapshots.age_seconds(),
         versions={name: view.snapshot.version.version for name, view in sorted(views.items())},
         problems=tuple(problems),
+        source=snapshots.source,
+        up=up,
+        alarm=None if trust.alarm is None else trust.alarm.kind,
     )
+
+
+def _of_serving(snapshots: Snapshots) -> Iterator[str]:
+    age = snapshots.age_seconds()
+    if snapshots.source == NOTHING:
+        yield "No flags were loaded yet."
+    elif snapshots.source == DISK and snapshots.trust.alarm is None:
+        yield "Flags come from this server's own disk: the store was not heard since the start."
+    elif age is not None and age > STALE_SECONDS:
+        yield f"The store was last heard {age:.0f} s ago; flags keep their values."

@@ -20,10 +20,13 @@ from sortition.core.evaluate import CompiledFlag, compile_flags
 
 from flagserver.domain import documents
 from flagserver.domain.documents import EnvironmentContent, Event
-from flagserver.domain.errors import NotFound, StoreUnavailable
+from flagserver.domain.errors import NotFound, Refusal, StoreUnavailable
 from flagserver.domain.snapshots import build_flags, build_snapshot, difference
+from flagserver.domain.stores import StoreState
 from flagserver.domain.tokens import Token
-from flagserver.ports import Clock, Documents
+from flagserver.ports import Clock, Copies, Documents
+
+from .trust import Trust
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,12 @@ CHECK_SECONDS = 5.0
 
 RETRY_SECONDS = 0.5
 """How long to wait before asking a store again that did not answer."""
+
+KEEP_SECONDS = 1.0
+"""How often what has changed is written to disk."""
+
+NOTHING, DISK, STORE = "nothing", "disk", "store"
+"""Where what is served came from last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +89,7 @@ class Snapshots:
         *,
         flush_seconds: float,
         edges: tuple[float, ...],
+        copies: Copies | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -92,8 +102,9 @@ class Snapshots:
         self._position = "0-0"
         self._checked = float("-inf")
         self._heard: float | None = None
-        self.alarm: str | None = None
-        """Why the store's word is not taken, or None."""
+        self.trust = Trust(store, clock, copies)
+        """Whether the store is the one that is known."""
+        self.source = NOTHING
 
     # Serving
 
@@ -102,7 +113,7 @@ class Snapshots:
         view = self._views.get(environment)
         if view is not None:
             return view
-        if self._heard is None:
+        if self.source != STORE:
             raise StoreUnavailable("No flags were loaded yet: the store has not answered.")
         raise NotFound(f"There is no environment {environment!r}.")
 
@@ -134,48 +145,102 @@ class Snapshots:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
+    def believes(self) -> bool:
+        """Whether the store's word is taken: it was looked at, and there is no alarm."""
+        return self.trust.alarm is None and self.source != DISK
+
     def age_seconds(self) -> float | None:
         """Return how long ago the store was last heard, or None: never."""
         return None if self._heard is None else self._clock.monotonic() - self._heard
 
     # Following
 
+    def restore(self) -> None:
+        """Serve what this machine's disk has, until the store is heard. Raises nothing."""
+        kept = self.trust.restore()
+        for name, snapshot in kept.snapshots.items():
+            ours = replace(snapshot, flush_seconds=self._flush_seconds, histogram_edges=self._edges)
+            self._views[name] = _view(ours)
+        self._tokens = {token.id: token for token in kept.tokens or ()}
+        if self._views:
+            self.source = DISK
+
+    def require(self) -> None:
+        """See that the store may be used, also an empty one that nothing is known of.
+
+        Raises StoreUnavailable, also in alarm.
+        """
+        found = self.trust.examine(self._held())
+        if self.trust.alarm is not None:
+            raise StoreUnavailable(self.trust.alarm.detail)
+        if found is not None:
+            self.trust.confirm(found)
+
     def load(self) -> None:
-        """Read everything once. Raises StoreUnavailable."""
-        self._position = self._store.feed_end()
-        self._reload_tokens()
-        for environment in self._store.read_all(documents.ENVIRONMENTS):
-            self._reload(environment)
-        self._seen()
-        self._checked = self._clock.monotonic()
+        """Read everything that is new. Raises StoreUnavailable, also in alarm."""
+        self._check()
+        if self.trust.alarm is not None:
+            raise StoreUnavailable(self.trust.alarm.detail)
 
     def follow(self, stop: threading.Event) -> None:
-        """Follow the store until told to stop; survives everything on the way."""
+        """Follow the store until told to stop, and keep what is known on disk; survives everything
+        on the way."""
+        keeping = threading.Thread(
+            target=self._keep_following, args=(stop,), name="sortition-copies", daemon=True
+        )
+        keeping.start()
         while not stop.is_set():
             try:
                 self.step(WAIT_SECONDS)
-            except StoreUnavailable as error:
+                if self.trust.alarm is not None:
+                    stop.wait(WAIT_SECONDS)
+            except Refusal as error:
                 log.warning("not following: %s", error.detail)
+                self._look_closely()
                 stop.wait(RETRY_SECONDS)
             except Exception:
                 log.exception("following failed; trying again")
+                self._look_closely()
                 stop.wait(RETRY_SECONDS)
 
     def step(self, wait_seconds: float) -> None:
-        """Take in what the feed has, waiting at most that long, and compare versions when due."""
-        if self._heard is None:
-            self.load()
+        """Take in what the feed has, waiting at most so long; look at the store when it is due."""
+        if self._is_due():
+            self._check()
+        if self.trust.alarm is not None:
+            return
         for event in self._store.events(self._position, wait_seconds):
             self._take(event)
             self._position = event.id
         self._seen()
-        if self._clock.monotonic() - self._checked >= CHECK_SECONDS:
-            self._check()
+
+    def keep(self) -> None:
+        """Write to disk what is known and not there yet. Raises nothing."""
+        snapshots = {name: view.snapshot for name, view in self.views().items()}
+        if self.source == STORE:
+            self.trust.keep(snapshots, self._tokens)
+
+    def _keep_following(self, stop: threading.Event) -> None:
+        while not stop.wait(KEEP_SECONDS):
+            self.keep()
+        self.keep()
+
+    def _is_due(self) -> bool:
+        late = self._clock.monotonic() - self._checked >= CHECK_SECONDS
+        return late or self.source != STORE or self.trust.alarm is not None
+
+    def _look_closely(self) -> None:
+        """Look at the store before anything else is taken from it: it may not be the same."""
+        self._checked = float("-inf")
 
     def _seen(self) -> None:
         self._heard = self._clock.monotonic()
 
     def _take(self, event: Event) -> None:
+        known = self.trust.known
+        if known is None or not event.id.startswith(f"{known.epoch}-"):
+            self._look_closely()
+            return
         collections = {collection for collection, _ in event.documents}
         if documents.TOKENS in collections:
             self._reload_tokens()
@@ -191,29 +256,44 @@ class Snapshots:
             listener(event)
 
     def _check(self) -> None:
-        """Find what was missed: a lost event, or a store that is not the one that is known."""
-        identity = self._store.identity()
-        for environment, view in self.views().items():
-            held = view.snapshot.version
-            if identity is None or identity.store != held.store:
-                self._raise_alarm("the store is empty or another one")
-                return
-            version = self._store.versions().get(environment, 0)
-            if (identity.epoch, version) < (held.epoch, held.version):
-                self._raise_alarm(f"the store is behind: {environment} was at {held.version}")
-                return
-            if version != held.version:
-                self._reload(environment)
-        self.alarm = None
-        self._reload_tokens()
-        self._reload_new_environments()
+        """See that the store is the one that is known, and find what was missed: a lost event,
+        another epoch, all of it at the start."""
+        held = self._held()
+        interrupted = self.source != STORE or self.trust.alarm is not None
+        found = self.trust.examine(held)
+        self._seen()
         self._checked = self._clock.monotonic()
+        if self.trust.alarm is not None:
+            return
+        if found is None:
+            raise StoreUnavailable("The store is empty: it has not been set up yet.")
+        if interrupted or self.trust.known is None or self.trust.known.epoch != found.epoch:
+            # To be read before the state that it follows.
+            self._position = self._store.feed_end()
+        contents = self._differing(found, held)
+        tokens = self._store.read_all(documents.TOKENS)
+        if not self.trust.confirm(found):
+            self._look_closely()
+            return
+        self.source = STORE
+        self._tokens = {key: Token.from_body(d.body) for key, d in tokens.items()}
+        for content in contents:
+            self._put(self._built(content))
 
-    def _raise_alarm(self, why: str) -> None:
-        if self.alarm != why:
-            log.error("keeping the flags that are known: %s", why)
-        self.alarm = why
-        self._checked = self._clock.monotonic()
+    def _held(self) -> dict[str, core.SnapshotVersion]:
+        return {name: view.snapshot.version for name, view in self.views().items()}
+
+    def _differing(
+        self, found: StoreState, held: Mapping[str, core.SnapshotVersion]
+    ) -> list[EnvironmentContent]:
+        """Return the environments that are not at the versions that are held."""
+        versions = self._store.versions()
+        return [
+            self._store.read_environment(name)
+            for name in self._store.read_all(documents.ENVIRONMENTS)
+            if held.get(name)
+            != core.SnapshotVersion(found.store, found.epoch, versions.get(name, 0))
+        ]
 
     def _reload_new_environments(self) -> None:
         for environment in self._store.read_all(documents.ENVIRONMENTS):
@@ -226,9 +306,10 @@ class Snapshots:
             self._tokens = {key: Token.from_body(d.body) for key, d in found.items()}
 
     def _reload(self, environment: str) -> None:
-        content = self._store.read_environment(environment)
-        snapshot = build_snapshot(content, flush_seconds=self._flush_seconds, edges=self._edges)
-        self._put(snapshot)
+        self._put(self._built(self._store.read_environment(environment)))
+
+    def _built(self, content: EnvironmentContent) -> core.Snapshot:
+        return build_snapshot(content, flush_seconds=self._flush_seconds, edges=self._edges)
 
     def _update(self, environment: str, view: View, flags: tuple[str, ...]) -> None:
         content = self._store.read_environment(environment, flags)
@@ -240,15 +321,21 @@ class Snapshots:
 
     def _put(self, snapshot: core.Snapshot) -> None:
         """Replace a view if this one follows it, and tell the streams what changed."""
-        environment = snapshot.environment
+        environment, version = snapshot.environment, snapshot.version
+        known = self.trust.known
+        if known is None or (version.store, version.epoch) != (known.store, known.epoch):
+            self._look_closely()
+            return
         held = self._views.get(environment)
         if held is None:
             self._views = {**self._views, environment: _view(snapshot)}
             return
-        if snapshot.version == held.snapshot.version:
-            return
-        if not snapshot.version.follows(held.snapshot.version):
-            self._raise_alarm(f"{snapshot.version} does not follow {held.snapshot.version}")
+        # A store that an operator accepted in another's place has another id: it was examined.
+        if version.store == held.snapshot.version.store and not version.follows(
+            held.snapshot.version
+        ):
+            if version != held.snapshot.version:
+                self._look_closely()
             return
         view = _view(snapshot)
         message = _message(held.snapshot, view)
@@ -271,7 +358,7 @@ def _with(
 
 def _message(before: core.Snapshot, view: View) -> bytes:
     after = view.snapshot
-    if before.version.epoch != after.version.epoch:
+    if before.version != replace(after.version, version=before.version.version):
         return view.event
     change = difference(before, after).to_wire()
     return sse("change", dump(change), id=str(after.version))

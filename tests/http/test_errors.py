@@ -162,7 +162,7 @@ def test_a_store_that_is_away(full: Api, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_before_anything_was_loaded(api: Api) -> None:
     sdk = api.sdk()
     api.reachable = False
-    api.services.snapshots._views, api.services.snapshots._heard = {}, None
+    api.services.snapshots._views, api.services.snapshots.source = {}, "nothing"
 
     ready = api.nobody.get("/readyz")
 

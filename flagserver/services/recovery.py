@@ -1,0 +1,190 @@
+"""The operator's decision about a store that is not the one that was known.
+
+Nothing here happens by itself: a store that lost something may have lost a kill, and taking it
+would expose again whom somebody had taken out. See docs/adr/0008-what-is-known-is-kept.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sortition.core.model import Snapshot
+
+from flagserver.domain import documents, flags
+from flagserver.domain.documents import Change, EnvironmentContent, Fact, Write
+from flagserver.domain.errors import Conflict
+from flagserver.domain.flags import Flag, State
+from flagserver.domain.snapshots import build_snapshot
+from flagserver.domain.stores import EMPTY, UNSAFE, Alarm, Fault, StoreState, laid_open
+from flagserver.domain.times import rfc3339
+from flagserver.ports import Clock, Copies, Documents, Entropy, StoreIdentity
+
+from .trust import Trust
+
+OPERATOR = "operator"
+"""Who decides: whoever may run commands beside the server's data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is known here, what is there, and what taking it would mean.
+
+    exposes: environment -> flags that it would expose more than was served.
+    """
+
+    known: StoreState | None
+    found: StoreState | None
+    alarm: Alarm | None
+    exposes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What was decided. killed: environment -> flags, so that nobody is exposed who was not."""
+
+    identity: StoreIdentity
+    killed: Mapping[str, Sequence[str]]
+
+
+class Recovery:
+    """Use cases for an operator on a machine that has served."""
+
+    def __init__(self, store: Documents, clock: Clock, entropy: Entropy, copies: Copies) -> None:
+        self._store = store
+        self._clock = clock
+        self._entropy = entropy
+        self._copies = copies
+
+    def look(self) -> Report:
+        """Compare the store with what this machine knows. Raises StoreUnavailable."""
+        trust = Trust(self._store, self._clock, self._copies)
+        kept = trust.restore().snapshots
+        trust.examine({name: snapshot.version for name, snapshot in kept.items()})
+        found = self._store.state()
+        exposes = {}
+        if found is not None and trust.alarm is not None:
+            exposes = {
+                name: keys
+                for name, content in self._contents().items()
+                if (keys := laid_open(_served(kept, content), _snapshot(content)))
+            }
+        return Report(trust.known, found, trust.alarm, exposes, trust.faults)
+
+    def accept(
+        self,
+        store: str,
+        reason: str | None,
+        *,
+        as_is: bool = False,
+        in_place_of: StoreIdentity | None = None,
+    ) -> Accepted:
+        """Take the store that is there in place of the one that was known.
+
+        It gets the known id in a higher epoch, so that every server and SDK takes it. Flags that it
+        would expose more than was served are killed, unless it is taken as it is.
+
+        store: the id that `look` found, or `empty`.  in_place_of: what was known, where this
+        machine does not know it. Raises Conflict when there is nothing to decide.
+        """
+        report = self.look()
+        known = _identity(report.known) or in_place_of
+        found = self._wanted(report, store, known)
+        if known is None:
+            raise Conflict(
+                "This machine does not know which store there was: say it with --in-place-of."
+            )
+        successor = StoreIdentity(known.store, max(known.epoch, found.epoch) + 1)
+        contents = self._contents()
+        killed = {} if as_is else report.exposes
+        writes = [self._kill(contents[name], key) for name, keys in killed.items() for key in keys]
+        fact = Fact(
+            actor=OPERATOR,
+            role=OPERATOR,
+            action="store:accept",
+            target=f"store/{known.store}",
+            before={"store": found.store, "epoch": found.epoch, "entries": found.seq},
+            after={
+                "store": successor.store,
+                "epoch": successor.epoch,
+                "killed": {name: list(keys) for name, keys in killed.items()},
+            },
+            reason=reason,
+        )
+        change = Change(
+            writes=tuple(writes),
+            fact=fact,
+            environments=tuple(killed),
+            flags=tuple(sorted({key for keys in killed.values() for key in keys})),
+            at_versions={name: contents[name].version for name in killed},
+        )
+        self._store.accept(
+            *(change, found, successor), at=self._clock.now(), salt=self._entropy.hex(16)
+        )
+        return Accepted(successor, killed)
+
+    def _wanted(self, report: Report, store: str, known: StoreIdentity | None) -> StoreState:
+        """Return the store to be accepted; an empty one is set up. Raises Conflict."""
+        alarm, found = report.alarm, report.found
+        if alarm is not None and alarm.kind == UNSAFE:
+            raise Conflict(alarm.detail)
+        if alarm is None and (report.known is not None or known is None):
+            raise Conflict("There is nothing to decide: the store is the one that is known.")
+        if store != (EMPTY if found is None else found.store):
+            there = "empty" if found is None else found.store
+            raise Conflict(f"The store is {there}, and not {store}: look again.")
+        if found is None:
+            self._store.initialise(self._entropy.hex(8))
+            found = self._store.state()
+        if found is None:
+            raise Conflict("The store was emptied again: look again.")
+        return found
+
+    def _contents(self) -> dict[str, EnvironmentContent]:
+        names = sorted(self._store.read_all(documents.ENVIRONMENTS))
+        return {name: self._store.read_environment(name) for name in names}
+
+    def _kill(self, content: EnvironmentContent, key: str) -> Write:
+        document = content.states.get(key)
+        if document is None:
+            flag = Flag.from_body(content.flags[key].body)
+            state, revision = flags.default_state(flag, content.environment), 0
+        else:
+            state, revision = State.from_body(document.body), document.revision
+        killed = replace(state, killed=True, changed=rfc3339(self._clock.now()))
+        collection = documents.states(content.environment)
+        return Write(collection, key, revision, killed.to_body())
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return a report as a JSON object."""
+    return {
+        "known": _described(report.known),
+        "found": _described(report.found),
+        "alarm": None if report.alarm is None else report.alarm.kind,
+        "detail": None if report.alarm is None else report.alarm.detail,
+        "exposes": {name: list(keys) for name, keys in report.exposes.items()},
+        "faults": [f"{fault.detail} {fault.advice}" for fault in report.faults],
+    }
+
+
+def _described(state: StoreState | None) -> dict[str, Any] | None:
+    if state is None:
+        return None
+    return {"store": state.store, "epoch": state.epoch, "entries": state.seq}
+
+
+def _identity(state: StoreState | None) -> StoreIdentity | None:
+    return None if state is None else StoreIdentity(state.store, state.epoch)
+
+
+def _snapshot(content: EnvironmentContent) -> Snapshot:
+    return build_snapshot(content, flush_seconds=0.0, edges=())
+
+
+def _served(kept: Mapping[str, Snapshot], content: EnvironmentContent) -> Snapshot:
+    """Return what was served in an environment; nothing, where it is not known here."""
+    found = kept.get(content.environment)
+    return replace(_snapshot(content), flags={}) if found is None else found
