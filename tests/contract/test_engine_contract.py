@@ -211,6 +211,11 @@ def test_looks_are_kept_in_order_for_each_rollout(store: RedisStore):
     assert store.looks("r-1")[0]["why"] == "“well”"
     assert store.looks("r-2") == [{"at": 9}]
     assert store.looks("r-3") == []
+    assert store.last(["r-2", "r-3", "r-1"]) == {
+        "r-1": {"at": 2, "action": "stay", "why": "“well”"},
+        "r-2": {"at": 9},
+    }
+    assert store.last([]) == {}
 
 
 def test_a_look_whose_answer_is_lost_is_one_look(backend: Backend, store: RedisStore):

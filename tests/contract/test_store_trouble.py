@@ -66,6 +66,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "posted": lambda store: store.posted("production", since=0, until=60),
     "append": lambda store: store.append("r-1", {}),
     "looks": lambda store: store.looks("r-1"),
+    "last": lambda store: store.last(["r-1"]),
     "saw": lambda store: store.saw({"r-1": 1.0}),
     "seen": lambda store: store.seen(["r-1"]),
     "undelivered": lambda store: store.undelivered("slack"),

@@ -35,6 +35,21 @@ class RedisLooks:
         found = self._server.read("XREVRANGE", keys.looks(rollout), "+", "-", "COUNT", limit)
         return [json.loads(fields[b"look"]) for _, fields in reversed(found)]
 
+    def last(self, rollouts: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return the newest look of each of these that has one."""
+        commands = [("XREVRANGE", keys.looks(id), "+", "-", "COUNT", 1) for id in rollouts]
+        newest = self._server.read_all(commands)
+        return {
+            id: json.loads(found[0][1][b"look"])
+            for id, found in zip(rollouts, newest, strict=True)
+            if found
+        }
+
+    def last(self, rollouts: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return the newest look of each of these that has one."""
+        found = {id: self.looks(id, limit=1) for id in rollouts}
+        return {id: looks[0] for id, looks in found.items() if looks}
+
     def saw(self, at: Mapping[str, float]) -> None:
         """Note when rollouts were looked at; forget those of long ago."""
         if not at:
