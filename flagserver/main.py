@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 import admin
-from flagserver import bootstrap, demo, doctor
+from flagserver import bootstrap, cloud, demo, doctor
 from flagserver.controller import Controller
 from flagserver.domain.errors import Refusal
 from flagserver.domain.stores import EMPTY, UNSAFE
@@ -112,13 +112,24 @@ def web_process(ready: int) -> None:
 
 @main.command()
 def controller() -> None:
-    """The loop that watches, over the store of SORTITION_REDIS_URL. Any number; one acts."""
+    """The loop that moves rollouts and tells people, over the store of SORTITION_REDIS_URL. Any
+    number: each rollout is held by one of them."""
     settings = read_settings()
     store, services = open_services(settings)
+    holder = f"{os.getpid()}-{SystemEntropy().hex(4)}"
+    try:
+        steering = bootstrap.build_steering(settings, store, services, holder)
+        notices = bootstrap.open_notices(settings, store, holder)
+    except SettingsError as error:
+        raise Failed(str(error)) from None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    Controller(services, store, holder=f"{os.getpid()}-{SystemEntropy().hex(4)}").run(stop)
+    following = follow_in_background(services.snapshots)
+    notices.start()
+    Controller(services.record, store, steering, holder).run(stop)
+    notices.stop()
+    following.set()
 
 
 @main.command("demo")
@@ -240,6 +251,9 @@ def read_identity(text: str) -> StoreIdentity:
     if not id or not epoch.isdigit():
         raise click.BadParameter("write it as ID.EPOCH, as in 5eed5eed5eed5eed.1")
     return StoreIdentity(id, int(epoch))
+
+
+main.add_command(cloud.aws)
 
 
 def read_settings() -> Settings:
