@@ -146,14 +146,14 @@ class RedisDocuments:
         """Return how the store is run; nothing, where it may not be asked."""
         told: dict[str, Any] = {}
         try:
-            for section in ("memory", "persistence", "replication"):
+            for section in ("memory", "persistence", "replication", "server"):
                 told |= self._server.read("INFO", section, key=keys.META)
         except StoreUnavailable as error:
             # It answered, and would not say: an ACL, or a store that does not know the question.
             if isinstance(error.__cause__, ResponseError):
                 return Conditions()
             raise
-        return _conditions(told)
+        return _conditions(told, time.time())
 
     def distrust(self, why: str | None) -> None:
         """Refuse every commit of this process, for this reason; None: no more."""
@@ -330,18 +330,19 @@ class RedisDocuments:
 
     def _start(self) -> tuple[StoreIdentity, Head]:
         """Return the store and the end of its record, as this process knows them."""
-        if self._began is None or self._head is None or self._is_old(self._head):
-            found = self._meta()
-            if found[0] is None:
-                raise Conflict(EMPTY)
-            if self._began is None:
-                self._began = _identity(found)
-            if self._began == _identity(found):
-                self._note_head(_head(found))
-            else:
-                # The script says what is wrong with it.
-                self._head = _head(found)
-        return self._began, self._head or _head(found)
+        began, head = self._began, self._head
+        if began is not None and head is not None and not self._is_old(head):
+            return began, head
+        found = self._meta()
+        if found[0] is None:
+            raise Conflict(EMPTY)
+        began = self._began = began or _identity(found)
+        if began == _identity(found):
+            self._note_head(_head(found))
+        else:
+            # The script says what is wrong with it.
+            self._head = _head(found)
+        return began, _head(found)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -581,8 +582,8 @@ def _place(id: str) -> tuple[int, int]:
     return int(epoch), int(seq)
 
 
-def _conditions(told: Mapping[str, Any]) -> Conditions:
-    """Return what INFO says. Names are those of Redis 7.0 and of Valkey."""
+def _conditions(told: Mapping[str, Any], now: float) -> Conditions:
+    """Return what INFO says. Names are those of Redis 7.0 and of Valkey. now: unix seconds."""
 
     def number(name: str) -> int | None:
         return int(told[name]) if name in told else None
@@ -590,7 +591,7 @@ def _conditions(told: Mapping[str, Any]) -> Conditions:
     def well(name: str, words: str) -> bool | None:
         return str(told[name]) == words if name in told else None
 
-    appends = well("aof_enabled", "1")
+    appends, there = well("aof_enabled", "1"), number("server_time_usec")
     return Conditions(
         policy=told.get("maxmemory_policy"),
         limit=number("maxmemory"),
@@ -599,6 +600,7 @@ def _conditions(told: Mapping[str, Any]) -> Conditions:
         writes_well=well("aof_last_write_status", "ok") if appends else None,
         replica=well("role", "slave"),
         linked=well("master_link_status", "up"),
+        ahead=None if there is None else there / 1e6 - now,
     )
 
 
