@@ -310,6 +310,7 @@ class Client:
             reporter=lambda: {**self._service(), **instance},
             outcomes=self._outcomes,
             prepare=self._complete_resource,
+            wanted=self._wanted,
             take=self._take,
             change=self._change,
             held=lambda: self._held.now,
@@ -351,25 +352,26 @@ class Client:
         self._resource = resources.completed(self._resource, found)
         self._publish(self._held.settle(self._resource))
 
-    def _take(self, wire: object) -> bool:
-        """Take a decoded snapshot if it follows what is held; tell whether it is what is held now.
+    def _wanted(self, version: SnapshotVersion) -> bool:
+        """Tell whether a snapshot follows what is held; count it if it may not.
 
         One that is known is not read again: after an outage all that is said is that. What came
         from a file gives way to any store: who was started anew believes its server.
-        Raises InvalidSnapshot.
         """
-        held, version = self._held.now.version, SnapshotVersion.parse(wire)
+        held = self._held.now.version
         if version == held:
             self._heard_store = True
-            return True
+            return False
         if held is not None and not version.follows(held):
             same_store = held.store == version.store
             if same_store or self._heard_store:
                 self._fail("older_snapshot" if same_store else "other_store")
                 return False
-        self._put(Snapshot.parse(wire))
-        self._heard_store = self._not_kept = True
         return True
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self._put(snapshot)
+        self._heard_store = self._not_kept = True
 
     def _change(self, change: Change) -> None:
         """Make a change to what is held. Raises Gap or InvalidSnapshot, and then has not."""

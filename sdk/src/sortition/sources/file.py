@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sortition.core.model import Snapshot
+from sortition.core.reading import read_snapshot
 
 
 def read(path: str | os.PathLike[str]) -> Snapshot:
@@ -24,7 +25,9 @@ def read(path: str | os.PathLike[str]) -> Snapshot:
         if hashlib.sha256(rest).hexdigest().encode() != first.removeprefix(b"sha256:").strip():
             raise ValueError("the snapshot's checksum is wrong")
         content = rest
-    return Snapshot.parse(json.loads(content))
+    snapshot = read_snapshot(content.decode(), lambda version: False)
+    assert snapshot is not None  # noqa: S101 (it is not known)
+    return snapshot
 
 
 def write(path: str | os.PathLike[str], snapshot: Snapshot) -> None:

@@ -17,7 +17,8 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from sortition import __version__
-from sortition.core.model import Change, Gap, InvalidSnapshot, SnapshotVersion
+from sortition.core.model import Change, Gap, InvalidSnapshot, Snapshot, SnapshotVersion
+from sortition.core.reading import read_snapshot
 from sortition.outcomes import FORMAT, Outcomes
 from sortition.snapshots import Held
 
@@ -70,7 +71,7 @@ class Worker:
     """Follows one server for one client.
 
     reporter: says who reports.  prepare: called before each try to follow.
-    take: given each decoded snapshot, says whether it is held now, raises InvalidSnapshot.
+    wanted: says whether a snapshot of this version is to be read.  take: given it.
     change: given each valid change, raises Gap or InvalidSnapshot.  held: what is held.
     failed: told the kind of each failure.  heard: told that the server spoke and agrees.
     tend: called now and then (at the end with True), says when to be called again at the latest.
@@ -87,7 +88,8 @@ class Worker:
         reporter: Callable[[], Mapping[str, Any]],
         outcomes: Outcomes,
         prepare: Callable[[], None],
-        take: Callable[[object], bool],
+        wanted: Callable[[SnapshotVersion], bool],
+        take: Callable[[Snapshot], None],
         change: Callable[[Change], None],
         held: Callable[[], Held],
         failed: Callable[[str], None],
@@ -105,6 +107,7 @@ class Worker:
         self._reporter = reporter
         self._outcomes = outcomes
         self._prepare = prepare
+        self._wanted = wanted
         self._take = take
         self._change = change
         self._held = held
@@ -123,6 +126,7 @@ class Worker:
         self._stream_failures = 0
         self._stream_from = time.monotonic()
         self._stage = ""
+        self._away_from = time.monotonic()
         self._first_backoff = FIRST_BACKOFF
         self._post_failures = 0
         self.thread = threading.Thread(target=self._run, name="sortition", daemon=True)
@@ -212,7 +216,21 @@ class Worker:
     def _pause_of_stream(self, error: Exception, lasted: float) -> float:
         healthy = self._stage == FOLLOWING and lasted >= HEALTHY_SECONDS
         self._stream_failures = 1 if healthy else self._stream_failures + 1
-        return self._pause(error, self._stream_failures)
+        now = time.monotonic()
+        if self._stage:
+            self._away_from = now
+            return self._pause(error, self._stream_failures)
+        return self._pause_while_away(now - self._away_from)
+
+    def _pause_while_away(self, seconds: float) -> float:
+        """Return how long to wait for a server that nobody reaches, and has not for so long: any
+        time up to just as long again.
+
+        All its clients lost it at the same moment. A bound that grew with each one's own failures
+        would soon differ between them, and most of them come back before the unlucky: as a crest.
+        """
+        bound = min(LONGEST_BACKOFF, max(self._first_backoff, seconds))
+        return random.random() * bound  # noqa: S311 (no secret)
 
     def _pause(self, error: Exception, failures: int) -> float:
         """Return how long to wait after so many failures in a row: any time up to a growing bound,
@@ -252,8 +270,27 @@ class Worker:
             )
         if answer.status not in (200, 304):
             raise Refused(answer.status, _retry_after(answer.headers))
-        if answer.status == 304 or self._take(_json(answer.body)):
+        if answer.status == 304 or self._read(answer.body) == self._held().version:
             self._heard()
+
+    def _read(self, text: str | bytes) -> SnapshotVersion:
+        """Take a snapshot if it is wanted; return its version. Raises Garbled, InvalidSnapshot."""
+        versions = []
+
+        def known(version: SnapshotVersion) -> bool:
+            versions.append(version)
+            return not self._wanted(version)
+
+        try:
+            text = text if isinstance(text, str) else text.decode()
+            snapshot = read_snapshot(text, known)
+        except InvalidSnapshot:
+            raise
+        except (ValueError, RecursionError) as error:
+            raise transport.Garbled("the answer is not JSON") from error
+        if snapshot is not None:
+            self._take(snapshot)
+        return versions[-1]
 
     def _stream(self) -> None:
         headers = {**self._headers, "Accept": "text/event-stream"}
@@ -280,15 +317,19 @@ class Worker:
                     raise transport.TimedOut("the stream fell silent")
                 continue
             heard, patience = now, SILENCE_SECONDS
-            for message in parser.feed(data):
-                self._hear(message)
+            self._hear_all(parser, data)
             if parser.retry_ms is not None:
                 retry = min(parser.retry_ms / 1000, LONGEST_RETRY)
                 self._first_backoff = max(FIRST_BACKOFF, retry)
 
+    def _hear_all(self, parser: Parser, data: bytes) -> None:
+        # Not where the next is waited for: a whole snapshot's text would wait along.
+        for message in parser.feed(data):
+            self._hear(message)
+
     def _hear(self, message: Message) -> None:
         if message.event == "snapshot":
-            self._hear_snapshot(_json(message.data))
+            self._hear_snapshot(message.data)
         elif message.event == "change":
             self._hear_change(Change.parse(_json(message.data)))
         elif message.event == "beat":
@@ -296,13 +337,12 @@ class Worker:
             version = beat.get("version") if isinstance(beat, dict) else None
             self._hear_version(version if isinstance(version, int) else None)
 
-    def _hear_snapshot(self, wire: object) -> None:
-        if self._take(wire):
+    def _hear_snapshot(self, text: str) -> None:
+        version, held = self._read(text), self._held().version
+        if version == held:
             self._heard()
-        else:
-            held = self._held().version
-            if held is not None and held.store != SnapshotVersion.parse(wire).store:
-                raise NotOurs
+        elif held is not None and held.store != version.store:
+            raise NotOurs
         self._stage = FOLLOWING
         self._failures = 0
 
@@ -455,7 +495,7 @@ def _seconds(text: str) -> float | None:
     return ((days * 24.0 + hour) * 60.0 + minute) * 60.0 + second
 
 
-def _json(text: str | bytes) -> Any:
+def _json(text: str) -> Any:
     """Return what JSON says. Raises Garbled."""
     try:
         return json.loads(text)
