@@ -7,7 +7,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import mmh3
 
@@ -20,12 +19,30 @@ from .errors import ConfigurationError
 from .outcomes import MAX_METRICS, Outcomes, is_metric
 from .snapshots import HeldFlags, Served, Tallies
 
+TYPE_CHECKING = False  # see core.records
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Any, Protocol
 
     from typing_extensions import Self
 
     from .sources.worker import Worker
+
+    class Flag(Protocol):
+        """One boolean flag, bound: `flag(request_id)` answers as `client.is_enabled` does."""
+
+        def __call__(self, request_id: str, default: bool = False) -> bool:
+            """Tell whether the flag serves true to this request; the default if it cannot."""
+            ...
+
+    class Answer(Protocol):
+        """Answers a flag for a request id; counted."""
+
+        def __call__(self, key: str, request_id: object, *, boolean: bool = False) -> Evaluation:
+            """Return the shared answer; boolean: an error unless its value is one."""
+            ...
+else:
+    Flag = Answer = Callable
 
 STALE_SECONDS = 60.0
 """A client that has not heard its server for this long says `stale`. It goes on all the same."""
@@ -474,14 +491,6 @@ class Client:
         self._start()
 
 
-class Flag(Protocol):
-    """One boolean flag, bound: `flag(request_id)` answers as `client.is_enabled` does."""
-
-    def __call__(self, request_id: str, default: bool = False) -> bool:
-        """Tell whether the flag serves true to this request; the default if it cannot."""
-        ...
-
-
 class _Binding:
     """Where the handles of one flag find it; None while it has no short way."""
 
@@ -511,21 +520,14 @@ def _bound(client: Client, key: str, binding: _Binding) -> Flag:
     return flag
 
 
-class Ended(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ended:
     """How a request went. asked: (flag, variant); metrics: name -> (total, failed)."""
 
     asked: list[tuple[str, str]]
     seconds: float
     failed: bool
     metrics: Mapping[str, tuple[int, int]]
-
-
-class Answer(Protocol):
-    """Answers a flag for a request id; counted."""
-
-    def __call__(self, key: str, request_id: object, *, boolean: bool = False) -> Evaluation:
-        """Return the shared answer; boolean: an error unless its value is one."""
-        ...
 
 
 class Request:

@@ -10,9 +10,12 @@ import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from .core.model import KEY
+
+TYPE_CHECKING = False  # see core.records
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = 1
 MAX_ROWS = 5000

@@ -11,13 +11,18 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 
 from .bucketing import WHOLE, seed
 from .conditions import OPERATORS, VERSION_OPERATORS, Condition, version_key
 from .records import dataclass
 
-Json = Any
+TYPE_CHECKING = False  # see records
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = Any
+else:
+    Json = object
 """A JSON value: None, bool, int, float, str, list of them, or dict from str to them."""
 
 FORMAT = 1

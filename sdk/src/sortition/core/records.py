@@ -8,7 +8,9 @@ such.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as type checkers know it: `typing` costs a host three milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class _Fields:
