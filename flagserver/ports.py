@@ -6,7 +6,7 @@ time; none waits without bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -193,6 +193,15 @@ class Outcomes(Protocol):
         self, environment: str, subject: str, *, since: int, until: int
     ) -> Mapping[int, Mapping[str, Totals]]:
         """Return the same per tick, by the unix second at which it ended."""
+
+    def minutes(
+        self, wanted: Mapping[tuple[str, str], Collection[int]]
+    ) -> Mapping[tuple[str, str], Mapping[int, Mapping[str, Totals]]]:
+        """Return the same per minute, of many subjects at once and for much less than `series`.
+
+        wanted: (environment, subject) -> unix seconds at which minutes ended, multiples of 60. A
+        tick that ended together with its minute is of that minute. What is empty is left out.
+        """
 
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
         """Return who reported lately: service.name, service.version, instance, seen (unix)."""

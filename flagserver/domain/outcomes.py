@@ -64,6 +64,9 @@ class Arms:
 
 def added(parts: Iterable[Totals]) -> Totals:
     """Return several totals as one."""
+    parts = list(parts)
+    if len(parts) == 1:
+        return parts[0]
     counts, latency, seconds = Counter[str](), Counter[int](), 0.0
     metrics: dict[str, tuple[int, int]] = {}
     for part in parts:

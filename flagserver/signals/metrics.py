@@ -79,7 +79,9 @@ class MetricsSource:
             return _measured(ask, when, sides)
         rest = self._rest_of(ask.environment, ask.flag or "")
         if rest is None:
-            return Measured(error=f"there is no version and no flag {ask.flag!r} to tell by")
+            return Measured(
+                error=f"There is no version and no flag {ask.flag!r} to tell the arms by."
+            )
         sides = by_variant(found.get((metric, flag_subject(ask.flag or "")), ()), rest)
         return _measured(ask, when, sides)
 

@@ -88,6 +88,28 @@ def test_a_tick_without_requests_shows(store: RedisStore):
     assert store.totals("production", SERVICE, since=NOW - 5, until=NOW) == {"": Totals()}
 
 
+def test_minutes_add_up_the_ticks_that_ended_in_them(store: RedisStore):
+    end = NOW // 60 * 60
+    rich = row("1.5.0", end, latency={3: 7}, latency_sum=0.5, metrics={"m:x": (5, 1)})
+    add(store, 1, rich, row("1.5.0", end - 59, requests=1), row("é:%", end - 30, requests=2))
+    add(store, 2, row("1.5.0", end + 1, requests=40), row("1.5.0", end - 60, requests=80))
+    add(store, 2, rich, source="other:1", environment="staging")
+
+    here, there = ("production", FLAG), ("staging", FLAG)
+    found = store.minutes({here: [end, end + 60, end + 120], there: [end], ("x", FLAG): [end]})
+
+    assert set(found) == {here, there}
+    assert set(found[here]) == {end, end + 60}
+    assert found[here][end] == {
+        "1.5.0": Totals(11, 11, 2, {3: 7}, 0.5, {"m:x": (5, 1)}),
+        "é:%": Totals(2, 2, 1),
+    }
+    assert found[here][end + 60]["1.5.0"].requests == 40
+    assert found[there][end]["1.5.0"].requests == 10
+    assert store.minutes({here: [end - 60]})[here][end - 60]["1.5.0"].requests == 80
+    assert store.minutes({}) == {}
+
+
 def test_environments_and_subjects_stay_apart(store: RedisStore):
     names = ["a", "a/b", "b", "{a}", "a}", "flag/a"]
     for number, environment in enumerate(names):
@@ -226,7 +248,7 @@ def test_every_key_of_outcomes_ends(backend: Backend, store: RedisStore):
     client = backend.raw()
     found = list(client.scan_iter("sortition:outcomes:*"))
 
-    assert len(found) == 2 + 2 + 2
+    assert len(found) == 2 + 2 + 2 + 2
     assert all(0 < client.ttl(key) <= driver.KEEP_SECONDS for key in found)
 
 

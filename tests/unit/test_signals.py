@@ -64,7 +64,7 @@ class Away:
     def series(self, *_: object, **__: object) -> Any:
         raise self._error
 
-    posted = series
+    posted = minutes = series
 
 
 # --- periods --------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_without_a_new_version_the_arms_are_a_flags_variants(reports: Reports):
 
     assert (measured.canary[-1].value, measured.control[-1].value) == (0.5, 0.1)
     gone = reports.ask(an_ask(version=None, flag="gone"))
-    assert gone.error == "there is no version and no flag 'gone' to tell by"
+    assert gone.error == "There is no version and no flag 'gone' to tell the arms by."
 
 
 def test_a_store_that_is_away_is_an_error_of_each_ask_and_is_not_raised(
@@ -290,19 +290,86 @@ def test_a_store_that_is_away_is_an_error_of_each_ask_and_is_not_raised(
     assert [each.error for each in broken.values()] == ["failed (KeyError)"] * 2
 
 
-def test_a_thousand_asks_of_one_service_are_one_read(reports: Reports):
-    reads: list[object] = []
-    series = reports.store.series
+def test_one_ask_that_fails_spoils_no_other(reports: Reports):
+    reports.add("1.5.0", END, 10, 1)
+    good, gone = an_ask(), an_ask(version=None, flag="gone")
+    by_tick = an_ask(window_seconds=10, period_seconds=5)
 
-    def counting(*told: Any, **more: Any) -> Any:
-        reads.append(told)
-        return series(*told, **more)
+    found = reports.source.measure([gone, good, by_tick], NOW + 5)
 
-    reports.store.series = counting  # type: ignore[method-assign]
-    asks = [an_ask(version=f"1.{number}") for number in range(1000)]
+    assert found[gone].error is not None
+    assert found[good].canary[-1].value == found[by_tick].canary[-1].value == 0.1
+
+
+def counting_reads(reports: Reports) -> list[Mapping[Any, Any]]:
+    """Return what the store is asked for from now on."""
+    reads: list[Mapping[Any, Any]] = []
+    minutes = reports.store.minutes
+
+    def counting(wanted: Mapping[Any, Any]) -> Any:
+        reads.append({subject: sorted(ends) for subject, ends in wanted.items()})
+        return minutes(wanted)
+
+    reports.store.minutes = counting  # type: ignore[method-assign]
+    return reads
+
+
+def test_a_thousand_asks_are_one_read(reports: Reports):
+    reads = counting_reads(reports)
+    asks = [an_ask(service=f"shop-{number % 50}", version=f"1.{number}") for number in range(1000)]
 
     assert len(reports.source.measure(asks, NOW)) == 1000
-    assert len(reads) == 1
+    assert [len(read) for read in reads] == [50]
+
+
+def test_a_minute_is_read_when_it_has_ended_and_once_more_for_late_reports(reports: Reports):
+    reports.add("1.5.0", END, 10, 1)
+    reads = counting_reads(reports)
+    shop = ("production", "service/shop")
+
+    first = reports.ask(an_ask(), NOW + 5)
+    reports.add("1.5.0", END, 10, 9)
+    soon = [reports.ask(an_ask(), NOW + 5 + seconds) for seconds in range(0, 55, 5)]
+    assert reads == [{shop: [END - 60, END]}]
+    assert {each.canary[-1] for each in soon} == {first.canary[-1]}
+
+    later = reports.ask(an_ask(), NOW + 65)
+    again = reports.ask(an_ask(), NOW + 70)
+    assert reads[1:] == [{shop: [END, END + 60]}]
+    assert later == again
+    assert later.canary[0] == Point(END, 0.5, 20, 10)
+
+
+def test_a_store_that_was_away_is_asked_again(reports: Reports):
+    reports.add("1.5.0", END, 10, 1)
+    minutes = reports.store.minutes
+    reports.store.minutes = Away(StoreUnavailable("away")).minutes  # type: ignore[method-assign]
+    assert reports.ask(an_ask()).error == "away"
+
+    reports.store.minutes = minutes  # type: ignore[method-assign]
+    assert reports.ask(an_ask()).canary[-1].value == 0.1
+
+
+def test_what_nobody_asks_for_any_more_is_forgotten(reports: Reports):
+    for number in range(50):
+        reports.ask(an_ask(service=f"shop-{number}"), NOW + 60 * number)
+
+    assert list(reports.source._known) == [("production", "service/shop-49")]
+    assert len(reports.source._known["production", "service/shop-49"]) == 2
+
+
+@pytest.mark.parametrize("period", [1, 5, 30, 60, 120, 300])
+def test_periods_of_any_length_say_the_same(reports: Reports, period: int):
+    end = END // 600 * 600
+    for second in range(-600, 1, 7):
+        reports.add("1.5.0", end + second, 10, second % 3, latency={40: 9, 200: 1})
+
+    ask = an_ask(window_seconds=600, period_seconds=period)
+    points = reports.ask(ask, end + 5.0).canary
+
+    assert len(points) == 600 // period
+    assert sum(point.sample or 0 for point in points) == 10 * len(range(-593, 1, 7))
+    assert sum(point.failures or 0 for point in points) == sum(s % 3 for s in range(-593, 1, 7))
 
 
 def test_the_standard_guards_can_be_measured(reports: Reports):

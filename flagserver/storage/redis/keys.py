@@ -45,6 +45,11 @@ def ticks(environment: str, subject: str, minute: int) -> str:
     return f"{_subject(environment, subject)}:ticks:{minute}"
 
 
+def sums(environment: str, subject: str, end: int) -> str:
+    """Return the hash of one subject's sums over the minute that ended then (unix seconds)."""
+    return f"{_subject(environment, subject)}:sums:{end // 60}"
+
+
 def taken(environment: str, subject: str, period: int) -> str:
     """Return the hash of the batches that a subject took in within a period (an hour)."""
     return f"{_subject(environment, subject)}:taken:{period}"

@@ -1,4 +1,4 @@
-"""What services reported: counts by subject and minute, kept for two hours.
+"""What services reported: counts by subject, kept for two hours, by tick and summed up by minute.
 
 Each subject takes a batch in by one script in its own slot and remembers that it did, so a batch
 that failed half-way can be sent again: whoever has it already says so.
@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
@@ -88,6 +88,18 @@ class RedisOutcomes:
             for at in sorted(sums)
         }
 
+    def minutes(
+        self, wanted: Mapping[tuple[str, str], Collection[int]]
+    ) -> Mapping[tuple[str, str], Mapping[int, Mapping[str, Totals]]]:
+        """Return totals per minute, of many subjects at once."""
+        asked = [(*subject, end) for subject, ends in wanted.items() for end in ends]
+        answers = self._server.read_all([("HGETALL", keys.sums(*each)) for each in asked])
+        found: dict[tuple[str, str], dict[int, dict[str, Totals]]] = defaultdict(dict)
+        for (environment, subject, end), counts in zip(asked, answers, strict=True):
+            if counts:
+                found[environment, subject][end] = _by_variant(counts)
+        return found
+
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
         """Return who reported within KEEP_SECONDS, the last to report first."""
         oldest = int(self._now()) - KEEP_SECONDS
@@ -106,15 +118,24 @@ class RedisOutcomes:
         counts: Counter[tuple[int, str]],
         now: int,
     ) -> Call:
-        minutes: dict[int, list[str | int]] = defaultdict(list)
+        ticks: dict[int, list[str | int]] = defaultdict(list)
+        sums: dict[int, Counter[str]] = defaultdict(Counter)
         for (at, name), number in counts.items():
-            minutes[at // 60] += (name, number)
+            ticks[at // 60] += (f"{at}:{name}", number)
+            sums[_minutes_end(at)][name] += number
         period = now // PERIOD_SECONDS
         names = [keys.taken(environment, subject, each) for each in (period, period - 1)]
         arguments: list[str | int] = [source, seq, KEEP_SECONDS, MINUTE_FIELDS]
-        for minute, fields in minutes.items():
+        for minute, fields in ticks.items():
             names.append(keys.ticks(environment, subject, minute))
             arguments += (len(names), len(fields) // 2, *fields)
+        for end, summed in sums.items():
+            names.append(keys.sums(environment, subject, end))
+            arguments += (
+                len(names),
+                len(summed),
+                *(part for pair in summed.items() for part in pair),
+            )
         return Call(script("take_in"), names, arguments)
 
     def _heard(
@@ -139,11 +160,17 @@ class RedisOutcomes:
                     yield int(at), unquote(variant), what, int(number)
 
 
+def _minutes_end(at: int) -> int:
+    """Return when the minute ended, (end - 60, end], that a tick is summed up with."""
+    return -(-at // 60) * 60
+
+
 def _by_subject(rows: Iterable[Row]) -> dict[str, Counter[tuple[int, str]]]:
-    """Return subject -> (at, field) -> number, rows of the same tick and variant added up."""
+    """Return subject -> (at, `<variant>:<what>`) -> number, rows of the same tick and variant added
+    up."""
     subjects: dict[str, Counter[tuple[int, str]]] = defaultdict(Counter)
     for row in rows:
-        start = f"{row.at}:{quote(row.variant, safe='')}:"
+        start = f"{quote(row.variant, safe='')}:"
         for what, number in _numbers(row):
             subjects[row.subject][row.at, start + what] += number
     return subjects
@@ -163,6 +190,15 @@ def _numbers(row: Row) -> Iterator[tuple[str, int]]:
         name = quote(metric, safe="")
         yield f"t{name}", total
         yield f"x{name}", failed
+
+
+def _by_variant(counts: Mapping[bytes, bytes]) -> dict[str, Totals]:
+    """Return variant -> totals of the sums of one minute."""
+    sums: dict[str, _Sums] = defaultdict(_Sums)
+    for name, number in counts.items():
+        variant, what = name.decode().split(":")
+        sums[variant].add(what, int(number))
+    return {unquote(variant): each.totals() for variant, each in sorted(sums.items())}
 
 
 @dataclass(slots=True)
