@@ -127,13 +127,14 @@ class FakeSignalSource:
     """`ports.SignalSource` in memory: answers what a test put there.
 
     answers: by signal; a signal that is not there has an error.  unusable: signals that `check`
-    refuses, with the setting at fault.
+    refuses, with the setting at fault.  down: whether nothing answers at all.
     """
 
     name: str = "cloudwatch"
     answers: dict[Signal, Measured] = field(default_factory=dict)
     unusable: dict[Signal, str] = field(default_factory=dict)
     asked: list[Ask] = field(default_factory=list)
+    down: bool = False
 
     def check(self, signal: Signal) -> None:
         if signal in self.unusable:
@@ -144,6 +145,8 @@ class FakeSignalSource:
         return {ask: self._answer(ask, now) for ask in asks}
 
     def _answer(self, ask: Ask, now: float) -> Measured:
+        if self.down:
+            return Measured(error="The fake is down.")
         found = self.answers.get(ask.signal, Measured(error="The fake knows nothing of it."))
         oldest = now - ask.window_seconds
         return replace(

@@ -24,16 +24,20 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flagserver.aws import Arn, Aws, AwsError
+from flagserver.aws import Arn, Aws, AwsError, AwsUnknown
 from flagserver.domain.errors import Conflict, Invalid
 from flagserver.domain.signals import Ask, Measure, Measured, Point, Signal
 
 ALB = "AWS/ApplicationELB"
+MEASURE_SECONDS = 5.0
+"""After so long no further call is made in one look. One call is the rule."""
+
 QUERIES = 500
 """Most queries of one GetMetricData."""
 
@@ -106,8 +110,9 @@ class CloudWatch:
 
     name = "cloudwatch"
 
-    def __init__(self, aws: Aws) -> None:
+    def __init__(self, aws: Aws, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._aws = aws
+        self._monotonic = monotonic
 
     def check(self, signal: Signal) -> None:
         """Raise Invalid unless its settings are right, and its alarms exist; Conflict while one of
@@ -115,7 +120,7 @@ class CloudWatch:
         plan = plan_of(signal, 60)
         if not plan.alarms:
             return
-        found = self._alarms([plan])
+        found = self._alarms([plan], self._deadline())
         for name in plan.alarms:
             key = (plan.region, name)
             if key in found.errors:
@@ -139,8 +144,9 @@ class CloudWatch:
                 plans[ask] = plan_of(ask.signal, ask.period_seconds)
             except Invalid as error:
                 answers[ask] = Measured(error=error.detail)
-        found, errors = self._series(plans, now)
-        alarms = self._alarms(list(plans.values()))
+        deadline = self._deadline()
+        alarms = self._alarms(list(plans.values()), deadline)
+        found, errors = self._series(plans, now, deadline)
         for ask, plan in plans.items():
             if plan.alarms:
                 answers[ask] = _of_alarms(plan, alarms, now)
@@ -148,10 +154,17 @@ class CloudWatch:
                 answers[ask] = _of_series(ask, plan, found, errors, now)
         return answers
 
+    def _deadline(self) -> float:
+        return self._monotonic() + MEASURE_SECONDS
+
+    def _check_time(self, deadline: float) -> None:
+        if self._monotonic() >= deadline:
+            raise AwsUnknown("CloudWatch was not asked: there was no time left.")
+
     # --- metrics ---
 
     def _series(
-        self, plans: Mapping[Ask, Plan], now: float
+        self, plans: Mapping[Ask, Plan], now: float, deadline: float
     ) -> tuple[dict[tuple[str | None, Series], Mapping[int, float]], dict[Any, str]]:
         """Return what was found by (region, series), and why some could not be had."""
         wanted: dict[tuple[str | None, int], dict[Series, int]] = {}
@@ -168,6 +181,7 @@ class CloudWatch:
             for first in range(0, len(everything), QUERIES):
                 some = everything[first : first + QUERIES]
                 try:
+                    self._check_time(deadline)
                     values, wrong = self._get(region, some, start, end)
                 except AwsError as error:
                     errors |= {(region, series): str(error) for series in some}
@@ -208,7 +222,7 @@ class CloudWatch:
 
     # --- alarms ---
 
-    def _alarms(self, plans: Iterable[Plan]) -> Alarms:
+    def _alarms(self, plans: Iterable[Plan], deadline: float) -> Alarms:
         wanted: dict[str | None, dict[str, None]] = {}
         for plan in plans:
             if plan.alarms:
@@ -219,6 +233,7 @@ class CloudWatch:
             for first in range(0, len(everything), ALARMS):
                 some = everything[first : first + ALARMS]
                 try:
+                    self._check_time(deadline)
                     told = self._aws.read(
                         "cloudwatch",
                         "describe_alarms",

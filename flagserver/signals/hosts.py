@@ -8,8 +8,9 @@ an answer has those that lie at least a period apart. A process that has just be
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flagserver.aws import Arn, Aws, AwsError, AwsRefused
@@ -23,6 +24,9 @@ HEALTHY = frozenset({"healthy"})
 UNHEALTHY = frozenset({"unhealthy", "unhealthy.draining"})
 """Targets in other states (initial, draining, unused, unavailable) get no verdict of the balancer's
 and count on neither side."""
+
+MEASURE_SECONDS = 5.0
+"""After so long no further group is looked at in one look; the next one begins with those."""
 
 PROBES = 128
 """How many probes of a group are remembered."""
@@ -54,8 +58,9 @@ class Hosts:
 
     name = "hosts"
 
-    def __init__(self, aws: Aws) -> None:
+    def __init__(self, aws: Aws, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._aws = aws
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._probes: dict[str, deque[Probe]] = {}
 
@@ -94,9 +99,13 @@ class Hosts:
         return answers
 
     def _probe(self, groups: Iterable[str], now: float) -> dict[str, str]:
-        """Look at groups; return why some could not be looked at."""
+        """Look at groups, longest not seen first; return why some could not be looked at."""
         errors: dict[str, str] = {}
-        for group in sorted(groups):
+        deadline = self._monotonic() + MEASURE_SECONDS
+        for group in sorted(groups, key=lambda each: (self._seen(each), each)):
+            if self._monotonic() >= deadline:
+                errors[group] = f"{group} was not looked at: there was no time left."
+                continue
             try:
                 probe = self._look(group, now)
             except AwsError as error:
@@ -109,6 +118,11 @@ class Hosts:
             for group in [each for each, at in newest.items() if at < now - FORGET_SECONDS]:
                 del self._probes[group]
         return errors
+
+    def _seen(self, group: str) -> float:
+        with self._lock:
+            probes = self._probes.get(group)
+            return probes[-1].at if probes else 0.0
 
     def _look(self, group: str, now: float) -> Probe:
         told = self._aws.read(
