@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
+from flagserver.aws import Aws
 from flagserver.domain import tokens
 from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Idempotency, Principal
@@ -26,6 +28,7 @@ from flagserver.ports import (
     Outbox,
     SignalSource,
     Store,
+    TargetDriver,
 )
 from flagserver.services import Services
 from flagserver.services.environments import Environments
@@ -35,16 +38,22 @@ from flagserver.services.metrics import Metrics
 from flagserver.services.notices import Deliverer, Notices
 from flagserver.services.outcomes import Outcomes
 from flagserver.services.record import Record
+from flagserver.services.rollouts import Rollouts
 from flagserver.services.sessions import Sessions
 from flagserver.services.snapshots import Snapshots
+from flagserver.services.steering import Steering, samples
 from flagserver.services.tokens import Tokens
 from flagserver.settings import Settings, SettingsError
+from flagserver.signals.cloudwatch import CloudWatch
+from flagserver.signals.hosts import Hosts
 from flagserver.signals.metrics import MetricsSource
 from flagserver.signals.outcomes import OutcomesSource
 from flagserver.signals.prometheus import PrometheusSource
 from flagserver.storage.copies import DiskCopies
+from flagserver.storage.journal import DiskJournal
 from flagserver.storage.redis.store import RedisStore
 from flagserver.system import SystemClock, SystemEntropy
+from flagserver.targets.alb import AlbDriver
 
 INSTALLATION = Principal("installation", "admin", "admin")
 """Who makes the first things of an installation, before there is anybody."""
@@ -123,6 +132,22 @@ def open_sources(
     return sources
 
 
+@dataclass(frozen=True)
+class Outside:
+    """What lies outside of our store: what rollouts move, and where their numbers come from."""
+
+    drivers: Mapping[str, TargetDriver]
+    sources: Mapping[str, SignalSource]
+
+
+def open_outside(settings: Settings, store: Store, snapshots: Snapshots, egress: Egress) -> Outside:
+    """Return every driver and source, by name. Nothing is asked yet. Raises SettingsError."""
+    aws = Aws()
+    drivers: list[TargetDriver] = [AlbDriver(aws)]
+    sources = [*open_sources(settings, store, snapshots, egress), CloudWatch(aws), Hosts(aws)]
+    return Outside({each.kind: each for each in drivers}, {each.name: each for each in sources})
+
+
 def build_notices(
     outbox: Outbox, leases: Leases, notifiers: Iterable[Notifier], clock: Clock, holder: str
 ) -> Notices:
@@ -131,6 +156,13 @@ def build_notices(
     return Notices(
         Deliverer(each, outbox, leases, clock, holder, chance=chance) for each in notifiers
     )
+
+
+def open_notices(settings: Settings, store: Store, holder: str) -> Notices:
+    """Return what tells people, as the settings say. Raises SettingsError."""
+    clock = SystemClock()
+    notifiers = open_notifiers(settings, open_egress(settings), clock)
+    return build_notices(store, store, notifiers, clock, holder)
 
 
 def _check_url(egress: Egress, name: str, url: str) -> None:
@@ -147,10 +179,12 @@ def build_services(
     clock: Clock | None = None,
     entropy: Entropy | None = None,
     copies: Copies | None = None,
+    outside: Outside | None = None,
 ) -> Services:
     """Return the services over a store. Nothing is read or started yet.
 
     copies: where what is known is kept, for a process that serves.
+    outside: what rollouts move and measure; as the settings say, unless it is given.
     """
     clock = clock or SystemClock()
     entropy = entropy or SystemEntropy()
@@ -160,16 +194,43 @@ def build_services(
         edges=histogram_edges(),
         copies=copies,
     )
+    outcomes = Outcomes(store, snapshots, clock)
+    outside = outside or open_outside(settings, store, snapshots, open_egress(settings))
     return Services(
         flags=Flags(store, clock, entropy),
         environments=Environments(store, clock, entropy),
         tokens=Tokens(store, snapshots, clock, entropy),
         snapshots=snapshots,
-        outcomes=Outcomes(store, snapshots, clock),
+        outcomes=outcomes,
         metrics=Metrics(store, snapshots, clock),
+        rollouts=Rollouts(
+            *(store, store, outside.drivers, outside.sources, clock, entropy),
+            rate=outcomes.rate,
+        ),
         sessions=Sessions(store, store, clock, entropy),
         record=Record(store),
         health=partial(health, snapshots, store),
+    )
+
+
+def build_steering(
+    settings: Settings,
+    store: Store,
+    services: Services,
+    holder: str,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    outside: Outside | None = None,
+) -> Steering:
+    """Return what moves rollouts, for a controller. holder: this process, as its leases name it."""
+    outside = outside or open_outside(settings, store, services.snapshots, open_egress(settings))
+    return Steering(
+        *(store, store, store),
+        DiskJournal(settings.data_dir / "journal" / "rollouts"),
+        *(outside.drivers, outside.sources),
+        *(clock or SystemClock(), entropy or SystemEntropy()),
+        holder,
+        samples=samples(services.outcomes),
     )
 
 

@@ -172,7 +172,8 @@ def sign_in_link_command() -> None:
 def doctor_command(as_json: bool) -> None:
     """Look at settings, store, record and assets; exit status 9 when a check fails."""
     settings = read_settings()
-    findings = doctor.examine(settings, bootstrap.open_store(with_store_url(settings)))
+    found = bootstrap.open_store(with_store_url(settings))
+    findings = doctor.examine(settings, found, recovery_of(settings))
     click.echo(doctor.as_json(findings) if as_json else doctor.as_text(findings))
     if any(finding.state == doctor.FAILED for finding in findings):
         sys.exit(9)

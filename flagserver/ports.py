@@ -274,8 +274,8 @@ class Looks(Protocol):
 
 
 class Journal(Protocol):
-    """What this controller holds, on its own disk: so that traffic can be taken back while the
-    store is away, and the store told of it afterwards."""
+    """What the controllers of this machine hold, on its disk: so that traffic can be taken back
+    while the store is away, and the store told of it afterwards."""
 
     def keep(self, rollout: Rollout) -> None:
         """Keep a rollout as it is now. Raises OSError."""
@@ -290,7 +290,10 @@ class Journal(Protocol):
         """Return what was taken back without the store, and is not in the store yet."""
 
     def forget(self, id: str) -> None:
-        """Forget a rollout: it has ended, or somebody else holds it."""
+        """Forget a rollout: the store knows all of it."""
+
+    def keep_only(self, live: Collection[str]) -> None:
+        """Forget every rollout but these: the others have ended."""
 
 
 class Outbox(Protocol):

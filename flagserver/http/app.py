@@ -10,14 +10,26 @@ from flask import Flask, Response, request
 from flagserver.services import Services
 from flagserver.settings import Settings
 
-from . import environments, errors, flags, health, ofrep, openapi, posted, routing, sdk, tokens
+from . import (
+    environments,
+    errors,
+    flags,
+    health,
+    ofrep,
+    openapi,
+    posted,
+    rollouts,
+    routing,
+    sdk,
+    tokens,
+)
 from .routing import PUBLIC, Call, Route, Routes
 
 
 def all_routes(settings: Settings) -> list[Route]:
     """Return every route of the API."""
     own = Routes()
-    rooms = (flags, environments, tokens, posted, ofrep, health, sdk)
+    rooms = (flags, environments, tokens, rollouts, posted, ofrep, health, sdk)
     found = [route for room in rooms for route in room.routes.all]
 
     @cache

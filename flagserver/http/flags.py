@@ -13,13 +13,12 @@ from flagserver.domain.commands import (
     Reasoned,
     StateEdit,
 )
-from flagserver.domain.errors import Forbidden
 from flagserver.domain.outcomes import histogram_edges
 from flagserver.services.flags import FlagView, StateView
 
 from . import present
 from .query import Number, Switch, Words
-from .routing import Call, Routes
+from .routing import Call, Routes, visible
 
 routes = Routes()
 
@@ -110,7 +109,7 @@ def flag_history(call: Call, key: str) -> Any:
     return present.history(
         call.services.flags.history(
             key,
-            environment=_visible(call, call.query["environment"]),
+            environment=visible(call.principal, call.query["environment"]),
             before=call.query["before"],
             limit=call.query["limit"],
         )
@@ -202,11 +201,3 @@ def _flag(call: Call, view: FlagView, status: int = 200) -> Any:
 
 def _state(view: StateView) -> Any:
     return present.state(view), 200, present.etag(view.revision)
-
-
-def _visible(call: Call, environment: str) -> str | None:
-    """Return the environment whose entries may be read: a confined caller's own, or the asked."""
-    only = call.principal.environment
-    if only is not None and environment not in ("", only):
-        raise Forbidden(f"This token belongs to {only}, not to {environment}.")
-    return only or environment or None

@@ -235,6 +235,15 @@ def environment_of(principal: Principal) -> str:
     return principal.environment
 
 
+def visible(principal: Principal, asked: str) -> str | None:
+    """Return the environment to be shown: a confined caller's own, or what was asked for ("": all,
+    None). Raises Forbidden."""
+    only = principal.environment
+    if only is not None and asked not in ("", only):
+        raise Forbidden(f"This token belongs to {only}, not to {asked}.")
+    return only or asked or None
+
+
 def _idempotency(principal: Principal, content: Mapping[str, Any]) -> Idempotency | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:

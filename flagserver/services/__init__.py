@@ -11,6 +11,7 @@ from .health import Health
 from .metrics import Metrics
 from .outcomes import Outcomes
 from .record import Record
+from .rollouts import Rollouts
 from .sessions import Sessions
 from .snapshots import Snapshots
 from .tokens import Tokens
@@ -26,6 +27,7 @@ class Services:
     snapshots: Snapshots
     outcomes: Outcomes
     metrics: Metrics
+    rollouts: Rollouts
     sessions: Sessions
     record: Record
     health: Callable[[], Health]

@@ -94,6 +94,21 @@ class Outcomes:
         )
         return added(totals.values())
 
+    def rate(self, environment: str, name: str, seconds: int = 60) -> float | None:
+        """Return the requests a second of a service of late, None when nobody reports any."""
+        requests = self.service(environment, name, seconds).requests
+        return requests / seconds if requests else None
+
+    def canary_requests(
+        self, environment: str, name: str, version: str, *, since: float, until: float
+    ) -> int:
+        """Return how many requests a version of a service has served within a span of time (unix
+        seconds), as far as counts are kept."""
+        totals = self._store.totals(
+            environment, service_subject(name), since=int(since), until=int(until)
+        )
+        return totals.get(version, Totals()).requests
+
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
         """Return who reported lately."""
         return self._store.sources(environment)

@@ -19,6 +19,16 @@ from flagserver.storage.redis.store import RedisStore
 from flagserver.system import SystemEntropy
 
 
+class Idle:
+    """Nothing to steer."""
+
+    def tick(self) -> None:
+        pass
+
+    def step_down(self) -> None:
+        pass
+
+
 class House:
     """A prepared installation over a store of its own."""
 
@@ -32,7 +42,7 @@ class House:
         return bootstrap.build_services(Settings(), self.store)
 
     def controller(self, holder: str) -> Controller:
-        return Controller(self.new_services(), self.store, holder)
+        return Controller(self.new_services().record, self.store, Idle(), holder)
 
 
 @pytest.fixture
@@ -85,7 +95,7 @@ def test_the_loop_survives_a_store_that_is_away(house: House) -> None:
             raise AssertionError("there was nothing to give up")
 
     away: Any = Away()
-    controller = Controller(house.services, away, "first")
+    controller = Controller(house.services.record, away, Idle(), "first")
 
     controller.run(stop)
 

@@ -45,11 +45,6 @@ class RedisLooks:
             if found
         }
 
-    def last(self, rollouts: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Return the newest look of each of these that has one."""
-        found = {id: self.looks(id, limit=1) for id in rollouts}
-        return {id: looks[0] for id, looks in found.items() if looks}
-
     def saw(self, at: Mapping[str, float]) -> None:
         """Note when rollouts were looked at; forget those of long ago."""
         if not at:

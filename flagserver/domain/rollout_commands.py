@@ -1,0 +1,215 @@
+"""What callers may ask of rollouts, checked field by field; shares in percent, holds as `5m`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from . import guards, schedule
+from .commands import Command, Enlarging, Key, Percent, Reason, percent_to_ppm
+from .errors import Invalid, under
+from .guards import Guard, NoData, OnBreach
+from .plan import Relation
+from .schedule import Schedule, Step
+from .signals import Measure, Signal
+from .targets import FLAG, Mode, Target
+
+MAX_TARGETS = 50
+MAX_GUARDS = 50
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+LongName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Duration = Annotated[str, StringConstraints(max_length=40), Field(examples=["5m"])]
+Settings = dict[
+    Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{0,39}$")],
+    str | int | float | bool | list[str],
+]
+
+
+class StepBody(Command):
+    """One step: this share, held so long."""
+
+    share: Percent
+    hold: Duration = "0s"
+    approval: bool = False
+    minimum_sample: int | None = Field(default=None, ge=1, le=10**9)
+
+
+class ScheduleBody(Command):
+    """A schedule step by step. bake: how long the last share is watched; end: what it is to be."""
+
+    steps: list[StepBody] = Field(min_length=1, max_length=schedule.MAX_STEPS)
+    bake: Duration = "0s"
+    end: Percent = 100.0
+    name: Name = "custom"
+
+    def schedule(self) -> Schedule:
+        """Return it as the engine knows it. Raises Invalid."""
+        steps = tuple(
+            Step(
+                percent_to_ppm(step.share),
+                _seconds(step.hold, f"/steps/{i}/hold"),
+                step.approval,
+                step.minimum_sample,
+            )
+            for i, step in enumerate(self.steps)
+        )
+        return Schedule(self.name, steps, _seconds(self.bake, "/bake"), percent_to_ppm(self.end))
+
+
+class TargetBody(Command):
+    """Something with a weight: a flag by its key, an ALB rule by its ARN."""
+
+    kind: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    name: LongName
+    mode: Literal["drive", "follow", "gate"] = "drive"
+    settings: Settings = Field(default_factory=dict, max_length=20)
+
+    def target(self) -> Target:
+        """Return it as the engine knows it."""
+        return Target.of(self.kind, self.name, Mode(self.mode), **_tuples(self.settings))
+
+
+class SignalBody(Command):
+    """What a guard watches, and where its numbers come from."""
+
+    source: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    measure: Literal["rate", "latency", "unhealthy_hosts", "healthy_ratio", "alarm", "value"]
+    settings: Settings = Field(default_factory=dict, max_length=20)
+
+    def signal(self) -> Signal:
+        """Return it as the engine knows it."""
+        return Signal.of(self.source, Measure(self.measure), **_tuples(self.settings))
+
+
+class GuardBody(Command):
+    """One rollback signal with its limit, in the measure's own unit: a fraction, seconds, hosts."""
+
+    name: Name
+    signal: SignalBody
+    limit: float
+    points: int = 2
+    of: int = 2
+    period: int = 60
+    minimum_sample: int | None = None
+    no_data: Literal["hold", "pass", "roll_back"] = "hold"
+    on_breach: Literal["roll_back", "hold"] = "roll_back"
+    baseline_factor: float | None = None
+
+    def guard(self) -> Guard:
+        """Return it as the engine knows it. Raises Invalid."""
+        return Guard(
+            name=self.name,
+            signal=self.signal.signal(),
+            limit=self.limit,
+            points=self.points,
+            of=self.of,
+            period=self.period,
+            minimum_sample=self.minimum_sample,
+            no_data=NoData(self.no_data),
+            on_breach=OnBreach(self.on_breach),
+            baseline_factor=self.baseline_factor,
+        )
+
+
+class RolloutPlan(Command):
+    """A rollout that is thought of.
+
+    schedule: `standard`, one of CodeDeploy's names, `5%:5m,25%:10m,100%`, or steps.
+    guards: `standard` (what SDKs report), `none`, or each by itself.  alarms: CloudWatch alarms
+    that take this rollout back when one fires.
+    requests_per_second: of the whole service, where the server has not seen it itself.
+    """
+
+    environment: Key
+    service: Name
+    version: Name | None = None
+    schedule: Annotated[str, StringConstraints(max_length=2000)] | ScheduleBody = "standard"
+    relation: Literal["lock_step", "on_canary", "after"] = "lock_step"
+    targets: list[TargetBody] = Field(min_length=1, max_length=MAX_TARGETS)
+    guards: Literal["standard", "none"] | list[GuardBody] = "standard"
+    alarms: list[LongName] = Field(default_factory=list, max_length=100)
+    requests_per_second: float | None = Field(default=None, gt=0, le=10**9)
+
+    def the_schedule(self) -> Schedule:
+        """Return the schedule that is meant. Raises Invalid, naming the field."""
+        with under("/schedule"):
+            if isinstance(self.schedule, str):
+                return schedule.parse(self.schedule)
+            return self.schedule.schedule()
+
+    def the_targets(self) -> tuple[Target, ...]:
+        """Return the targets."""
+        return tuple(target.target() for target in self.targets)
+
+    def the_guards(self) -> tuple[Guard, ...]:
+        """Return the guards, those over named alarms last. Raises Invalid, naming the field."""
+        named = (guards.alarm(*self.alarms),) if self.alarms else ()
+        if self.guards == "standard":
+            return (*guards.standard(), *self._standard_of_targets(), *named)
+        if self.guards == "none":
+            return named
+        return (*self._own_guards(), *named)
+
+    def the_relation(self) -> Relation:
+        """Return how flags and traffic relate."""
+        return Relation(self.relation)
+
+    def _own_guards(self) -> list[Guard]:
+        found: list[Guard] = []
+        for i, body in enumerate(self.guards):
+            if not isinstance(body, GuardBody):
+                continue
+            with under(f"/guards/{i}"):
+                if body.name in {guard.name for guard in found}:
+                    raise Invalid(f"There are two guards named {body.name!r}.", field="/name")
+                found.append(body.guard())
+        return found
+
+    def _standard_of_targets(self) -> list[Guard]:
+        """Return the standard guards over the hosts of what is moved."""
+        groups = [target.settings.get("canary") for target in self.targets if target.kind != FLAG]
+        return [
+            guard
+            for group in dict.fromkeys(groups)
+            if isinstance(group, str)
+            for guard in guards.hosts(group)
+        ]
+
+
+class NewRollout(RolloutPlan, Enlarging):
+    """A rollout to be started: at once, or at `start_at`.
+
+    replace: end a rollout that moves the same targets now, and take over from it.
+    """
+
+    start_at: datetime | None = Field(default=None, strict=False)
+    replace: bool = False
+
+    @field_validator("start_at")
+    @classmethod
+    def _utc(cls, at: datetime | None) -> datetime | None:
+        if at is not None and at.tzinfo is None:
+            raise ValueError("must name its time zone, as in 2027-01-31T22:00:00Z")
+        return at.astimezone(UTC) if at is not None else None
+
+
+class Verb(Enlarging):
+    """What somebody does to a rollout, and why."""
+
+    reason: Reason | None = None
+
+
+def _seconds(text: str, field: str) -> int:
+    try:
+        return schedule.duration_seconds(text)
+    except ValueError as error:
+        raise Invalid(f"{error}.", field=field) from None
+
+
+def _tuples(settings: Settings) -> dict[str, Any]:
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }

@@ -1,0 +1,287 @@
+"""How rollouts look on the wire. Shares in percent, times in seconds, instants in RFC 3339."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+# pydantic asks for this TypedDict below Python 3.12, and brings it.
+from typing_extensions import TypedDict
+
+from flagserver.domain.commands import ppm_to_percent
+from flagserver.domain.plan import Preview
+from flagserver.domain.rollout import Rollout
+from flagserver.domain.states import State
+from flagserver.domain.times import from_unix
+from flagserver.services.rollouts import Planned, Standing
+from flagserver.services.turns import RolloutView
+
+
+class TargetJson(TypedDict):
+    """Something with a weight. intended, confirmed: percent; confirmed null: not known."""
+
+    kind: str
+    name: str
+    mode: str
+    settings: dict[str, JsonValue]
+    intended: float
+    confirmed: float | None
+
+
+class RolloutStepJson(TypedDict):
+    """One step. at: `done`, `now` or `next`. shares: target -> percent. hold: seconds."""
+
+    number: int
+    at: str
+    share: float
+    shares: dict[str, float]
+    hold: int
+    approval: bool
+    minimum_sample: int | None
+
+
+class WaitingJson(TypedDict):
+    """What a holding rollout waits for."""
+
+    why: str
+    reason: str
+    since: str
+
+
+class ApprovalJson(TypedDict):
+    """Who approved of going on from which step (counted from 1)."""
+
+    step: int
+    by: str
+    at: str
+
+
+class RollbackJson(TypedDict):
+    """Why and when a rollout went back. step: from which, counted from 1; 0 before the first."""
+
+    by: str
+    reason: str
+    row: str
+    step: int
+    verdict: dict[str, JsonValue] | None
+    first_bad: str | None
+    detected: str
+    applied: str | None
+    confirmed: str | None
+    trouble: str | None
+
+
+class RolloutJson(TypedDict):
+    """A rollout. step: counted from 1, 0 before the first. elapsed: seconds of its hold; due: when
+    it will be over, null while the timer stands; looked: when a controller looked last."""
+
+    id: str
+    environment: str
+    service: str
+    version: str | None
+    state: str
+    state_words: str
+    state_icon: str
+    terminal: bool
+    relation: str
+    schedule: str
+    duration: int
+    step: int
+    steps: list[RolloutStepJson]
+    elapsed: float
+    due: str | None
+    looked: str | None
+    waiting: WaitingJson | None
+    rollback: RollbackJson | None
+    approvals: list[ApprovalJson]
+    targets: list[TargetJson]
+    guards: list[dict[str, JsonValue]]
+    last_look: dict[str, JsonValue] | None
+    by: str
+    created: str
+    start_at: str | None
+    started: str | None
+    ended: str | None
+    supersedes: str | None
+    superseded_by: str | None
+    revision: int
+
+
+class RolloutsJson(TypedDict):
+    """Rollouts: those that have not ended first, newest first."""
+
+    rollouts: list[RolloutJson]
+
+
+class ExposureStepJson(TypedDict):
+    """Who sees what, as percent of all requests: the new version, each flag, both at once."""
+
+    canary: float | None
+    flags: dict[str, float]
+    both: dict[str, float]
+
+
+class PreviewJson(TypedDict):
+    """One step as it would really be. at, hold: seconds; requests: of the most thinly exposed thing
+    during the hold, null where the rate is not known."""
+
+    number: int
+    at: int
+    hold: int
+    shares: dict[str, float]
+    exposure: ExposureStepJson
+    requests: int | None
+    warnings: list[str]
+
+
+class RolloutPlanJson(TypedDict):
+    """What a rollout would do. problems: what would refuse its start now."""
+
+    service: str
+    version: str | None
+    environment: str
+    relation: str
+    schedule: str
+    duration: int
+    requests_per_second: float | None
+    steps: list[PreviewJson]
+    guards: list[dict[str, JsonValue]]
+    problems: list[str]
+
+
+class EvidenceJson(TypedDict):
+    """What a rollout rests on: itself, what controllers saw (oldest first), and its entries in the
+    record (newest first)."""
+
+    rollout: RolloutJson
+    looks: list[dict[str, JsonValue]]
+    entries: list[dict[str, JsonValue]]
+
+
+def rollout(
+    view: RolloutView, standing: Standing, look: Mapping[str, Any] | None = None
+) -> RolloutJson:
+    """Return a rollout as it stands. look: what a controller saw last."""
+    it = view.rollout
+    shown = standing.state.shown
+    return {
+        "id": it.id,
+        "environment": it.environment,
+        "service": it.service,
+        "version": it.version,
+        "state": str(standing.state),
+        "state_words": shown.words,
+        "state_icon": shown.icon,
+        "terminal": it.state.shown.terminal,
+        "relation": str(it.relation),
+        "schedule": it.schedule.text(),
+        "duration": sum(step.hold for step in it.plan),
+        "step": it.step + 1,
+        "steps": [_step(it, i) for i in range(len(it.plan))],
+        "elapsed": round(standing.elapsed, 1),
+        "due": _instant(standing.due),
+        "looked": _instant(standing.looked),
+        "waiting": _waiting(it),
+        "rollback": _rollback(it),
+        "approvals": [
+            {"step": each.step + 1, "by": each.by, "at": from_unix(each.at)}
+            for each in it.approvals
+        ],
+        "targets": [
+            {
+                **target.to_body(),  # type: ignore[typeddict-item]
+                "intended": ppm_to_percent(it.intended[target.id]),
+                "confirmed": _percent(it.confirmed.get(target.id)),
+            }
+            for target in it.targets
+        ],
+        "guards": [guard.to_body() for guard in it.guards],
+        "last_look": None if look is None else dict(look),
+        "by": it.by,
+        "created": from_unix(it.created),
+        "start_at": _instant(it.start_at),
+        "started": _instant(it.started),
+        "ended": _instant(it.ended),
+        "supersedes": it.supersedes,
+        "superseded_by": it.superseded_by,
+        "revision": view.revision,
+    }
+
+
+def plan(planned: Planned) -> RolloutPlanJson:
+    """Return what a rollout would do."""
+    it = planned.rollout
+    return {
+        "service": it.service,
+        "version": it.version,
+        "environment": it.environment,
+        "relation": str(it.relation),
+        "schedule": it.schedule.text(),
+        "duration": sum(step.hold for step in it.plan),
+        "requests_per_second": planned.requests_per_second,
+        "steps": [_preview(step) for step in planned.steps],
+        "guards": [guard.to_body() for guard in it.guards],
+        "problems": list(planned.problems),
+    }
+
+
+def _preview(step: Preview) -> PreviewJson:
+    exposure = step.exposure
+    return {
+        "number": step.number,
+        "at": step.at,
+        "hold": step.hold,
+        "shares": _percents(step.shares),
+        "exposure": {
+            "canary": _percent(exposure.canary),
+            "flags": _percents(exposure.flags),
+            "both": _percents(exposure.both),
+        },
+        "requests": step.requests,
+        "warnings": list(step.warnings),
+    }
+
+
+def _step(it: Rollout, i: int) -> RolloutStepJson:
+    step = it.plan[i]
+    done = i < it.step or (i == it.step and it.state is State.COMPLETED)
+    return {
+        "number": i + 1,
+        "at": "done" if done else "now" if i == it.step else "next",
+        "share": ppm_to_percent(step.shown),
+        "shares": _percents(step.shares),
+        "hold": step.hold,
+        "approval": step.approval,
+        "minimum_sample": step.minimum_sample,
+    }
+
+
+def _waiting(it: Rollout) -> WaitingJson | None:
+    if it.waiting is None:
+        return None
+    return {
+        "why": str(it.waiting.why),
+        "reason": it.waiting.reason,
+        "since": from_unix(it.waiting.since),
+    }
+
+
+def _rollback(it: Rollout) -> RollbackJson | None:
+    if it.rollback is None:
+        return None
+    shown: Any = {**it.rollback.to_body(), "step": it.rollback.step + 1}
+    return shown  # type: ignore[no-any-return]  # a body holds just these fields
+
+
+def _percents(shares: Mapping[str, int]) -> dict[str, float]:
+    return {name: ppm_to_percent(share) for name, share in shares.items()}
+
+
+def _percent(share: int | None) -> float | None:
+    return None if share is None else ppm_to_percent(share)
+
+
+def _instant(at: float | None) -> str | None:
+    return None if at is None else from_unix(at)

@@ -1,0 +1,457 @@
+"""The controller's half of rollouts: finish what is intended, look, judge, decide, carry out.
+
+Intent is committed before anything outside is touched. On the way up the traffic is set and read
+back, and one commit then says so and sets the flags; on the way down the commit that decides sets
+the flags to 0, and the traffic follows. So whatever is cut short, the less exposed half stands, and
+whoever holds the lease next finishes it.
+
+With the store away nothing goes up. What is held here can still go down: see `_without_store`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flagserver.domain import decisions, guards, verbs
+from flagserver.domain.decisions import Look, Obstacle
+from flagserver.domain.errors import Refusal, StaleRevision, StoreUnavailable
+from flagserver.domain.guards import Action, Does, Verdict
+from flagserver.domain.plan import NO_STEP
+from flagserver.domain.rollout import Rollback, Rollout
+from flagserver.domain.schedule import percent_text
+from flagserver.domain.signals import Ask, Measure, Measured
+from flagserver.domain.states import State
+from flagserver.domain.targets import Reading, Target
+from flagserver.domain.times import from_unix, moment
+from flagserver.ports import (
+    Clock,
+    Documents,
+    Entropy,
+    Journal,
+    Lease,
+    Leases,
+    Looks,
+    SignalSource,
+    TargetDriver,
+)
+
+from .outcomes import Outcomes
+from .turns import RolloutView, Turns
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15.0
+CALL_SECONDS = 5.0
+MARGIN_SECONDS = 2.0
+"""A lease lives so long; a cloud call takes so long at most; and so much is kept in reserve."""
+
+LOOK_KEPT_SECONDS = 60.0
+"""A look that shows nothing new is kept this often, so that a chart has its points."""
+
+THREADS = 8
+"""Drivers and sources are asked side by side, so that a slow one holds up no other's rollout."""
+
+GOING_BACK = frozenset({State.ROLLING_BACK, State.ROLLBACK_FAILED})
+
+CALM = Action(Does.STAY, "Nothing was looked at.", "well")
+
+Samples = Callable[[Rollout, float], int | None]
+"""(rollout, now) -> requests of the canary since this step was confirmed, None if unknown."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A rollout whose lease is ours. until: monotonic second at which the lease may end."""
+
+    view: RolloutView
+    lease: Lease
+    until: float
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def rollout(self) -> Rollout:
+        """The rollout as we know it."""
+        return self.view.rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one tick saw outside, for all rollouts at once."""
+
+    now: float
+    looked: Mapping[str, float]
+    readings: Mapping[str, Reading]
+    measured: Mapping[Ask, Measured]
+
+
+class Steering:
+    """Ticks over every live rollout whose lease it gets."""
+
+    def __init__(
+        self,
+        store: Documents,
+        leases: Leases,
+        looks: Looks,
+        journal: Journal,
+        drivers: Mapping[str, TargetDriver],
+        sources: Mapping[str, SignalSource],
+        clock: Clock,
+        entropy: Entropy,
+        holder: str,
+        samples: Samples,
+    ) -> None:
+        self._leases = leases
+        self._looks = looks
+        self._journal = journal
+        self._drivers = drivers
+        self._sources = sources
+        self._clock = clock
+        self._holder = holder
+        self._samples = samples
+        self._turns = Turns(store, clock, entropy)
+        self._held: dict[str, Held] = {}
+        self._told: dict[str, tuple[Any, float]] = {}
+        self._newest: dict[tuple[str, str], float] = {}
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="sortition-steering")
+
+    @property
+    def held(self) -> Mapping[str, Rollout]:
+        """The rollouts that are held here, by id."""
+        return {id: held.rollout for id, held in self._held.items()}
+
+    def tick(self) -> None:
+        """Look at every rollout that is ours, once. Raises StoreUnavailable after having done
+        without the store what may be done without it."""
+        try:
+            self._settle_journal()
+            self._take(self._turns.live())
+            looked = self._looks.seen(list(self._held))
+        except StoreUnavailable:
+            self._without_store()
+            raise
+        seen = self._see(self._held.values(), looked)
+        for id, held in list(self._held.items()):
+            self._survive(id, lambda held=held: self._look(held, seen))  # type: ignore[misc]
+        self._looks.saw(dict.fromkeys(self._held, seen.now))
+
+    def step_down(self) -> None:
+        """Give every lease up, so that another controller need not wait for its end."""
+        for held in self._held.values():
+            try:
+                self._leases.release(held.lease)
+            except Refusal as error:
+                log.warning("the lease of %s ends by itself: %s", held.rollout.name, error.detail)
+        self._held.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # Which rollouts are ours
+
+    def _take(self, live: Mapping[str, RolloutView]) -> None:
+        """Hold what can be held of the live rollouts; let go of what has ended."""
+        held = {}
+        for id, view in sorted(live.items()):
+            began = self._clock.monotonic()
+            lease = self._leases.acquire(f"rollout/{id}", self._holder, ttl_seconds=LEASE_SECONDS)
+            if lease is None:
+                continue
+            held[id] = Held(view, lease, began + LEASE_SECONDS)
+            if view.rollout.traffic:
+                self._journal.keep(view.rollout)
+        self._journal.keep_only(live)
+        for id in set(self._held) - set(held):
+            self._told.pop(id, None)
+            self._newest = {key: at for key, at in self._newest.items() if key[0] != id}
+        self._held = held
+
+    # Looking
+
+    def _see(self, some: Iterable[Held], looked: Mapping[str, float]) -> Seen:
+        """Read every target and measure every guard, each driver and source side by side."""
+        now = self._now()
+        some = list(some)
+        targets = {
+            target.id: target
+            for held in some
+            for target in held.rollout.traffic
+            if held.rollout.state is not State.PENDING
+        }
+        asks: dict[str, list[Ask]] = {}
+        for held in some:
+            for guard in _watched(held.rollout):
+                asks.setdefault(guard.signal.source, []).append(_ask(held.rollout, guard))
+        reading = {id: self._pool.submit(self._read, target) for id, target in targets.items()}
+        measuring = {
+            name: self._pool.submit(self._measure, name, list(dict.fromkeys(some_asks)), now)
+            for name, some_asks in asks.items()
+        }
+        readings = {id: found.result() for id, found in reading.items()}
+        measured: dict[Ask, Measured] = {}
+        for future in measuring.values():
+            measured.update(future.result())
+        return Seen(now, looked, {i: r for i, r in readings.items() if r is not None}, measured)
+
+    def _read(self, target: Target) -> Reading | None:
+        try:
+            return self._drivers[target.kind].read(target)
+        except Refusal as error:
+            log.warning("%s cannot be read: %s", target.id, error.detail)
+        except Exception:
+            log.exception("%s cannot be read", target.id)
+        return None
+
+    def _measure(self, source: str, asks: Sequence[Ask], now: float) -> Mapping[Ask, Measured]:
+        try:
+            return self._sources[source].measure(asks, now)
+        except Exception as error:
+            log.exception("%s cannot be measured", source)
+            return {ask: Measured(error=f"{source} failed: {type(error).__name__}") for ask in asks}
+
+    def _look(self, held: Held, seen: Seen) -> None:
+        """Look at one rollout, and do the one thing that this leads to."""
+        rollout, now = held.rollout, seen.now
+        until = rollout.seen_until(now, seen.looked.get(rollout.id))
+        if rollout.state in GOING_BACK:
+            self._go_down(held, until)
+            return
+        held.verdicts = self._judge(rollout, seen)
+        action = guards.act(held.verdicts, decisions.context(rollout, now, until))
+        look = Look(action, until, self._obstacle(rollout, seen), self._samples(rollout, now))
+        decision = decisions.decide(rollout, look, now)
+        self._commit(held, decisions.carry(rollout, decision, now, until))
+        self._keep_look(held, action, seen)
+        if held.rollout.state in GOING_BACK:
+            self._go_down(held, until)
+        elif held.rollout.may_carry_out and held.rollout.is_pending_intent:
+            self._go_up(held, seen.readings)
+
+    def _judge(self, rollout: Rollout, seen: Seen) -> list[Verdict]:
+        nothing = Measured(error="the source did not answer")
+        verdicts = []
+        for guard in _watched(rollout):
+            key = (rollout.id, guard.name)
+            verdict = guards.judge(
+                guard,
+                seen.measured.get(_ask(rollout, guard), nothing),
+                seen.now,
+                since=rollout.started or rollout.created,
+                last_seen=self._newest.get(key),
+            )
+            if verdict.newest is not None:
+                self._newest[key] = verdict.newest
+            verdicts.append(verdict)
+        return verdicts
+
+    def _obstacle(self, rollout: Rollout, seen: Seen) -> Obstacle | None:
+        """Return what somebody else did to a target or flag of the rollout."""
+        found = decisions.traffic_obstacle(rollout, seen.readings, self._nearest)
+        if found is not None or not rollout.flags:
+            return found
+        states = {name: flag.state for name, flag in self._turns.flags(rollout).items()}
+        return decisions.flag_obstacle(rollout, states)
+
+    def _keep_look(self, held: Held, action: Action, seen: Seen) -> None:
+        """Keep what was seen, when it says something new or it is time to."""
+        rollout = held.rollout
+        kinds = [(verdict.guard.name, verdict.kind) for verdict in held.verdicts]
+        what = (rollout.state, rollout.step, action.does, action.reason, kinds)
+        before, at = self._told.get(rollout.id, (None, 0.0))
+        if what == before and seen.now - at < LOOK_KEPT_SECONDS:
+            return
+        self._told[rollout.id] = (what, seen.now)
+        self._looks.append(rollout.id, _look_body(held, action, seen))
+
+    # Carrying out
+
+    def _go_up(self, held: Held, readings: Mapping[str, Reading]) -> None:
+        """Set the traffic as intended, read it back, and commit that with the flags."""
+        rollout = held.rollout
+        shares = {target.id: rollout.intended[target.id] for target in rollout.flags}
+        deadline = held.until - CALL_SECONDS - MARGIN_SECONDS
+        for target in rollout.traffic:
+            driver = self._drivers[target.kind]
+            if rollout.goes_down:
+                # What an older rollout left is taken out altogether: clients that stick to it, too.
+                got = driver.roll_back(target, deadline)
+            else:
+                before = readings.get(target.id) or driver.read(target)
+                got = driver.set(target, rollout.intended[target.id], before, deadline)
+            if got.share != self._nearest(target, rollout.intended[target.id]):
+                log.warning("%s does not show what was set yet", target.id)
+                return
+            shares[target.id] = got.share
+        turn = verbs.confirm(rollout, shares, self._now(), nearest=self._nearest)
+        self._commit(held, turn)
+
+    def _go_down(self, held: Held, until: float) -> None:
+        """Take the traffic to the stable side, read it back, and commit that."""
+        rollout = held.rollout
+        trouble, applied = self._lower(rollout, held.until - CALL_SECONDS - MARGIN_SECONDS)
+        now = self._now()
+        if trouble is None:
+            shares = dict.fromkeys(rollout.intended, 0)
+            self._commit(held, verbs.confirm(rollout, shares, now, applied=applied))
+            return
+        log.error("%s: %s", rollout.name, trouble)
+        decision = decisions.decide(rollout, Look(CALM, until, trouble=trouble), now)
+        self._commit(held, decisions.carry(rollout, decision, now, until))
+
+    def _lower(self, rollout: Rollout, deadline: float) -> tuple[str | None, float | None]:
+        """Take all traffic of a rollout down; return what is in the way, and when it was done.
+
+        Every target is tried, whatever becomes of another.
+        """
+        trouble = []
+        for target in rollout.traffic:
+            try:
+                got = self._drivers[target.kind].roll_back(target, deadline)
+                if got.share != 0:
+                    told = "no share" if got.share is None else percent_text(got.share)
+                    trouble.append(f"{target.id} still shows {told}.")
+            except Refusal as error:
+                trouble.append(f"{target.id}: {error.detail}")
+            except Exception as error:
+                log.exception("%s cannot be taken back", target.id)
+                trouble.append(f"{target.id}: {type(error).__name__}.")
+        return (" ".join(trouble), None) if trouble else (None, self._now())
+
+    def _commit(self, held: Held, turn: verbs.Turn) -> None:
+        """Keep a turn under our lease's token, and hold what it leaves."""
+        if not turn.changed:
+            return
+        after = replace(turn.after, fence=held.lease.token)
+        by_hand = tuple(
+            command
+            for target in after.traffic
+            for command in self._drivers[target.kind].commands_by_hand(target)
+        )
+        view = self._turns.commit(replace(turn, after=after), held.view.revision, by_hand=by_hand)
+        held.view = view
+        log.info("%s: %s %s", after.name, turn.action, turn.reason or "")
+        if after.traffic and not after.state.shown.terminal:
+            self._journal.keep(after)
+
+    # Without the store
+
+    def _without_store(self) -> None:
+        """With the store away, take back what harms: traffic now, the rest when it is there again.
+
+        Only what this controller held when the store went, as its journal has it: nobody else can
+        have been given it meanwhile, for that takes the store.
+        """
+        exposed = [r for r in self._journal.kept() if _exposes_traffic(r)]
+        if not exposed:
+            return
+        views = [Held(RolloutView(r, 0), Lease(r.name, self._holder, 0), 0.0) for r in exposed]
+        seen = self._see(views, {})
+        for held in views:
+            self._survive(
+                held.rollout.id,
+                lambda held=held: self._lower_without_store(held.rollout, seen),  # type: ignore[misc]
+            )
+
+    def _lower_without_store(self, rollout: Rollout, seen: Seen) -> None:
+        cause = rollout.rollback
+        if cause is None:
+            context = decisions.context(rollout, seen.now, seen.now)
+            action = guards.act(self._judge(rollout, seen), context)
+            decision = decisions.decide(rollout, Look(action, seen.now), seen.now)
+            if not isinstance(decision, decisions.RollBack):
+                return
+            cause = decision.cause
+        deadline = self._clock.monotonic() + CALL_SECONDS
+        trouble, applied = self._lower(rollout, deadline)
+        if trouble is None:
+            log.error("%s was taken back without the store: %s", rollout.name, cause.reason)
+            self._journal.lowered(rollout.id, replace(cause, applied=applied))
+        else:
+            log.error("%s cannot be taken back: %s", rollout.name, trouble)
+
+    def _settle_journal(self) -> None:
+        """Write into the store what was taken back without it."""
+        for id, cause in self._journal.all_lowered():
+            self._survive(id, lambda id=id, cause=cause: self._settle(id, cause))  # type: ignore[misc]
+
+    def _settle(self, id: str, cause: Rollback) -> None:
+        view = self._turns.find(id)
+        if view is not None and not view.rollout.state.shown.terminal:
+            self._turns.decide(id, lambda v: verbs.roll_back(v.rollout, cause, cause.reason))
+        self._journal.forget(id)
+
+    # How
+
+    def _survive(self, id: str, act: Callable[[], None]) -> None:
+        """Do something about one rollout; whatever it meets spoils no other."""
+        try:
+            act()
+        except StoreUnavailable:
+            raise
+        except StaleRevision:
+            log.info("rollout/%s was changed meanwhile; the next look sees it", id)
+        except Refusal as error:
+            log.warning("rollout/%s: %s", id, error.detail)
+        except Exception:
+            log.exception("rollout/%s: this look failed", id)
+
+    def _nearest(self, target: Target, share: int) -> int:
+        driver = self._drivers.get(target.kind)
+        return share if driver is None else driver.nearest(target, share)
+
+    def _now(self) -> float:
+        return moment(self._clock.now())
+
+
+def samples(outcomes: Outcomes) -> Samples:
+    """Return what counts the canary's requests by what SDKs reported."""
+
+    def count(rollout: Rollout, now: float) -> int | None:
+        since = rollout.step_confirmed_at
+        wanted = rollout.step != NO_STEP and rollout.plan[rollout.step].minimum_sample
+        if not wanted or since is None or rollout.version is None:
+            return None
+        return outcomes.canary_requests(
+            rollout.environment, rollout.service, rollout.version, since=since, until=now
+        )
+
+    return count
+
+
+def _watched(rollout: Rollout) -> tuple[guards.Guard, ...]:
+    """Return the guards that have anything to say: all while somebody is exposed; before that, an
+    alarm that fires already refuses the start; none while it goes back or has ended."""
+    if rollout.state in GOING_BACK or rollout.state.shown.terminal:
+        return ()
+    if rollout.step == NO_STEP:
+        return tuple(g for g in rollout.guards if g.signal.measure is Measure.ALARM)
+    return rollout.guards
+
+
+def _exposes_traffic(rollout: Rollout) -> bool:
+    shares = [*rollout.confirmed.items(), *rollout.intended.items()]
+    traffic = {target.id for target in rollout.traffic}
+    return rollout.state in GOING_BACK or any(share for id, share in shares if id in traffic)
+
+
+def _ask(rollout: Rollout, guard: guards.Guard) -> Ask:
+    flag = rollout.flags[0].name if rollout.version is None and rollout.flags else None
+    return guard.ask(rollout.environment, rollout.service, rollout.version, flag)
+
+
+def _look_body(held: Held, action: Action, seen: Seen) -> dict[str, Any]:
+    rollout = held.rollout
+    return {
+        "at": from_unix(seen.now),
+        "state": str(rollout.state),
+        "step": rollout.step,
+        "does": str(action.does),
+        "reason": action.reason,
+        "observed": {
+            target.id: reading.share
+            for target in rollout.traffic
+            if (reading := seen.readings.get(target.id)) is not None
+        },
+        "guards": [verdict.to_body() for verdict in held.verdicts],
+    }

@@ -1,0 +1,194 @@
+"""How a turn of a rollout is kept: its document, its flags, its claims, its entry and its notices,
+in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flagserver.domain import documents, rollout_flags, telling
+from flagserver.domain.documents import Change, Idempotency, Principal, Write
+from flagserver.domain.errors import AlreadyExists, Conflict, NotFound, StaleRevision
+from flagserver.domain.flags import Flag, State, default_state
+from flagserver.domain.rollout import Rollout
+from flagserver.domain.times import rfc3339
+from flagserver.domain.verbs import CONTROLLER, Turn
+from flagserver.ports import Clock, Documents, Entropy
+
+ATTEMPTS = 10
+"""How often a turn is tried again because a flag of it was changed at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """A rollout as it is kept, at a revision of its document."""
+
+    rollout: Rollout
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlagState:
+    """A flag with its state in the rollout's environment, at a revision (0: untouched)."""
+
+    flag: Flag
+    state: State
+    revision: int
+
+
+class Turns:
+    """Reads rollouts and commits what happens to them."""
+
+    def __init__(self, store: Documents, clock: Clock, entropy: Entropy) -> None:
+        self._store = store
+        self._clock = clock
+        self._entropy = entropy
+
+    # Looking
+
+    def live(self) -> dict[str, RolloutView]:
+        """Return every rollout that has not ended, by id."""
+        return _views(self._store.read_all(documents.ROLLOUTS))
+
+    def ended(self) -> dict[str, RolloutView]:
+        """Return every rollout that has ended and is still kept, by id."""
+        return _views(self._store.read_all(documents.ENDED_ROLLOUTS))
+
+    def find(self, id: str) -> RolloutView | None:
+        """Return a rollout, live or ended, or None."""
+        for collection in (documents.ROLLOUTS, documents.ENDED_ROLLOUTS):
+            document = self._store.read(collection, id)
+            if document is not None:
+                return RolloutView(Rollout.from_body(document.body), document.revision)
+        return None
+
+    def get(self, id: str) -> RolloutView:
+        """Return a rollout, live or ended. Raises NotFound."""
+        kept = self.find(id)
+        if kept is None:
+            raise NotFound(f"There is no rollout {id!r}; ended ones are kept for 90 days.")
+        return kept
+
+    def flag(self, key: str, environment: str) -> FlagState:
+        """Return a flag in an environment. Raises NotFound."""
+        document = self._store.read(documents.FLAGS, key)
+        if document is None:
+            raise NotFound(f"There is no flag {key!r}.")
+        flag = Flag.from_body(document.body)
+        state = self._store.read(documents.states(environment), key)
+        if state is None:
+            return FlagState(flag, default_state(flag, environment), 0)
+        return FlagState(flag, State.from_body(state.body), state.revision)
+
+    def flags(self, rollout: Rollout) -> dict[str, FlagState]:
+        """Return the rollout's flags by key. Raises NotFound."""
+        names = [target.name for target in rollout.flags]
+        return {name: self.flag(name, rollout.environment) for name in names}
+
+    # Keeping
+
+    def decide(
+        self,
+        id: str,
+        verb: Callable[[RolloutView], Turn],
+        by: Principal = CONTROLLER,
+    ) -> RolloutView:
+        """Commit what a verb makes of a rollout, asking it anew when the rollout moved on
+        meanwhile. Raises NotFound, Conflict, and what the verb raises."""
+        for _ in range(ATTEMPTS):
+            view = self.get(id)
+            try:
+                return self.commit(verb(view), view.revision, by)
+            except StaleRevision:
+                continue
+        raise Conflict(f"rollout/{id} changes too quickly. Try again.")
+
+    def commit(
+        self,
+        turn: Turn,
+        revision: int,
+        by: Principal = CONTROLLER,
+        *,
+        ends: RolloutView | None = None,
+        flags: Mapping[str, FlagState] | None = None,
+        by_hand: tuple[str, ...] = (),
+        idempotency: Idempotency | None = None,
+    ) -> RolloutView:
+        """Keep a turn. revision: of the rollout's document, 0 for a new one.
+
+        ends: the older rollout as it is kept, when the turn ends one.
+        flags: as the decision saw them: a flag that was changed since then is refused. Without,
+        they are read here and whatever else is in them is kept.
+        Raises StaleRevision when the rollout or one of `flags` moved on, and what `commit` raises.
+        """
+        if not turn.changed:
+            return RolloutView(turn.after, revision)
+        for _ in range(ATTEMPTS):
+            seen = self.flags(turn.after) if flags is None else flags
+            change = self._change(turn, revision, by, ends, seen, by_hand, idempotency)
+            try:
+                self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
+            except (StaleRevision, AlreadyExists) as error:
+                current = self.find(turn.after.id)
+                mine = 0 if current is None else current.revision
+                if mine == revision and flags is None and ends is None:
+                    continue
+                words = f"{turn.after.name} or a flag of it was changed meanwhile. Look again."
+                raise StaleRevision(words, revision=mine) from error
+            ended = turn.after.state.shown.terminal
+            return RolloutView(turn.after, 1 if ended else revision + 1)
+        raise Conflict(f"The flags of {turn.after.name} change too quickly. Try again.")
+
+    def _change(
+        self,
+        turn: Turn,
+        revision: int,
+        by: Principal,
+        ends: RolloutView | None,
+        flags: Mapping[str, FlagState],
+        by_hand: tuple[str, ...],
+        idempotency: Idempotency | None,
+    ) -> Change:
+        at = rfc3339(self._clock.now())
+        rollout = turn.after
+        written = {
+            name: (seen, rollout_flags.after(turn, seen.state, at=at))
+            for name, seen in flags.items()
+        }
+        changed = {n: (s, after) for n, (s, after) in written.items() if after != s.state}
+        collection = documents.states(rollout.environment)
+        writes = [
+            *_document_writes(rollout, revision),
+            *(_document_writes(turn.ends, ends.revision) if turn.ends and ends else ()),
+            *(Write(collection, n, s.revision, a.to_body()) for n, (s, a) in changed.items()),
+        ]
+        # A lock alone is served to nobody, but whoever decides about all flags of an environment
+        # (an archive) must see that one was locked meanwhile.
+        served = tuple(changed)
+        ended = rollout.state.shown.terminal
+        given_back = turn.ends.claims if turn.ends else rollout.claims if ended else {}
+        return Change(
+            writes=tuple(writes),
+            fact=turn.fact(by),
+            environments=(rollout.environment,) if served else (),
+            flags=served,
+            claims={} if ended else rollout.claims,
+            releases=given_back,
+            notices=telling.notices(turn, by_hand),
+            idempotency=idempotency,
+        )
+
+
+def _views(found: Mapping[str, Any]) -> dict[str, RolloutView]:
+    return {
+        id: RolloutView(Rollout.from_body(document.body), document.revision)
+        for id, document in found.items()
+    }
+
+
+def _document_writes(rollout: Rollout, revision: int) -> list[Write]:
+    if not rollout.state.shown.terminal:
+        return [Write(documents.ROLLOUTS, rollout.id, revision, rollout.to_body())]
+    ended = Write(documents.ENDED_ROLLOUTS, rollout.id, 0, rollout.to_body())
+    return [Write(documents.ROLLOUTS, rollout.id, revision, None), ended]

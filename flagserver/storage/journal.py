@@ -1,0 +1,83 @@
+"""What a machine's controllers hold, on its disk: see `ports.Journal`.
+
+In `journal/` of the data directory, one file for each rollout:
+
+    <id>.held       the rollout as this controller knew it last
+    <id>.lowered    why its traffic was taken back without the store
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from flagserver.domain.rollout import Rollback, Rollout
+
+from .files import read_checked, write_checked
+
+log = logging.getLogger(__name__)
+
+HELD, LOWERED = ".held", ".lowered"
+
+
+class DiskJournal:
+    """`ports.Journal` in a directory that the controllers of one machine share."""
+
+    def __init__(self, directory: Path) -> None:
+        """Nothing is made or read yet."""
+        self._directory = directory
+        self._written: dict[str, dict[str, Any]] = {}
+
+    def keep(self, rollout: Rollout) -> None:
+        """Keep a rollout as it is now; costs nothing when that is there already."""
+        body = rollout.to_body()
+        if self._written.get(rollout.id) != body:
+            self._write(rollout.id + HELD, body)
+            self._written[rollout.id] = body
+
+    def kept(self) -> list[Rollout]:
+        """Return the rollouts that are kept and were not taken back."""
+        lowered = {path.stem for path in self._files(LOWERED)}
+        found = self._read(HELD)
+        return [Rollout.from_body(body) for id, body in found if id not in lowered]
+
+    def lowered(self, id: str, cause: Rollback) -> None:
+        """Keep that a rollout's traffic was taken back, and why."""
+        self._write(id + LOWERED, cause.to_body())
+
+    def all_lowered(self) -> list[tuple[str, Rollback]]:
+        """Return what was taken back without the store."""
+        return [(id, Rollback.from_body(body)) for id, body in self._read(LOWERED)]
+
+    def forget(self, id: str) -> None:
+        """Forget a rollout."""
+        self._written.pop(id, None)
+        for ending in (HELD, LOWERED):
+            (self._directory / (id + ending)).unlink(missing_ok=True)
+
+    def keep_only(self, live: Collection[str]) -> None:
+        """Forget every rollout but these; what was taken back stays until the store knows."""
+        lowered = {path.stem for path in self._files(LOWERED)}
+        for path in self._files(HELD):
+            if path.stem not in live and path.stem not in lowered:
+                self.forget(path.stem)
+
+    def _write(self, name: str, body: dict[str, Any]) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_checked(self._directory / name, json.dumps(body).encode())
+
+    def _files(self, ending: str) -> Iterator[Path]:
+        if self._directory.is_dir():
+            yield from sorted(self._directory.glob(f"*{ending}"))
+
+    def _read(self, ending: str) -> list[tuple[str, dict[str, Any]]]:
+        found = []
+        for path in self._files(ending):
+            try:
+                found.append((path.stem, json.loads(read_checked(path)[1])))
+            except (OSError, ValueError):
+                log.exception("%s in the journal cannot be used", path.name)
+        return found
