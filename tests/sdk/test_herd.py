@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import random
 import time
 from collections import Counter
@@ -15,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from sortition.outcomes import Outcomes
 from sortition.sources import transport, worker
 from sortition.sources.sse import Parser
 from sortition.sources.worker import CONNECTED, FOLLOWING, Worker
@@ -81,21 +81,9 @@ def a_worker() -> Worker:
     def never(*_: Any) -> Any:
         raise AssertionError("it was never started")
 
-    return Worker(
-        *("http://127.0.0.1", "key"),
-        streaming=True,
-        poll_seconds=30.0,
-        reporter=never,
-        outcomes=Outcomes(),
-        prepare=never,
-        take=never,
-        change=never,
-        held=never,
-        failed=never,
-        heard=never,
-        tend=never,
-        assignments=never,
-    )
+    told: dict[str, Any] = dict.fromkeys(inspect.signature(Worker).parameters, never)
+    told |= {"url": "http://127.0.0.1", "key": "key", "streaming": True, "poll_seconds": 30.0}
+    return Worker(**told)
 
 
 def crest(came: Sequence[float]) -> float:
