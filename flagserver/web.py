@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -43,6 +44,10 @@ DRAIN_SECONDS = 5.0
 
 GRACE_SECONDS = 2.0
 """How long open requests may take after that."""
+
+SWITCH_SECONDS = 0.0005
+"""How long one thread may go on before another one has its turn (Python's own: 5 ms). The loop lets
+go of the interpreter at each look at its connections, and would wait so long to have it back."""
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: a herd that comes back. The kernel has a limit too."""
@@ -221,6 +226,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT. on_ready: called once connections are accepted."""
     server = Server(application)
+    # Loop and threads take turns: a thread that works must not hold up the loop, nor the other way.
+    sys.setswitchinterval(SWITCH_SECONDS)
 
     async def life() -> None:
         waiting = asyncio.ensure_future(_once_started(server, on_ready))

@@ -46,7 +46,10 @@ def build_snapshot(
 def difference(before: core.Snapshot, after: core.Snapshot) -> core.Change:
     """Return the change that leads from one snapshot to a later one of the same store."""
     changed: Mapping[str, core.Flag] = {
-        key: flag for key, flag in after.flags.items() if before.flags.get(key) != flag
+        key: flag
+        for key, flag in after.flags.items()
+        # Most are the same object still, which is seen at once.
+        if before.flags.get(key) is not flag and before.flags.get(key) != flag
     }
     return core.Change(
         store=after.version.store,

@@ -118,7 +118,8 @@ class Pieces:
 
     async def next(self) -> bytes:
         """Return the next piece."""
-        return await self._work(self._gather)
+        octets: bytes = await self._work(self._gather)
+        return octets
 
     async def close(self) -> None:
         """Let go of what was not taken."""

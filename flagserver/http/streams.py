@@ -32,7 +32,7 @@ RETRY_SECONDS = 5
 LOOK_SECONDS = 1.0
 """How often it is looked whether streams may go on, whether they are read, and whether to beat."""
 
-AT_ONCE = 50
+AT_ONCE = 100
 """How many streams are written to before other requests have their turn: about a millisecond."""
 
 CLOSED_PER_SECOND = 200

@@ -51,9 +51,16 @@ class View:
     """One environment at one version, ready to be served."""
 
     snapshot: core.Snapshot
-    body: bytes
-    packed: bytes
-    """The body, gzipped."""
+
+    @cached_property
+    def body(self) -> bytes:
+        """The whole snapshot as JSON."""
+        return dump(self.snapshot.to_wire())
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The body, gzipped."""
+        return gzip.compress(self.body, compresslevel=6, mtime=0)
 
     @cached_property
     def etag(self) -> str:
@@ -160,7 +167,7 @@ class Snapshots:
         kept = self.trust.restore()
         for name, snapshot in kept.snapshots.items():
             ours = replace(snapshot, flush_seconds=self._flush_seconds, histogram_edges=self._edges)
-            self._views[name] = _view(ours)
+            self._views[name] = prepared(View(ours))
         self._tokens = {token.id: token for token in kept.tokens or ()}
         if self._views:
             self.source = DISK
@@ -244,9 +251,13 @@ class Snapshots:
         collections = {collection for collection, _ in event.documents}
         if documents.TOKENS in collections:
             self._reload_tokens()
-        for environment, (start, _) in event.versions.items():
+        for environment, (start, end) in event.versions.items():
             view = self._views.get(environment)
-            if view is not None and view.snapshot.version.version == start:
+            held = None if view is None else view.snapshot.version
+            if held is not None and (held.epoch, held.version) >= (known.epoch, end):
+                # Of a burst, the first that was behind brought them all.
+                continue
+            if view is not None and held is not None and held.version == start:
                 self._update(environment, view, event.flags)
             else:
                 self._reload(environment)
@@ -328,7 +339,7 @@ class Snapshots:
             return
         held = self._views.get(environment)
         if held is None:
-            self._views = {**self._views, environment: _view(snapshot)}
+            self._views = {**self._views, environment: prepared(View(snapshot))}
             return
         # A store that an operator accepted in another's place has another id: it was examined.
         if version.store == held.snapshot.version.store and not version.follows(
@@ -337,11 +348,13 @@ class Snapshots:
             if version != held.snapshot.version:
                 self._look_closely()
             return
-        view = _view(snapshot)
+        view = View(snapshot)
         message = _message(held.snapshot, view)
         self._views = {**self._views, environment: view}
         for watcher in self._watchers:
             watcher.changed(view, message)
+        # Those who listen need none of this, so they are told first.
+        prepared(view)
 
 
 def _with(
@@ -364,9 +377,10 @@ def _message(before: core.Snapshot, view: View) -> bytes:
     return sse("change", dump(change), id=str(after.version))
 
 
-def _view(snapshot: core.Snapshot) -> View:
-    body = dump(snapshot.to_wire())
-    return View(snapshot, body, gzip.compress(body, compresslevel=6, mtime=0))
+def prepared(view: View) -> View:
+    """Return a view with all that is sent of it, so that nobody who asks waits for that."""
+    _ = view.event, view.packed
+    return view
 
 
 @lru_cache(maxsize=64)

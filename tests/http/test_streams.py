@@ -45,7 +45,7 @@ def version(number: int, epoch: int = 1, store: str = "s") -> SnapshotVersion:
 
 
 def listening(*topics: str, known: SnapshotVersion | None = None, **more: Any) -> Listening:
-    given = {"permit": "token", "allowed": lambda: True} | more
+    given: dict[str, Any] = {"permit": "token", "allowed": lambda: True} | more
     return Listening(frozenset(topics), lambda: Beginning((b"first",), known), **given)
 
 
