@@ -12,6 +12,7 @@ from .completion import completion
 from .doctor import doctor, status
 from .env import env
 from .flags import flags
+from .rollouts import rollouts
 from .token import token
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -49,5 +50,5 @@ def cli(
         context.obj = Api((url or "").rstrip("/"), token.strip(), timeout)
 
 
-for command in (flags, env, token, status, doctor, completion):
+for command in (flags, rollouts, env, token, status, doctor, completion):
     cli.add_command(command)

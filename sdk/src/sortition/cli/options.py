@@ -76,9 +76,14 @@ def gather(options: dict[str, Any]) -> Write:
     )
 
 
+def is_interactive() -> bool:
+    """Tell whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirmed(given: str | None, environment_key: str, *, needed: bool, what: str) -> str | None:
     """Return the confirmation, asked for on a terminal where it is needed and was not given."""
-    if given is not None or not needed or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if given is not None or not needed or not is_interactive():
         return given
-    prompt = f"{what}\nType {environment_key} to confirm"
+    prompt = f"{what}\nType {environment_key} to confirm".lstrip()
     return str(click.prompt(prompt, default="", show_default=False, err=True)) or None

@@ -33,11 +33,12 @@ def note(context: click.Context, text: str) -> None:
         click.echo(text, err=True)
 
 
-def console() -> Console:
+def console(*, err: bool = False) -> Console:
     """Return where tables go: as wide as the terminal, or as they need in a pipe."""
-    terminal = sys.stdout.isatty()
+    to = sys.stderr if err else sys.stdout
+    terminal = to.isatty()
     return Console(
-        file=sys.stdout,
+        file=to,
         width=None if terminal else 160,
         no_color=not terminal or "NO_COLOR" in os.environ,
         highlight=False,
