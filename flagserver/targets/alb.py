@@ -35,6 +35,9 @@ LOOKS = 3
 PAUSE_SECONDS = 0.2
 """ELB shows a write a moment late at times: so often, so far apart, it is looked at again."""
 
+ROLL_BACK_SECONDS = 3.0
+"""How long a rollback looks through ECS for whoever may own the rule."""
+
 NOT_IN_USE = "Target.NotInUse"
 """Why a group that no rule names has no healthy targets: nobody checks them."""
 
@@ -108,8 +111,10 @@ class AlbDriver:
         rule = rule_of(target)
         try:
             found = self._look(rule)
-            owner = self._owners.of(rule.region, rule.listener, rule.rule)
-            return replace(found, owner=owner, healthy=self._health(rule))
+            owner = self._owners.of(rule.region, rule.listener, rule.rule, recent=True)
+            # Whether a canary is fit matters before its first share; later its guards watch it.
+            healthy = self._health(rule) if found.share == 0 else None
+            return replace(found, owner=owner, healthy=healthy)
         except AwsError as error:
             raise TargetUnavailable(str(error)) from None
 
@@ -237,7 +242,7 @@ class AlbDriver:
 
     def _owner_or_nobody(self, rule: Rule) -> str | None:
         try:
-            return self._owners.of(rule.region, rule.listener, rule.rule)
+            return self._owners.of(rule.region, rule.listener, rule.rule, seconds=ROLL_BACK_SECONDS)
         except AwsError as error:
             log.warning("rolling back without knowing whether a deployment runs: %s", error)
             return None

@@ -41,6 +41,8 @@ class Bench:
     really: Callable[[], int]
     """The canary's share, past the driver."""
     writes: Callable[[], int]
+    later: Callable[[], None] = lambda: None
+    """Let as much time go by as between two looks."""
 
     def at(self, percent: int) -> Any:
         """Bring the target to a share, from whatever share."""
@@ -113,12 +115,17 @@ def an_alb(aws: Double, *, default: bool) -> Bench:
         made = elb.create_target_group(Name="third", Protocol="HTTP", Port=80, VpcId=vpc)
         return str(made["TargetGroups"][0]["TargetGroupArn"])
 
+    clock = [0.0]
+
+    def later() -> None:
+        clock[0] += 5.0
+
     # As CodeDeploy leaves it: the idle group is in the rule, at weight 0, so that it is checked.
     write({scene.blue: 1, scene.green: 0})
     aws.forget_calls()
     gone = scene.listener[:-4] + "0000" if default else scene.rule[:-4] + "0000"
     return Bench(
-        driver=AlbDriver(aws.aws(), sleep=lambda _: None),
+        driver=AlbDriver(aws.aws(), monotonic=lambda: clock[0], sleep=lambda _: None),
         target=Target.of("alb", name, canary=scene.green, stable=scene.blue),
         unknown=Target.of("alb", gone, canary=scene.green, stable=scene.blue),
         owned=lambda: codedeploy(aws, scene),
@@ -129,6 +136,7 @@ def an_alb(aws: Double, *, default: bool) -> Bench:
         down=lambda: aws.fault("*", "fail", times=1000),
         really=share,
         writes=lambda: len(aws.calls(modify)),
+        later=later,
     )
 
 
@@ -263,6 +271,7 @@ def test_a_rollback_is_safe_to_repeat(bench):
 def test_what_a_deployment_owns_is_left_to_it(bench):
     before = bench.at(5)
     bench.owned()
+    bench.later()
     assert bench.driver.read(bench.target).owner
     with pytest.raises(TargetOwned):
         bench.driver.set(bench.target, 25 * PERCENT, before, NEVER)

@@ -352,6 +352,33 @@ def test_who_owns_it_unknown_nothing_is_enlarged_and_a_rollback_goes_ahead(house
     assert house.driver.roll_back(house.target, NEVER).share == 0
 
 
+def test_looks_of_the_same_moment_ask_codedeploy_once_and_share_its_failure(house):
+    other = Target.of(
+        "alb", house.scene.listener, canary=house.scene.green, stable=house.scene.blue
+    )
+    for _ in range(3):
+        house.driver.read(house.target)
+        house.driver.read(other)
+    assert house.aws.calls("ListDeployments") == ["ListDeployments"]
+    # Before a write it is asked anew.
+    house.set(FIVE)
+    assert len(house.aws.calls("ListDeployments")) == 2
+    house.driver = AlbDriver(house.aws.aws())
+    house.aws.fault("ListDeployments", "fail", times=3)
+    for _ in range(2):
+        with pytest.raises(TargetUnavailable, match="ServiceUnavailable"):
+            house.driver.read(house.target)
+    assert len(house.aws.calls("ListDeployments")) == 5
+
+
+def test_the_health_of_a_canary_that_serves_is_its_guards_matter(house):
+    assert house.driver.read(house.target).healthy is True
+    house.set(FIVE)
+    house.aws.forget_calls()
+    assert house.driver.read(house.target).healthy is None
+    assert house.aws.calls("DescribeTargetHealth") == []
+
+
 # --- bad input: refused with the field named, nothing changed -------------------------------------
 
 
