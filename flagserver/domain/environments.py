@@ -42,6 +42,13 @@ def create(command: NewEnvironment, *, at: str) -> Environment:
     return Environment(command.key, command.description, command.critical, at, at)
 
 
+def known_as(key: str, *, at: str) -> Environment:
+    """Return an environment of which nothing but its key is left: critical, unless it is one of
+    those that a new installation begins with."""
+    first = {command.key: command for command in FIRST_ENVIRONMENTS}
+    return create(first.get(key) or NewEnvironment(key=key, critical=True), at=at)
+
+
 def edit(environment: Environment, command: EnvironmentEdit, *, at: str) -> Environment:
     """Return the environment with the given fields changed."""
     given = command.model_dump(exclude_none=True, exclude={"reason"})

@@ -110,6 +110,22 @@ def create(command: NewFlag, *, salt: str, at: str) -> Flag:
     )
 
 
+def known_as(flag: core.Flag, *, at: str) -> Flag:
+    """Return a flag of which nothing but what a snapshot carries is left. at: RFC 3339."""
+    return Flag(
+        key=flag.key,
+        description="",
+        owner="",
+        kind="temporary",
+        variants=flag.variants,
+        rest=flag.rest,
+        salt=flag.salt,
+        archived=False,
+        created=at,
+        changed=at,
+    )
+
+
 def default_state(flag: Flag, environment: str) -> State:
     """Return the state of a flag that nobody has touched in an environment: nobody is exposed.
 

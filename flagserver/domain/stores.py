@@ -102,6 +102,7 @@ class Conditions:
     policy: what it does when its memory is full.  limit, used: octets; limit 0: none.
     appends: whether writes are logged to disk.  writes_well: whether the last such write went well.
     replica: whether it is one.  linked: whether a replica has its master.
+    ahead: seconds by which its clock is ahead of ours.
     """
 
     policy: str | None = None
@@ -111,6 +112,7 @@ class Conditions:
     writes_well: bool | None = None
     replica: bool | None = None
     linked: bool | None = None
+    ahead: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,9 @@ class Fault:
 
 FULL = 0.9
 """Share of its memory at which a store is said to be nearly full."""
+
+SKEW_SECONDS = 2.0
+"""How far apart clocks may be. Leases go by the store's clock and tokens end by ours."""
 
 
 def faults(conditions: Conditions) -> Iterator[Fault]:
@@ -153,6 +158,11 @@ def faults(conditions: Conditions) -> Iterator[Fault]:
         yield Fault(detail, "Set appendonly yes and appendfsync always.")
     if conditions.writes_well is False:
         yield Fault("The store's last write to its disk failed.", "Look at its disk and its log.")
+    ahead = conditions.ahead or 0.0
+    if abs(ahead) > SKEW_SECONDS:
+        way = "ahead of" if ahead > 0 else "behind"
+        detail = f"The store's clock is {abs(ahead):.0f} s {way} this server's."
+        yield Fault(detail, "Let both follow the same time server.")
     if limit > 0 and conditions.used is not None and conditions.used > FULL * limit:
         percent = round(100 * conditions.used / limit)
         yield Fault(f"The store's memory is {percent} % full.", "Raise maxmemory.")
@@ -171,17 +181,18 @@ def laid_open(served: core.Snapshot, found: core.Snapshot) -> list[str]:
 
 
 def _exposes_more(before: core.Flag | None, after: core.Flag, environment: str) -> bool:
-    now = _state(after, environment)
+    now = state_of(after, environment)
     if before is None:
         return not now.serves_only_rest()
     if replace(before, revision=after.revision) == after:
         return False
     if any(getattr(before, part) != getattr(after, part) for part in ("salt", "variants", "rest")):
         return not now.serves_only_rest()
-    return enlarges(_state(before, environment), now)
+    return enlarges(state_of(before, environment), now)
 
 
-def _state(flag: core.Flag, environment: str) -> State:
+def state_of(flag: core.Flag, environment: str) -> State:
+    """Return the state that a snapshot's flag was made from."""
     return State(
         flag=flag.key,
         environment=environment,

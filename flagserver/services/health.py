@@ -9,7 +9,7 @@ from typing import Any
 from flagserver.domain.errors import StoreUnavailable
 from flagserver.ports import Documents
 
-from .snapshots import DISK, NOTHING, Snapshots
+from .snapshots import DISK, NOTHING, STORE, Snapshots
 
 STALE_SECONDS = 10.0
 """A mirror that has not heard the store for this long is stale."""
@@ -69,7 +69,7 @@ def health(snapshots: Snapshots, store: Documents) -> Health:
     stores = {view.snapshot.version.store for view in views.values()}
     return Health(
         ready=snapshots.source != NOTHING,
-        writable=up and snapshots.believes(),
+        writable=up and snapshots.source == STORE and snapshots.believes(),
         store=min(stores, default=None),
         age_seconds=snapshots.age_seconds(),
         versions={name: view.snapshot.version.version for name, view in sorted(views.items())},

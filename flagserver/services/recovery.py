@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sortition.core.bucketing import seed
 from sortition.core.model import Snapshot
 
-from flagserver.domain import documents, flags
+from flagserver.domain import documents, environments, flags, stores
 from flagserver.domain.documents import Change, EnvironmentContent, Fact, Write
 from flagserver.domain.errors import Conflict
 from flagserver.domain.flags import Flag, State
@@ -25,6 +26,8 @@ from .trust import Trust
 
 OPERATOR = "operator"
 """Who decides: whoever may run commands beside the server's data."""
+
+NOTHING_YET = Fact(OPERATOR, OPERATOR, "store:accept", "store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What was decided. killed: environment -> flags, so that nobody is exposed who was not."""
+    """What was decided.
+
+    killed: environment -> flags, so that nobody is exposed who was not.
+    filled: environment -> how many flags were put into an empty store, as they were served.
+    """
 
     identity: StoreIdentity
     killed: Mapping[str, Sequence[str]]
+    filled: Mapping[str, int]
 
 
 class Recovery:
@@ -84,7 +92,8 @@ class Recovery:
         """Take the store that is there in place of the one that was known.
 
         It gets the known id in a higher epoch, so that every server and SDK takes it. Flags that it
-        would expose more than was served are killed, unless it is taken as it is.
+        would expose more than was served are killed, and an empty one is filled with what this
+        machine knows, unless it is taken as it is.
 
         store: the id that `look` found, or `empty`.  in_place_of: what was known, where this
         machine does not know it. Raises Conflict when there is nothing to decide.
@@ -97,9 +106,10 @@ class Recovery:
                 "This machine does not know which store there was: say it with --in-place-of."
             )
         successor = StoreIdentity(known.store, max(known.epoch, found.epoch) + 1)
-        contents = self._contents()
         killed = {} if as_is else report.exposes
-        writes = [self._kill(contents[name], key) for name, keys in killed.items() for key in keys]
+        filled = {} if as_is or report.found is not None else self._copies.read().snapshots
+        change = self._filling(filled) if filled else self._killing(killed)
+        counts = {name: len(snapshot.flags) for name, snapshot in filled.items()}
         fact = Fact(
             actor=OPERATOR,
             role=OPERATOR,
@@ -110,20 +120,16 @@ class Recovery:
                 "store": successor.store,
                 "epoch": successor.epoch,
                 "killed": {name: list(keys) for name, keys in killed.items()},
+                "filled": counts,
             },
             reason=reason,
         )
-        change = Change(
-            writes=tuple(writes),
-            fact=fact,
-            environments=tuple(killed),
-            flags=tuple(sorted({key for keys in killed.values() for key in keys})),
-            at_versions={name: contents[name].version for name in killed},
-        )
         self._store.accept(
-            *(change, found, successor), at=self._clock.now(), salt=self._entropy.hex(16)
+            *(replace(change, fact=fact), found, successor),
+            at=self._clock.now(),
+            salt=self._entropy.hex(16),
         )
-        return Accepted(successor, killed)
+        return Accepted(successor, killed, counts)
 
     def _wanted(self, report: Report, store: str, known: StoreIdentity | None) -> StoreState:
         """Return the store to be accepted; an empty one is set up. Raises Conflict."""
@@ -146,6 +152,19 @@ class Recovery:
         names = sorted(self._store.read_all(documents.ENVIRONMENTS))
         return {name: self._store.read_environment(name) for name in names}
 
+    def _killing(self, killed: Mapping[str, Sequence[str]]) -> Change:
+        """Return what kills flags, environment by environment."""
+        contents = self._contents()
+        return Change(
+            writes=tuple(
+                self._kill(contents[name], key) for name, keys in killed.items() for key in keys
+            ),
+            fact=NOTHING_YET,
+            environments=tuple(killed),
+            flags=tuple(sorted({key for keys in killed.values() for key in keys})),
+            at_versions={name: contents[name].version for name in killed},
+        )
+
     def _kill(self, content: EnvironmentContent, key: str) -> Write:
         document = content.states.get(key)
         if document is None:
@@ -153,9 +172,41 @@ class Recovery:
             state, revision = flags.default_state(flag, content.environment), 0
         else:
             state, revision = State.from_body(document.body), document.revision
-        killed = replace(state, killed=True, changed=rfc3339(self._clock.now()))
+        killed = replace(state, killed=True, changed=self._now())
         collection = documents.states(content.environment)
         return Write(collection, key, revision, killed.to_body())
+
+    def _filling(self, snapshots: Mapping[str, Snapshot]) -> Change:
+        """Return what puts into an empty store all that this machine knows."""
+        at = self._now()
+        live = {key: flag for each in snapshots.values() for key, flag in each.flags.items()}
+        writes = [
+            Write(documents.ENVIRONMENTS, name, 0, environments.known_as(name, at=at).to_body())
+            for name in sorted(snapshots)
+        ]
+        writes += [
+            Write(documents.TOKENS, token.id, 0, token.to_body())
+            for token in self._copies.read().tokens or ()
+        ]
+        writes += [
+            Write(documents.FLAGS, key, 0, flags.known_as(flag, at=at).to_body())
+            for key, flag in sorted(live.items())
+        ]
+        writes += [
+            Write(documents.states(name), key, 0, stores.state_of(flag, name).to_body())
+            for name, snapshot in sorted(snapshots.items())
+            for key, flag in sorted(snapshot.flags.items())
+        ]
+        return Change(
+            writes=tuple(writes),
+            fact=NOTHING_YET,
+            environments=tuple(sorted(snapshots)),
+            flags=tuple(sorted(live)),
+            claims={f"seed:{seed(flag.salt)}": key for key, flag in live.items()},
+        )
+
+    def _now(self) -> str:
+        return rfc3339(self._clock.now())
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -216,9 +216,12 @@ class Snapshots:
             self._check()
         if self.trust.alarm is not None:
             return
-        for event in self._store.events(self._position, wait_seconds):
+        events = self._store.events(self._position, wait_seconds)
+        for event in events:
             self._take(event)
             self._position = event.id
+        if events:
+            self.trust.go_along()
         self._seen()
 
     def keep(self) -> None:
@@ -239,6 +242,7 @@ class Snapshots:
     def _look_closely(self) -> None:
         """Look at the store before anything else is taken from it: it may not be the same."""
         self._checked = float("-inf")
+        self.trust.look_closely()
 
     def _seen(self) -> None:
         self._heard = self._clock.monotonic()

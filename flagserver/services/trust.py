@@ -88,6 +88,17 @@ class Trust:
         self._store.distrust(None)
         return True
 
+    def go_along(self) -> None:
+        """Note how far the store's record goes, after something of it was taken in."""
+        now, known = self._store.state(), self.known
+        if now is not None and known is not None and _is_later(now, known):
+            same = (now.store, now.epoch) == (known.store, known.epoch)
+            self.known = now if same else known
+
+    def look_closely(self) -> None:
+        """Look anew at how the store is run, at the next examination."""
+        self._looked = -math.inf
+
     def keep(self, snapshots: Mapping[str, Snapshot], tokens: Mapping[str, Token]) -> None:
         """Write down what is not on disk yet. Raises nothing; `unkept` says what went wrong."""
         state, copies = self.known, self._copies

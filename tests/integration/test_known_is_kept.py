@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,12 @@ import pytest
 
 from flagserver import bootstrap
 from flagserver.domain.commands import NewToken, Reasoned
-from flagserver.domain.errors import Conflict, StoreUnavailable, Unauthenticated
+from flagserver.domain.errors import (
+    ConfirmationRequired,
+    Conflict,
+    StoreUnavailable,
+    Unauthenticated,
+)
 from flagserver.domain.stores import Conditions
 from flagserver.ports import StoreIdentity
 from flagserver.services import Services
@@ -393,20 +398,53 @@ def test_an_older_store_can_be_taken_as_it_is(site: Site, house: House):
     assert share(services) == 25
 
 
-def test_an_emptied_store_can_be_accepted(site: Site, house: House):
+def test_an_emptied_store_is_filled_with_what_was_known(site: Site, house: House):
+    house.create("other")
+    house.change("other", environment="staging", share=10)
+    house.kill("other", environment="staging")
+    made = house.services.tokens.create(NewToken(scope="sdk", environment="production"), ADMIN)
+    services = site.serving()
+    before = dict(services.snapshots.views())
+    site.client.flushall()
+    follow(services)
+
+    done = site.recovery().accept("empty", "the disk is gone")
+    follow(services)
+
+    assert dict(done.filled) == {"development": 2, "production": 2, "staging": 2}
+    assert alarm(services) is None
+    for name, view in services.snapshots.views().items():
+        was, now = before[name].snapshot, view.snapshot
+        assert now.version.follows(was.version)
+        assert {k: replace(f, revision=0) for k, f in now.flags.items()} == {
+            k: replace(f, revision=0) for k, f in was.flags.items()
+        }
+    assert services.tokens.authenticate(str(made.text)).environment == "production"
+    # It is a whole installation again.
+    prepare(site, services)
+    assert site.process().record.check() is None
+    house = site.house()
+    house.change(environment="production", share=50, **SURE)
+    with pytest.raises(ConfirmationRequired):
+        house.change(environment="production", share=60, reason="a test")
+    follow(services)
+    assert share(services) == 50
+
+
+def test_an_emptied_store_can_be_taken_as_it_is(site: Site, house: House):
     services = site.serving()
     served = services.snapshots.views()["production"].snapshot.version
     site.client.flushall()
     follow(services)
 
-    site.recovery().accept("empty", "nothing is left")
+    site.recovery().accept("empty", "begin anew", as_is=True)
     prepare(site, services)
     follow(services)
 
     assert alarm(services) is None
     view = services.snapshots.views()["production"].snapshot
     assert dict(view.flags) == {}
-    assert view.version.follows(served)
+    assert view.version.epoch == served.epoch + 1
 
 
 def test_a_foreign_store_can_be_accepted_and_gets_the_known_id(site: Site, house: House):

@@ -158,8 +158,8 @@ class RedisDocuments:
     def distrust(self, why: str | None) -> None:
         """Refuse every commit of this process, for this reason; None: no more."""
         if why is None and self._distrusted is not None:
-            # What was met meanwhile may have been another store's.
-            self._seen, self._head = (0, 0), None
+            # What was met meanwhile may have been another store's, and this one in another epoch.
+            self._seen, self._head, self._began = (0, 0), None, None
         self._distrusted = why
 
     def ping(self) -> None:
