@@ -16,6 +16,7 @@ from flagserver.domain.errors import Conflict, Invalid, TargetOwned, TargetUnava
 from flagserver.domain.targets import Target
 from flagserver.targets.alb import AlbDriver
 from tests.awsfake.double import Double, double, environment_of
+from tests.servers import wait_until
 
 NEVER = math.inf
 FIVE, QUARTER = 50_000, 250_000
@@ -189,7 +190,7 @@ def test_a_write_that_lands_late_is_found(house):
     with pytest.raises(TargetUnavailable, match="timeout"):
         house.driver.set(house.target, FIVE, before, NEVER)
     assert house.driver.read(house.target).share == 0
-    time.sleep(2)  # a moment that is the double's own
+    wait_until(lambda: house.weights()["green"] == 1, "the late write to land")
     assert house.driver.read(house.target).share == FIVE
     assert house.driver.set(house.target, FIVE, before, NEVER).share == FIVE
     assert house.aws.calls("ModifyRule") == ["ModifyRule"]
