@@ -31,8 +31,8 @@ test-all: .test system lint types ## Everything: the whole of the large matrices
 	SORTITION_ALL=1 $(PYTEST) tests
 
 .PHONY: bench
-bench: .test ## Run every benchmark; each prints its figures against its bars
-	@set -e; for file in $(sort $(wildcard bench/*.py)); do .venv/bin/python "$$file"; done
+bench: .test .bench ## Run every benchmark against its bar; writes docs/reference/benchmarks.md
+	@.venv/bin/python -m bench
 
 .PHONY: lint
 lint: .test ## Ruff, and who may import whom
@@ -71,8 +71,8 @@ clean: ## Remove what was made, except a server's data
 # --- what the above stand on -------------------------------------------------------------------
 
 # Each brings .venv up to what it needs; one that fits already costs a tenth of a second.
-.PHONY: .runtime .test .dev
-.runtime .test .dev: .python
+.PHONY: .runtime .test .dev .bench
+.runtime .test .dev .bench: .python
 	@$(PYTHON) scripts/setup $(patsubst .%,%,$@)
 
 .PHONY: .python
