@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ SETTINGS = {
     "Default: one is made and shown once.",
     "SORTITION_FLUSH_SECONDS": "How often SDKs report outcomes. Default 5.",
     "SORTITION_PUBLIC_URL": "Where people reach the server, for links. Default from host, port.",
+    "SORTITION_OFREP_ORIGINS": "Origins of web pages that may ask by OFREP, with commas: "
+    "https://shop.example. Default: none.",
     "SORTITION_EGRESS_HOSTS": "Hosts outside that may be called by https: host or host:port, with "
     "commas. Default those of Slack and PagerDuty.",
     "SORTITION_EGRESS_INTERNAL_HOSTS": "Hosts that may lie inside your network, and be called by "
@@ -50,6 +53,9 @@ OTHERS = {
     "SORTITION_ALL": "1: run the whole test matrices.",
 }
 """What other Sortition programs read; known, so that they may stand side by side."""
+
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 
 class SettingsError(ValueError):
@@ -97,6 +103,7 @@ class Settings:
     admin_token_file: Path | None = None
     flush_seconds: float = 5.0
     public_url: str | None = None
+    ofrep_origins: tuple[str, ...] = ()
     outward: Outward = Outward()
 
     @property
@@ -121,6 +128,7 @@ class Settings:
             admin_token_file=Path(token_file) if token_file else None,
             flush_seconds=_seconds(environ, "SORTITION_FLUSH_SECONDS", 5.0),
             public_url=(environ.get("SORTITION_PUBLIC_URL") or "").rstrip("/") or None,
+            ofrep_origins=_origins(environ, "SORTITION_OFREP_ORIGINS"),
             outward=Outward.read(environ),
         )
 
@@ -167,3 +175,14 @@ def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0.05 <= seconds <= 3600:
         raise SettingsError(f"{name} must be seconds from 0.05 to 3600, not {text!r}.")
     return seconds
+
+
+def _origins(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    found = tuple(environ.get(name, "").replace(",", " ").split())
+    for origin in found:
+        # As a browser sends it: no path, no capitals, and no `*`, which would be everybody.
+        if not _ORIGIN.fullmatch(origin):
+            raise SettingsError(
+                f"{name} must name origins as https://shop.example, not {origin!r}."
+            )
+    return found

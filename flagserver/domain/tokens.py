@@ -14,6 +14,10 @@ from .documents import Body, Principal
 
 _FORM = re.compile(r"srt_(sdk|deploy|admin)_([0-9a-f]{12})_([0-9a-f]{64})")
 
+_TICKET = re.compile(r"([0-9a-f]{12})\.([0-9]{1,12})\.([0-9a-f]{64})")
+
+TICKET_SECONDS = 15 * 60
+
 ID_OCTETS = 6
 SECRET_OCTETS = 32
 
@@ -48,9 +52,12 @@ class Token:
 
     def valid(self, text: str, now: datetime) -> bool:
         """Tell whether a presented text is this token, in constant time, and still good."""
-        same = hmac.compare_digest(digest(text), self.digest)
+        return hmac.compare_digest(digest(text), self.digest) and self.good(now)
+
+    def good(self, now: datetime) -> bool:
+        """Tell whether it was neither revoked nor has come to its end."""
         ended = self.expires is not None and datetime.fromisoformat(self.expires) <= now
-        return same and self.revoked is None and not ended
+        return self.revoked is None and not ended
 
     def principal(self) -> Principal:
         """Return who acts when this token is presented."""
@@ -66,6 +73,40 @@ def identifier(text: str) -> str | None:
     """Return the id within a well-formed token text, or None."""
     match = _FORM.fullmatch(text)
     return match.group(2) if match else None
+
+
+def ticket(token: Token, purpose: str, origin: str, now: datetime) -> str:
+    """Return what opens one thing for a while to who may not show the token, such as a browser
+    whose `EventSource` sends no header: it stands in an address.
+
+    It is good for its purpose and its origin, for TICKET_SECONDS to twice that, and no longer than
+    its token; within that time it is the same text. It is made with the token's digest, so every
+    process can tell it, and nothing is kept.
+    """
+    window = int(now.timestamp()) // TICKET_SECONDS
+    return f"{token.id}.{window}.{_seal(token, purpose, origin, window)}"
+
+
+def ticket_identifier(text: str) -> str | None:
+    """Return the id of the token within a well-formed ticket, or None."""
+    match = _TICKET.fullmatch(text)
+    return match.group(1) if match else None
+
+
+def redeems(token: Token, text: str, purpose: str, origin: str, now: datetime) -> bool:
+    """Tell whether a ticket is of that token, for that purpose and origin, and still good."""
+    match = _TICKET.fullmatch(text)
+    if match is None or not token.good(now):
+        return False
+    window = int(match.group(2))
+    same = hmac.compare_digest(match.group(3), _seal(token, purpose, origin, window))
+    # One ahead: of a server whose clock is.
+    return same and abs(int(now.timestamp()) // TICKET_SECONDS - window) <= 1
+
+
+def _seal(token: Token, purpose: str, origin: str, window: int) -> str:
+    told = "\n".join(["sortition ticket", purpose, token.environment or "", origin, str(window)])
+    return hmac.new(bytes.fromhex(token.digest), told.encode(), hashlib.sha256).hexdigest()
 
 
 def create(command: NewToken, *, id: str, secret: str, at: str) -> tuple[Token, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
@@ -29,8 +30,9 @@ from .routing import PUBLIC, Call, Route, Routes
 def all_routes(settings: Settings) -> list[Route]:
     """Return every route of the API."""
     own = Routes()
-    rooms = (flags, environments, tokens, rollouts, posted, ofrep, health, sdk)
+    rooms = (flags, environments, tokens, rollouts, posted, health, sdk)
     found = [route for room in rooms for route in room.routes.all]
+    found += ofrep.routes(settings.ofrep_origins, urlsplit(settings.url).path).all
 
     @cache
     def document() -> dict[str, Any]:
@@ -65,6 +67,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
         for name, text in routing.SAFE_HEADERS.items():
             if ours or name == "X-Content-Type-Options":
                 response.headers.setdefault(name, text)
+        ofrep.share(response, request, settings.ofrep_origins)
         return response
 
     return app

@@ -29,7 +29,7 @@ from flagserver.services import Services
 from flagserver.services.listening import Listening
 from flagserver.services.snapshots import View
 
-from . import body, intake, sdk
+from . import body, intake, ofrep, sdk
 from .bridge import Answer, Bridge, Busy, Fields
 from .errors import RETRY_SECONDS, Problem
 from .intake import Gone, Receive, Taken
@@ -185,7 +185,9 @@ class Front:
     def changed(self, view: View, message: bytes) -> None:
         """Pass a change on to the streams of its environment."""
         version = view.snapshot.version
-        self.hub.say(sdk.topic(view.snapshot.environment), message, version)
+        environment = view.snapshot.environment
+        self.hub.say(sdk.topic(environment), message, version)
+        self.hub.say(ofrep.topic(environment), ofrep.event(view), version)
 
     def streams(self) -> int:
         """Return how many streams there are."""

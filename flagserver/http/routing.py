@@ -100,7 +100,7 @@ class Route:
     @property
     def writes(self) -> bool:
         """Whether it may change something."""
-        return self.method != "GET"
+        return self.method not in ("GET", "OPTIONS")
 
 
 class Routes:

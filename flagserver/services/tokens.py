@@ -66,6 +66,30 @@ class Tokens:
         token = None if id is None else self._snapshots.token(id)
         return None if token is None else self._holder(text, token)
 
+    def is_good(self, id: str) -> bool:
+        """Tell, from memory, whether a token is good; one that is too new to be known here is."""
+        token = self._snapshots.token(id)
+        return token is None or token.good(self._clock.now())
+
+    def ticket(self, id: str, purpose: str, origin: str) -> str:
+        """Return a ticket of a token (see `domain.tokens.ticket`). Raises Unauthenticated."""
+        return tokens.ticket(self._known(id), purpose, origin, self._clock.now())
+
+    def redeem(self, text: str, purpose: str, origin: str) -> Token:
+        """Return the token that a ticket was made of. Raises Unauthenticated."""
+        id = tokens.ticket_identifier(text)
+        if id is not None:
+            token = self._known(id)
+            if tokens.redeems(token, text, purpose, origin, self._clock.now()):
+                return token
+        raise Unauthenticated("The ticket has ended or is not good here. Ask for a new one.")
+
+    def _known(self, id: str) -> Token:
+        token = self._snapshots.token(id) or self._read(id)
+        if token is None:
+            raise Unauthenticated("The token is not known.")
+        return token
+
     def _holder(self, text: str, token: Token | None) -> Principal:
         if token is None or not token.valid(text, self._clock.now()):
             raise Unauthenticated("The token is not known, has ended or was revoked.")

@@ -257,9 +257,10 @@ def an_api(
     *,
     limits: Limits | None = None,
     clock: TurnedClock | None = None,
+    settings: Settings | None = None,
 ) -> Api:
     """Return an API whose installation is fresh, unless the store has one."""
-    settings = Settings()
+    settings = settings or Settings()
     clock = clock or TurnedClock()
     entropy = CountingEntropy()
     store = store or a_store()

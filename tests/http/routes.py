@@ -6,11 +6,22 @@ import re
 from typing import Any
 
 from flagserver.domain.access import ALLOWED
+from flagserver.http import ofrep
 from flagserver.http.routing import PUBLIC, Route
 
 from .api import WHY, Api, Caller
 
 NAMES = {"key": "new-search", "environment": "production", "id": "00000000000a"}
+
+ROLLOUT = "r-0000000000"
+"""The id of the rollout that `furnish` starts: its idempotency key makes it always this one."""
+
+A_ROLLOUT: dict[str, Any] = WHY | {
+    "environment": "production",
+    "service": "shop",
+    "schedule": "5%:5m,100%",
+    "guards": "none",
+}
 
 BATCH: dict[str, Any] = {
     "format": 1,
@@ -28,6 +39,13 @@ BODIES: dict[str, dict[str, Any]] = {
     "change_state": WHY | {"share": 10},
     "unkill_flag": WHY,
     "explain_flag": {"request_id": "abc"},
+    "plan_rollout": {name: told for name, told in A_ROLLOUT.items() if name not in WHY}
+    | {"targets": [{"kind": "flag", "name": "new-cart"}]},
+    "start_rollout": A_ROLLOUT | {"targets": [{"kind": "flag", "name": "new-cart"}]},
+    "begin_rollout": WHY,
+    "resume_rollout": WHY,
+    "advance_rollout": WHY,
+    "approve_rollout": WHY,
     "create_environment": {"key": "another"},
     "edit_environment": {"description": "words"},
     "create_token": {"scope": "admin"},
@@ -40,9 +58,28 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
+def furnish(api: Api) -> None:
+    """Make what the paths and bodies name: two flags, and a rollout of a third."""
+    api.flag("new-search", share=5)
+    api.flag("new-cart")
+    api.flag("in-rollout")
+    body = A_ROLLOUT | {"targets": [{"kind": "flag", "name": "in-rollout"}]}
+    begun = api.admin.post("/api/v1/rollouts", body, Idempotency_Key="furnish")
+    assert begun.json["id"] == ROLLOUT, begun.text
+
+
 def path(route: Route, **names: str) -> str:
     """Return the route's path with names in it."""
-    return re.sub(r"{(\w+)}", lambda found: (NAMES | names)[found[1]], route.path)
+    known = NAMES | ({"id": ROLLOUT} if route.path.startswith("/api/v1/rollouts/") else {}) | names
+    return re.sub(r"{(\w+)}", lambda found: known[found[1]], route.path)
+
+
+def address(api: Api, route: Route) -> str:
+    """Return the route's path, with a ticket where one opens it."""
+    if route.view.__name__ != "ofrep_events":
+        return path(route)
+    told = api.sdk().post(ofrep.ALL, BODIES["ofrep_evaluate_all"]).json["eventStreams"]
+    return str(told[0]["endpoint"]["requestUri"])
 
 
 def body(route: Route) -> dict[str, Any] | None:

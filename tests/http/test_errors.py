@@ -19,7 +19,7 @@ CANARY = "canary-7f3a"
 
 @pytest.fixture
 def full(api: Api) -> Api:
-    api.flag("new-search", share=5)
+    routes.furnish(api)
     return api
 
 
@@ -30,13 +30,13 @@ def each(api: Api, *, writes: bool | None = None) -> list[Route]:
 def send(api: Api, route: Route, **headers: str) -> Answer:
     caller = routes.let_in(api, route)
     sent = routes.headers(route) | headers
-    return caller.send(route.method, routes.path(route), routes.body(route), **sent)
+    return caller.send(route.method, routes.address(api, route), routes.body(route), **sent)
 
 
 def test_every_route_works_to_begin_with() -> None:
     for route in an_api().routes:
         api = an_api()
-        api.flag("new-search", share=5)
+        routes.furnish(api)
         if route.view.__name__ == "unarchive_flag":
             continue
 
@@ -129,6 +129,7 @@ def test_no_revision_and_a_stale_one(full: Api) -> None:
 
 def test_a_store_that_is_away(full: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     callers = {route.endpoint: routes.let_in(full, route) for route in each(full)}
+    paths = {route.endpoint: routes.address(full, route) for route in each(full)}
     full.reachable = False
 
     def away(*_: Any, **__: Any) -> Any:
@@ -140,7 +141,7 @@ def test_a_store_that_is_away(full: Api, monkeypatch: pytest.MonkeyPatch) -> Non
     served = []
     for route in each(full):
         answer = callers[route.endpoint].send(
-            route.method, routes.path(route), routes.body(route), **routes.headers(route)
+            route.method, paths[route.endpoint], routes.body(route), **routes.headers(route)
         )
         answer.response.close()
         if answer.status == 503:
@@ -151,6 +152,7 @@ def test_a_store_that_is_away(full: Api, monkeypatch: pytest.MonkeyPatch) -> Non
             assert answer.status == 200, route.endpoint
     assert set(served) == {
         *("sdk_snapshot", "sdk_stream", "ofrep_evaluate", "ofrep_evaluate_all"),
+        "ofrep_events",
         *("healthz", "readyz", "status", "openapi_document"),
     }
     told = full.nobody.get("/readyz")

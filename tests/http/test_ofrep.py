@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 
+from flagserver.domain import tokens
 from flagserver.http.resource import ATTRIBUTES
+from flagserver.settings import Settings
 
-from .api import Answer, Api, Caller
+from .api import Answer, Api, Caller, an_api
 
 ALL = "/ofrep/v1/evaluate/flags"
 
@@ -201,3 +209,240 @@ def test_unknown_members_are_ignored(api: Api) -> None:
     body = {"context": {"targetingKey": "abc"}, "more": 1}
 
     assert api.sdk().post(f"{ALL}/new-search", body).status == 200
+
+
+# The stream of events, and web pages
+
+SHOP, OTHER = "https://shop.example", "https://other.example"
+
+
+@pytest.fixture
+def open_api() -> Api:
+    """An API that pages of a shop may ask."""
+    return an_api(settings=Settings(ofrep_origins=(SHOP,)))
+
+
+def evaluate_all(caller: Caller, **headers: str) -> Answer:
+    return caller.post(ALL, {"context": {"targetingKey": "abc"}}, **headers)
+
+
+def stream_of(answer: Answer) -> str:
+    """Return the address that an answer names."""
+    (stream,) = answer.json["eventStreams"]
+    assert (stream["type"], stream["inactivityDelaySec"]) == ("sse", 120)
+    return str(stream["endpoint"]["requestUri"])
+
+
+class Events:
+    """Reads a stream of events as a browser does."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.iter_lines()
+
+    def next(self) -> tuple[dict[str, Any], str]:
+        """Return data and id of the next event. Raises EOFError."""
+        fields: dict[str, str] = {}
+        for line in self._lines:
+            if line == "" and "data" in fields:
+                assert fields["event"] == "message"
+                return json.loads(fields["data"]), fields["id"]
+            name, _, text = line.partition(": ")
+            fields[name] = text
+        raise EOFError
+
+
+@contextmanager
+def hearing(address: str, **headers: str) -> Iterator[Events]:
+    sent = {name.replace("_", "-"): text for name, text in headers.items()}
+    with httpx.stream("GET", address, headers=sent, timeout=10) as response:
+        assert response.status_code == 200, response.read()
+        yield Events(response)
+
+
+def test_an_event_tells_to_ask_again_and_nothing_of_flags(open_api: Api) -> None:
+    open_api.flag("new-search", share=5)
+    sdk = open_api.sdk()
+    path = stream_of(evaluate_all(sdk, Origin=SHOP))
+    with open_api.served() as address, hearing(address + path, Origin=SHOP) as events:
+        open_api.reachable = False
+        first, _ = events.next()
+        open_api.share("new-search", 30)
+        told, id = events.next()
+        headers = events.response.headers
+
+    etag = open_api.services.snapshots.view("production").etag
+    assert first["type"] == "refetchEvaluation", (
+        "what changed since the answer is asked for at once"
+    )
+    assert told == {"type": "refetchEvaluation", "etag": etag}
+    assert f'"{id}"' == etag
+    assert headers["Content-Type"] == "text/event-stream"
+    assert headers["Access-Control-Allow-Origin"] == SHOP
+    assert "Access-Control-Allow-Credentials" not in headers
+
+
+def test_who_comes_back_and_missed_nothing_need_not_ask(open_api: Api) -> None:
+    open_api.flag("new-search", share=5)
+    path = stream_of(evaluate_all(open_api.sdk(), Origin=SHOP))
+    with open_api.served() as address:
+        with hearing(address + path, Origin=SHOP) as events:
+            _, id = events.next()
+        with hearing(address + path, Origin=SHOP, Last_Event_ID=id) as events:
+            open_api.reachable = False
+            open_api.share("new-search", 30)
+            _, after = events.next()
+
+    assert int(after.rpartition(".")[2]) == int(id.rpartition(".")[2]) + 1
+
+
+def test_each_stream_comes_back_at_a_time_of_its_own(open_api: Api) -> None:
+    path = stream_of(evaluate_all(open_api.sdk(), Origin=SHOP))
+
+    begun = {open_api.nobody.get(path, Origin=SHOP).text.split("\n")[0] for _ in range(10)}
+
+    assert len(begun) > 3
+    assert all(2000 <= int(line.removeprefix("retry: ")) <= 10_000 for line in begun)
+
+
+def test_an_address_stays_the_same_for_a_while_and_then_ends(open_api: Api) -> None:
+    sdk = open_api.sdk()
+    first = evaluate_all(sdk, Origin=SHOP)
+    tag, path = first.headers["ETag"], stream_of(first)
+    open_api.flag("another")
+
+    assert stream_of(evaluate_all(sdk, Origin=SHOP)) == path, "a change does not move the stream"
+    open_api.clock.turn(tokens.TICKET_SECONDS)
+    assert open_api.nobody.get(path, Origin=SHOP).status == 200
+    renewed = evaluate_all(sdk, Origin=SHOP, If_None_Match=tag)
+    assert (renewed.status, stream_of(renewed) == path) == (200, False)
+    open_api.clock.turn(tokens.TICKET_SECONDS)
+    ended = open_api.nobody.get(path, Origin=SHOP)
+    assert (ended.status, ended.code, ended.json["errorCode"]) == (
+        401,
+        "unauthenticated",
+        "GENERAL",
+    )
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda ticket: "",
+        lambda ticket: ticket + "0",
+        lambda ticket: ticket.replace(".", ".1", 1),
+        lambda ticket: "ffffffffffff" + ticket[12:],
+        lambda ticket: ticket[:-1] + ("0" if ticket[-1] != "0" else "1"),
+        lambda ticket: ticket.upper(),
+        lambda ticket: "srt_sdk_" + ticket,
+    ],
+)
+def test_a_ticket_is_right_or_wrong(open_api: Api, spoilt: Callable[[str], str]) -> None:
+    path, _, ticket = stream_of(evaluate_all(open_api.sdk(), Origin=SHOP)).partition("?ticket=")
+
+    answer = open_api.nobody.get(f"{path}?ticket={spoilt(ticket)}", Origin=SHOP)
+
+    assert (answer.status, answer.code) == (401, "unauthenticated")
+    assert ticket not in answer.text
+
+
+def test_a_ticket_opens_nothing_else_and_no_token_opens_the_stream(open_api: Api) -> None:
+    sdk = open_api.sdk()
+    path, _, ticket = stream_of(evaluate_all(sdk, Origin=SHOP)).partition("?ticket=")
+
+    for headers in ({"Authorization": f"Bearer {ticket}"}, {"X-API-Key": ticket}):
+        sent = {name.replace("-", "_"): text for name, text in headers.items()}
+        assert open_api.nobody.get("/api/v1/sdk/snapshot", **sent).status == 401
+        assert open_api.nobody.get(f"/api/v1/sdk/stream?ticket={ticket}", **sent).status == 401
+    assert sdk.get(path).status == 401
+    assert sdk.get(f"{path}?ticket={sdk.token}").status == 401
+
+
+def test_a_ticket_is_for_the_origin_that_it_was_given_to(open_api: Api) -> None:
+    sdk = open_api.sdk()
+    page, program = (stream_of(evaluate_all(sdk, **of)) for of in ({"Origin": SHOP}, {}))
+
+    assert open_api.nobody.get(page, Origin=OTHER).status == 401
+    assert open_api.nobody.get(program, Origin=SHOP).status == 401
+    assert open_api.nobody.get(program).status == 200
+    assert open_api.nobody.get(page).status == 200, (
+        "a page that is served by this origin sends none"
+    )
+
+
+def test_a_stream_ends_with_the_token_that_its_ticket_is_of(open_api: Api) -> None:
+    sdk = open_api.sdk()
+    assert sdk.token is not None
+    path = stream_of(evaluate_all(sdk, Origin=SHOP))
+    with open_api.served() as address, hearing(address + path, Origin=SHOP) as events:
+        open_api.reachable = False
+        events.next()
+        open_api.admin.delete(f"/api/v1/tokens/{sdk.token.split('_')[2]}")
+        with pytest.raises(EOFError):
+            events.next()
+        refused = httpx.get(address + path, headers={"Origin": SHOP})
+
+    assert refused.status_code == 401
+
+
+def test_a_page_may_ask_if_its_origin_is_on_the_list(open_api: Api) -> None:
+    sdk = open_api.sdk()
+
+    ours = open_api.nobody.send("OPTIONS", ALL, Origin=SHOP)
+    theirs = open_api.nobody.send("OPTIONS", f"{ALL}/new-search", Origin=OTHER)
+    answer, other = evaluate_all(sdk, Origin=SHOP), evaluate_all(sdk, Origin=OTHER)
+    refused = evaluate_all(open_api.nobody, Origin=SHOP)
+
+    assert (ours.status, ours.headers["Access-Control-Allow-Origin"]) == (204, SHOP)
+    assert ours.headers["Access-Control-Allow-Methods"] == "POST"
+    assert "Authorization" in ours.headers["Access-Control-Allow-Headers"]
+    assert answer.headers["Access-Control-Allow-Origin"] == SHOP
+    assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
+    assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (401, SHOP)
+    for each in (theirs, other):
+        assert [name for name in dict(each.headers) if name.startswith("Access-Control")] == []
+    assert "eventStreams" not in other.json
+    for each in (ours, theirs, answer, other):
+        assert "Origin" in each.headers["Vary"]
+        assert "Access-Control-Allow-Credentials" not in each.headers
+
+
+def test_without_a_list_no_page_may_ask(api: Api) -> None:
+    assert api.nobody.send("OPTIONS", ALL, Origin=SHOP).status == 405
+    answer = evaluate_all(api.sdk(), Origin=SHOP)
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_the_rest_of_the_api_is_for_no_page(open_api: Api) -> None:
+    answer = open_api.admin.get("/api/v1/flags", Origin=SHOP)
+
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_an_answer_waits_for_the_version_that_an_event_named(api: Api) -> None:
+    api.flag("new-search", share=0)
+    sdk = api.sdk()
+    held = api.services.snapshots.view("production").snapshot.version
+    coming = f'"{held.store}.{held.epoch}.{held.version + 1}"'
+    api.reachable = False
+    api.share("new-search", 100)
+    later = threading.Timer(0.1, api.services.snapshots.step, [0])
+    later.start()
+
+    answer = sdk.post(f"{ALL}?flagConfigEtag={coming}", {"context": {"targetingKey": "abc"}})
+    later.join()
+
+    assert answer.json["flags"][0]["value"] is True
+
+
+def test_a_version_that_does_not_come_is_not_waited_for_long(api: Api) -> None:
+    store = api.services.snapshots.view("production").snapshot.version.store
+    start = time.monotonic()
+
+    for etag in ("x", '"0.9.9"', "a.b.c", f'"{store}.9.9"'):
+        answer = api.sdk().post(
+            f"{ALL}?flagConfigEtag={etag}", {"context": {"targetingKey": "abc"}}
+        )
+        assert answer.status == 200
+
+    assert time.monotonic() - start < 2

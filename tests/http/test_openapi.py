@@ -76,7 +76,7 @@ def test_every_answer_has_a_shape(document: dict[str, Any]) -> None:
                 assert "content" not in answer
                 continue
             kind = "application/problem+json" if int(status) >= 400 else "application/json"
-            if place[1].endswith("/sdk/stream") and status == "200":
+            if place[1].endswith(("/sdk/stream", "/events")) and status == "200":
                 kind = "text/event-stream"
             assert answer["content"][kind]["schema"], (place, status)
 
@@ -84,7 +84,7 @@ def test_every_answer_has_a_shape(document: dict[str, Any]) -> None:
 def test_it_says_what_is_open_and_what_needs_a_token(document: dict[str, Any]) -> None:
     public = {path for (_, path), o in operations(document).items() if o["security"] == []}
 
-    assert public == {"/healthz", "/readyz", "/openapi.json"}
+    assert public == {"/healthz", "/readyz", "/openapi.json", "/ofrep/v1/events"}
 
 
 def test_every_route_is_on_the_page_for_people(shared: Api) -> None:

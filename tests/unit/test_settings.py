@@ -91,3 +91,25 @@ def test_a_directory_is_no_secret(tmp_path: Path):
 def test_a_name_that_is_nearly_right_stops_the_start():
     with pytest.raises(SettingsError, match="SORTITION_SLACK_WEBHOOK_URL"):
         read(slack_webhook_url="https://hooks.slack.com/x")
+
+
+def test_origins_of_pages_are_listed():
+    told = {"SORTITION_OFREP_ORIGINS": "https://shop.example, http://127.0.0.1:8080 http://[::1]"}
+
+    assert Settings.read(told).ofrep_origins == (
+        *("https://shop.example", "http://127.0.0.1:8080", "http://[::1]"),
+    )
+    assert Settings.read({}).ofrep_origins == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("*", "null", "https://*.example", "shop.example", "https://shop.example/"),
+        *("https://Shop.example", "https://shop.example/page", "ftp://shop.example"),
+        *("https://ann@shop.example", "https://shop.example:", "https://ok.example,*"),
+    ],
+)
+def test_what_is_no_origin_stops_the_start(text):
+    with pytest.raises(SettingsError, match="SORTITION_OFREP_ORIGINS"):
+        Settings.read({"SORTITION_OFREP_ORIGINS": text})
