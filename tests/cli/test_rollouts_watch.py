@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -553,3 +559,61 @@ def test_between_two_looks_nothing_happens_twice() -> None:
     told = json.loads(json.dumps(stage.shown()))
 
     assert watching.happened(told, told) == []
+
+
+# --- as a process ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served() -> Iterator[str]:
+    """Serve a rollout that stands where it is; give the address."""
+    told = json.dumps(Stage().shown()).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def a_process(url: str, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "sortition.cli", "rollouts", "watch", "r-1", *words],
+        env={"PATH": os.environ["PATH"], "SORTITION_URL": url, "SORTITION_TOKEN": "x"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_lines_are_there_at_once_and_ctrl_c_leaves_with_130(served: str) -> None:
+    with a_process(served) as process:
+        # In a pipe, and long before the process ends.
+        first = process.stdout.readline() if process.stdout is not None else ""
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=20)
+
+    assert re.match(r"\d\d:\d\d:\d\dZ r-1 before the first step", first)
+    assert "detached; the rollout goes on" in rest
+    assert (process.returncode, errors) == (130, "")
+
+
+def test_a_reader_who_has_had_enough_gets_no_traceback(served: str) -> None:
+    with a_process(served, "--timeout", "3") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        process.wait(timeout=20)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
