@@ -13,7 +13,7 @@ from .api import WHY, Api, Caller
 
 NAMES = {"key": "new-search", "environment": "production", "id": "00000000000a"}
 
-ROLLOUT = "r-0000000000"
+ROLLOUT = "r-e45672eca4"
 """The id of the rollout that `furnish` starts: its idempotency key makes it always this one."""
 
 A_ROLLOUT: dict[str, Any] = WHY | {
@@ -51,7 +51,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "create_token": {"scope": "admin"},
     "sdk_outcomes": BATCH,
     "post_metrics": {
-        "points": [{"metric": "carts.lost", "service": "shop", "numerator": 3, "denominator": 40}]
+        "environment": "production",
+        "points": [{"metric": "carts.lost", "service": "shop", "numerator": 3, "denominator": 40}],
     },
     "ofrep_evaluate": {"context": {"targetingKey": "abc"}},
     "ofrep_evaluate_all": {"context": {"targetingKey": "abc"}},

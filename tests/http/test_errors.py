@@ -135,7 +135,7 @@ def test_a_store_that_is_away(full: Api, monkeypatch: pytest.MonkeyPatch) -> Non
     def away(*_: Any, **__: Any) -> Any:
         raise StoreUnavailable("The store is not answering (store: 198.51.100.7:6379).")
 
-    for door in ("read", "run", "look_up"):
+    for door in ("read", "read_all", "write", "look_up", "run", "run_all"):
         monkeypatch.setattr(full.store._server, door, away)
 
     served = []
