@@ -140,6 +140,6 @@ if __name__ == "__main__":
         "50 times a second; everything on this machine.",
         arguments=[
             Argument("streams", 2000, "how many streams"),
-            Argument("events", 60, "how many events"),
+            Argument("events", 150, "how many events"),
         ],
     )

@@ -111,7 +111,7 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            return self.api.get("/healthz").status_code == 200
+            return self.api.get("/readyz").status_code == 200
         except httpx.TransportError:
             return False
 

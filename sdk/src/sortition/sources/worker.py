@@ -122,6 +122,8 @@ class Worker:
         self._seq = 0
         self._tick_began = time.monotonic()
         self._flush_at = time.monotonic() + FIRST_FLUSH_SECONDS
+        # A fleet that begins at one moment would else report in step for ever.
+        self._stride = random.random()  # noqa: S311 (no secret)
         self._failures = 0
         self._stream_failures = 0
         self._stream_from = time.monotonic()
@@ -371,7 +373,8 @@ class Worker:
         """Close a tick and report; what fails is sent again as it was. Never raises."""
         seconds = self._held().flush_seconds
         now = time.monotonic()
-        self._flush_at = now + seconds
+        self._flush_at = now + seconds * self._stride
+        self._stride = 1.0
         length, self._tick_began = now - self._tick_began, now
         try:
             self._outcomes.collect(self._assignments(), int(time.time()), length)
