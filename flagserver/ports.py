@@ -14,7 +14,14 @@ from typing import Any, Protocol
 from sortition.core.model import Snapshot
 from sortition.record.entry import Link
 
-from flagserver.domain.documents import Change, Committed, Document, EnvironmentContent, Event
+from flagserver.domain.documents import (
+    Change,
+    Committed,
+    Document,
+    EnvironmentContent,
+    Event,
+    Idempotency,
+)
 from flagserver.domain.metrics import Posted
 from flagserver.domain.notices import Notice
 from flagserver.domain.outcomes import Row, Totals
@@ -65,6 +72,10 @@ class Documents(Protocol):
     def conditions(self) -> Conditions:
         """Return how the store is run, as far as it says."""
 
+    def interruptions(self) -> int:
+        """Return how often this process lost the store's answer. Since the last of them, another
+        store may stand in its place."""
+
     def distrust(self, why: str | None) -> None:
         """Refuse every commit of this process with Conflict, for this reason; None: no more."""
 
@@ -109,6 +120,14 @@ class Documents(Protocol):
         raises StaleRevision (a document is not at the expected revision), AlreadyExists (expected
         0), ClaimTaken (a claim belongs to another owner), Moved (`at_versions`), Conflict (the
         store is not the one that this process began with) or IdempotencyMismatch.
+        """
+
+    def repeats(self, asked: Idempotency) -> bool:
+        """Tell whether a change was made for this very request. Raises IdempotencyMismatch when
+        one was made for another request with this key.
+
+        For decisions that would be refused now because they were carried out; `commit` asks it by
+        itself.
         """
 
     def record(self, *, after: int = 0, limit: int = 1000) -> list[Link]:
@@ -284,10 +303,11 @@ class Journal(Protocol):
         """Return the rollouts that are kept and were not taken back."""
 
     def lowered(self, id: str, cause: Rollback) -> None:
-        """Keep that its traffic was taken back without the store, and why. Raises OSError."""
+        """Keep that its traffic is taken back without the store, and why: before anything is
+        touched, and again with `applied` when it was done. Raises OSError."""
 
     def all_lowered(self) -> list[tuple[str, Rollback]]:
-        """Return what was taken back without the store, and is not in the store yet."""
+        """Return what is or was taken back without the store, and is not in the store yet."""
 
     def forget(self, id: str) -> None:
         """Forget a rollout: the store knows all of it."""

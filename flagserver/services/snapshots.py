@@ -108,6 +108,7 @@ class Snapshots:
         self._listeners: list[Callable[[Event], None]] = []
         self._position = "0-0"
         self._checked = float("-inf")
+        self._interruptions = 0
         self._heard: float | None = None
         self.trust = Trust(store, clock, copies)
         """Whether the store is the one that is known."""
@@ -217,6 +218,10 @@ class Snapshots:
         if self.trust.alarm is not None:
             return
         events = self._store.events(self._position, wait_seconds)
+        if self._interruptions != self._store.interruptions():
+            # It may be another store that says this: it is asked again, once it was looked at.
+            self._look_closely()
+            return
         for event in events:
             self._take(event)
             self._position = event.id
@@ -273,6 +278,7 @@ class Snapshots:
     def _check(self) -> None:
         """See that the store is the one that is known, and find what was missed: a lost event,
         another epoch, all of it at the start."""
+        self._interruptions = self._store.interruptions()
         held = self._held()
         interrupted = self.source != STORE or self.trust.alarm is not None
         found = self.trust.examine(held)

@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
@@ -43,7 +43,7 @@ class Answer:
     """What the API answered. json: None where it was none."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Message
     json: Any
 
 
@@ -316,7 +316,7 @@ def _answer(status: int, headers: Message, body: bytes) -> Answer:
         content = json.loads(body)
     except ValueError:
         content = None
-    return Answer(status, dict(headers.items()), content)
+    return Answer(status, headers, content)
 
 
 def until(holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:

@@ -26,6 +26,7 @@ from flagserver.domain.documents import (
     Document,
     EnvironmentContent,
     Event,
+    Idempotency,
     Write,
     states,
 )
@@ -154,6 +155,10 @@ class RedisDocuments:
                 return Conditions()
             raise
         return _conditions(told, time.time())
+
+    def interruptions(self) -> int:
+        """Return how often this process lost the store's answer."""
+        return self._server.interruptions
 
     def distrust(self, why: str | None) -> None:
         """Refuse every commit of this process, for this reason; None: no more."""
@@ -370,6 +375,13 @@ class RedisDocuments:
         self._seen = (self._began.epoch, self._head.seq)
         return self._began
 
+    def repeats(self, asked: Idempotency) -> bool:
+        """Tell whether a change was made for this very request. Raises IdempotencyMismatch."""
+        found = self._server.read("HGET", keys.once(_digest(asked.key)), "fingerprint")
+        if found is not None and found.decode() != _digest(asked.fingerprint):
+            raise IdempotencyMismatch(MISMATCH)
+        return found is not None
+
     # The record
 
     def record(self, *, after: int = 0, limit: int = 1000) -> list[Link]:
@@ -432,6 +444,7 @@ class RedisDocuments:
         return found[0][0].decode() if found else "0-0"
 
 
+MISMATCH = "This idempotency key was used for another request."
 EMPTY = "The store is empty: it was never set up, or it lost its data. Nothing was changed."
 
 
@@ -517,7 +530,7 @@ def _refusal(change: Change, kind: str, told: list[str]) -> Refusal:
                 "another version, writes to this store. Nothing was changed."
             )
         case "mismatch", []:
-            return IdempotencyMismatch("This idempotency key was used for another request.")
+            return IdempotencyMismatch(MISMATCH)
     raise AssertionError(f"commit.lua answered {kind} {told}")
 
 

@@ -87,6 +87,8 @@ class Server:
         """connect: makes a client.  where: the address as messages may show it."""
         self._connect = connect
         self._where = where
+        self.interruptions = 0
+        """How often an answer was lost, late, or an error."""
         self._client: Client = None
         self._pid = os.getpid()
         self._connecting = threading.Lock()
@@ -147,6 +149,7 @@ class Server:
                 asked = True
                 return question(client)
             except ERRORS as error:
+                self.interruptions += 1
                 first, done = not done, done or (asked and may_have_been_done(error))
                 if not (first and done and kind.again_after(error)):
                     outcome = "" if kind is Kind.READS else UNKNOWN if done else NOTHING
