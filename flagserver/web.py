@@ -85,10 +85,9 @@ class Connection(HttpToolsProtocol):
             self._head_octets += len(data)
             if self._head_timer is None:
                 self._expect_head()
-            if self._head_octets > HEAD_OCTETS:
-                self._give_up(431, "The request's head is too long.")
-                return
         super().data_received(data)
+        if self._head_octets > HEAD_OCTETS and not self._in_body:
+            self._give_up(431, "The request's head is too long.")
 
     def on_message_begin(self) -> None:
         """Begin a request."""

@@ -9,6 +9,7 @@ import fakeredis
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from flagserver import web
 from flagserver.http import intake
 from flagserver.http.front import Front
 from flagserver.http.streams import Hub
@@ -18,7 +19,7 @@ from tests.http.api import a_store, an_api
 
 def main() -> None:
     port = int(sys.argv[1])
-    intake.READ_SECONDS = 1.0
+    intake.READ_SECONDS = intake.WHOLE_SECONDS = web.HEAD_SECONDS = 1.0
     api = an_api(a_store(fakeredis.FakeServer()))
     front = Front(api.app, api.services, Hub())
     follow_in_background(api.services.snapshots)
