@@ -69,7 +69,7 @@ if __name__ == "__main__":
         title="How long a change takes to reach every SDK",
         method="`flagserver run` with its embedded store and 200 flags; clients of the installed "
         "wheel, a thread each, all on this machine; from the moment the API is called to the "
-        "moment `client.is_enabled` answers differently, looked at every half millisecond.",
+        "moment `client.is_enabled` answers differently, looked at every millisecond.",
         distributions=["flask"],
         arguments=[Argument("clients", 200, "how many SDK clients follow")],
     )

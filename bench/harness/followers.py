@@ -17,7 +17,7 @@ import sortition
 
 READY_SECONDS = 60.0
 SEEN_SECONDS = 30.0
-LOOK_SECONDS = 0.0005
+LOOK_SECONDS = 0.001
 """Between two looks at all clients: the figures are too large by up to this."""
 
 

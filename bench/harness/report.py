@@ -79,6 +79,12 @@ class Row:
         what = self.what if not self.note else f"{self.what} ({self.note})"
         return what, figure, bar, met
 
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Row:
+        """Return the row of `as_json`."""
+        named = {name: told[name] for name in ("id", "what", "figure", "unit", "note")}
+        return cls(**named, bar=None if told["bar"] is None else Bar(**told["bar"]))
+
     def as_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
         bar = None if self.bar is None else {"sign": self.bar.sign, "number": self.bar.number}
@@ -135,8 +141,15 @@ def run(
     rows = _with_bars(list(measure(options)), dict(told.bar))
     facts = {**machine(), **versions(distributions), "load before": f"{before:.1f}"}
     if told.json:
-        found = {"title": title, "method": method, "quick": told.quick, "facts": facts}
-        print(json.dumps({**found, "rows": [row.as_json() for row in rows]}))
+        defaults = {argument.name: argument.default for argument in arguments}
+        found: dict[str, Any] = {
+            "title": title,
+            "asked": dict(options.given.items() - defaults.items()),
+            "method": method,
+            "facts": facts,
+            "rows": [row.as_json() for row in rows],
+        }
+        print(json.dumps(found))
     else:
         print(f"{title}\n{method}\n\n{table(rows)}\n\n{facts_line(facts)}")
         if told.quick:
@@ -176,12 +189,20 @@ def machine() -> dict[str, str]:
         "CPU": f"{_cpu_model()}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.machine()}",
         platform.python_implementation(): platform.python_version(),
+        **_priority(),
     }
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
     """Return the versions of distributions of this environment."""
     return {name: metadata.version(name) for name in distributions}
+
+
+def _priority() -> dict[str, str]:
+    """Say it when this goes before the machine's other work."""
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return {"priority": "before all other work of the machine"}
+    return {}
 
 
 def _cpu_model() -> str:
