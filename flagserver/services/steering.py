@@ -21,7 +21,7 @@ from flagserver.domain.decisions import Look, Obstacle
 from flagserver.domain.errors import Refusal, StaleRevision, StoreUnavailable
 from flagserver.domain.guards import Action, Does, Verdict
 from flagserver.domain.plan import NO_STEP
-from flagserver.domain.rollout import Rollback, Rollout
+from flagserver.domain.rollout import TICK_SECONDS, Rollback, Rollout, gap_seconds
 from flagserver.domain.schedule import percent_text
 from flagserver.domain.signals import Ask, Measure, Measured
 from flagserver.domain.states import State
@@ -103,6 +103,7 @@ class Steering:
         entropy: Entropy,
         holder: str,
         samples: Samples,
+        tick_seconds: float = TICK_SECONDS,
     ) -> None:
         self._leases = leases
         self._looks = looks
@@ -112,6 +113,7 @@ class Steering:
         self._clock = clock
         self._holder = holder
         self._samples = samples
+        self._gap = gap_seconds(tick_seconds)
         self._turns = Turns(store, clock, entropy)
         self._held: dict[str, Held] = {}
         self._told: dict[str, tuple[Any, float]] = {}
@@ -213,7 +215,7 @@ class Steering:
     def _look(self, held: Held, seen: Seen) -> None:
         """Look at one rollout, and do the one thing that this leads to."""
         rollout, now = held.rollout, seen.now
-        until = rollout.seen_until(now, seen.looked.get(rollout.id))
+        until = rollout.seen_until(now, seen.looked.get(rollout.id), self._gap)
         if rollout.state in GOING_BACK:
             self._go_down(held, until)
             return
@@ -345,16 +347,18 @@ class Steering:
         exposed = [r for r in self._journal.kept() if _exposes_traffic(r)]
         if not exposed:
             return
+        begun = dict(self._journal.all_lowered())
         views = [Held(RolloutView(r, 0), Lease(r.name, self._holder, 0), 0.0) for r in exposed]
         seen = self._see(views, {})
-        for held in views:
+        for rollout in exposed:
+            cause = rollout.rollback or begun.get(rollout.id)
             self._survive(
-                held.rollout.id,
-                lambda held=held: self._lower_without_store(held.rollout, seen),  # type: ignore[misc]
+                rollout.id,
+                lambda r=rollout, c=cause: self._lower_without_store(r, c, seen),  # type: ignore[misc]
             )
 
-    def _lower_without_store(self, rollout: Rollout, seen: Seen) -> None:
-        cause = rollout.rollback
+    def _lower_without_store(self, rollout: Rollout, cause: Rollback | None, seen: Seen) -> None:
+        """cause: why it goes back already."""
         if cause is None:
             context = decisions.context(rollout, seen.now, seen.now)
             action = guards.act(self._judge(rollout, seen), context)
@@ -362,13 +366,22 @@ class Steering:
             if not isinstance(decision, decisions.RollBack):
                 return
             cause = decision.cause
+            # Before anything is touched: without traffic there are no numbers that say it again.
+            self._note_lowered(rollout.id, cause)
         deadline = self._clock.monotonic() + CALL_SECONDS
         trouble, applied = self._lower(rollout, deadline)
         if trouble is None:
             log.error("%s was taken back without the store: %s", rollout.name, cause.reason)
-            self._journal.lowered(rollout.id, replace(cause, applied=applied))
+            self._note_lowered(rollout.id, replace(cause, applied=applied))
         else:
             log.error("%s cannot be taken back: %s", rollout.name, trouble)
+
+    def _note_lowered(self, id: str, cause: Rollback) -> None:
+        try:
+            self._journal.lowered(id, cause)
+        except OSError:
+            # A full disk keeps nobody exposed.
+            log.exception("rollout/%s: what is taken back cannot be noted", id)
 
     def _settle_journal(self) -> None:
         """Write into the store what was taken back without it."""

@@ -3,7 +3,7 @@
 In `journal/` of the data directory, one file for each rollout:
 
     <id>.held       the rollout as this controller knew it last
-    <id>.lowered    why its traffic was taken back without the store
+    <id>.lowered    why its traffic is taken back without the store, and when that was done
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class DiskJournal:
 
     def kept(self) -> list[Rollout]:
         """Return the rollouts that are kept and were not taken back."""
-        lowered = {path.stem for path in self._files(LOWERED)}
+        lowered = {id for id, cause in self.all_lowered() if cause.applied is not None}
         found = self._read(HELD)
         return [Rollout.from_body(body) for id, body in found if id not in lowered]
 
     def lowered(self, id: str, cause: Rollback) -> None:
-        """Keep that a rollout's traffic was taken back, and why."""
+        """Keep that a rollout's traffic is or was taken back, and why."""
         self._write(id + LOWERED, cause.to_body())
 
     def all_lowered(self) -> list[tuple[str, Rollback]]:
-        """Return what was taken back without the store."""
+        """Return what is or was taken back without the store."""
         return [(id, Rollback.from_body(body)) for id, body in self._read(LOWERED)]
 
     def forget(self, id: str) -> None:
