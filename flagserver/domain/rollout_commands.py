@@ -129,7 +129,9 @@ class RolloutPlan(Command):
     schedule: Annotated[str, StringConstraints(max_length=2000)] | ScheduleBody = "standard"
     relation: Literal["lock_step", "on_canary", "after"] = "lock_step"
     targets: list[TargetBody] = Field(min_length=1, max_length=MAX_TARGETS)
-    guards: Literal["standard", "none"] | list[GuardBody] = "standard"
+    guards: (
+        Literal["standard", "none"] | Annotated[list[GuardBody], Field(max_length=MAX_GUARDS)]
+    ) = "standard"
     alarms: list[LongName] = Field(default_factory=list, max_length=100)
     requests_per_second: float | None = Field(default=None, gt=0, le=10**9)
 
@@ -152,6 +154,13 @@ class RolloutPlan(Command):
         if self.guards == "none":
             return named
         return (*self._own_guards(), *named)
+
+    def guard_field(self, i: int, guard: Guard, inside: str) -> str:
+        """Return the pointer to what brought a guard. i: its place in `the_guards`; inside: the
+        pointer within it, where the caller wrote it down."""
+        if guard.named:
+            return "/alarms"
+        return "/guards" if isinstance(self.guards, str) else f"/guards/{i}{inside}"
 
     def the_relation(self) -> Relation:
         """Return how flags and traffic relate."""

@@ -31,6 +31,8 @@ def after(turn: Turn, state: State, *, at: str) -> State:
     rollout = turn.after
     share = _share(turn, state)
     changed = replace(state, rollout=rollout.id, share=share)
+    if turn.ends is not None:
+        changed = _untied(turn.ends, changed)
     if rollout.state.shown.terminal:
         changed = replace(changed, rollout=None)
     changed = _tied(rollout, changed) if _ties(rollout, share) else _untied(rollout, changed)
@@ -53,7 +55,15 @@ def check(rollout: Rollout, flag: Flag, state: State, older: Rollout | None, fie
             f"{flag.key} is at {percent_text(state.share)} in {state.environment} already, and a "
             "rollout begins with nobody. Set it to 0 % first."
         )
-    if rollout.relation is Relation.ON_CANARY and len(state.conditions) >= MAX_CONDITIONS:
+    if rollout.relation is not Relation.ON_CANARY:
+        return
+    own = state.conditions if older is None else _untied(older, state).conditions
+    if _condition(rollout) in own:
+        raise Conflict(
+            f"{flag.key} is on only where {VERSION} is {rollout.version} already, and this rollout "
+            "would take that condition away at its end. Take it out first."
+        )
+    if len(own) >= MAX_CONDITIONS:
         raise Invalid(
             f"{flag.key} has no room for a condition on {VERSION}.", field=f"{field}/name"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .notices import Notice, Severity
 from .rollout import Rollout, Why
 from .schedule import percent_text
+from .states import State
 from .times import from_unix
 from .verbs import Turn
 
@@ -25,6 +26,10 @@ SEVERITIES = {
 """Action of a turn -> how loud it is. What is not here is in the record, and nobody is told."""
 
 
+SETTLING = frozenset({"rollout:rollback:confirm", "rollout:supersede"})
+"""What ends the rollout's incident, should there be one."""
+
+
 def notices(turn: Turn, by_hand: tuple[str, ...] = ()) -> tuple[Notice, ...]:
     """Return what a turn is worth telling.
 
@@ -37,7 +42,8 @@ def notices(turn: Turn, by_hand: tuple[str, ...] = ()) -> tuple[Notice, ...]:
     outage, was_outage = _is_outage(rollout), turn.before is not None and _is_outage(turn.before)
     failed = turn.action == "rollout:rollback:fail"
     pages = outage and not was_outage
-    settles = (was_outage and not outage) or turn.action == "rollout:rollback:confirm"
+    over = was_outage and not outage and rollout.state is not State.ROLLING_BACK
+    settles = over or turn.action in SETTLING
     return (
         Notice(
             id=f"{rollout.id}:{rollout.generation}:{turn.action}:{from_unix(rollout.changed)}",
@@ -49,11 +55,16 @@ def notices(turn: Turn, by_hand: tuple[str, ...] = ()) -> tuple[Notice, ...]:
             subject=rollout.name,
             title=_title(turn),
             facts=_facts(rollout),
-            incident=rollout.name if pages or failed or settles else None,
+            incident=_of_incident(turn) if pages or failed or settles else None,
             resolves=settles and not (pages or failed),
             by_hand=by_hand if failed else (),
         ),
     )
+
+
+def _of_incident(turn: Turn) -> str:
+    """Return whose incident it is: the older rollout's, where a newer one takes over."""
+    return turn.after.name if turn.ends is None else turn.ends.name
 
 
 def _is_outage(rollout: Rollout) -> bool:

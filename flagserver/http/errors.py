@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import traceback
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -12,7 +13,12 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from flagserver.domain.errors import Refusal, StaleRevision, StoreUnavailable
+from flagserver.domain.errors import (
+    Refusal,
+    StaleRevision,
+    StoreUnavailable,
+    TargetUnavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +99,8 @@ def from_refusal(refusal: Refusal) -> Problem:
         more["revision"] = refusal.revision
     if isinstance(refusal, StoreUnavailable):
         headers["Retry-After"] = str(RETRY_SECONDS)
+    if isinstance(refusal, TargetUnavailable):
+        headers["Retry-After"] = str(math.ceil(refusal.retry_after or RETRY_SECONDS))
     if refusal.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flagserver.domain.access import CHANGE, READ, SHRINK
@@ -87,15 +88,13 @@ def rollout_evidence(call: Call, id: str) -> Any:
 )
 def begin_rollout(call: Call, id: str) -> Any:
     """Start a rollout now that waits for its time."""
-    return _rollout(
-        call, call.services.rollouts.begin(id, call.body, call.revision(), call.principal)
-    )
+    return _enlarge(call, id, call.services.rollouts.begin)
 
 
 @routes.add(*("POST", f"{ROLLOUT}/hold", SHRINK, {200: THE_ROLLOUT}), model=Reasoned)
 def hold_rollout(call: Call, id: str) -> Any:
     """Stop the timer and every move up, until somebody resumes."""
-    return _rollout(call, call.services.rollouts.hold(id, call.body, call.principal))
+    return _shrink(call, id, call.services.rollouts.hold)
 
 
 @routes.add(
@@ -105,9 +104,7 @@ def hold_rollout(call: Call, id: str) -> Any:
 )
 def resume_rollout(call: Call, id: str) -> Any:
     """Go on after somebody held it, or changed a target or flag of it."""
-    return _rollout(
-        call, call.services.rollouts.resume(id, call.body, call.revision(), call.principal)
-    )
+    return _enlarge(call, id, call.services.rollouts.resume)
 
 
 @routes.add(
@@ -117,9 +114,7 @@ def resume_rollout(call: Call, id: str) -> Any:
 )
 def advance_rollout(call: Call, id: str) -> Any:
     """Skip the rest of this step's wait."""
-    return _rollout(
-        call, call.services.rollouts.advance(id, call.body, call.revision(), call.principal)
-    )
+    return _enlarge(call, id, call.services.rollouts.advance)
 
 
 @routes.add(
@@ -129,15 +124,22 @@ def advance_rollout(call: Call, id: str) -> Any:
 )
 def approve_rollout(call: Call, id: str) -> Any:
     """Approve of going on from this step."""
-    return _rollout(
-        call, call.services.rollouts.approve(id, call.body, call.revision(), call.principal)
-    )
+    return _enlarge(call, id, call.services.rollouts.approve)
 
 
 @routes.add(*("POST", f"{ROLLOUT}/rollback", SHRINK, {200: THE_ROLLOUT}), model=Reasoned)
 def roll_rollout_back(call: Call, id: str) -> Any:
     """Take everything back to 0 %; waits for nobody."""
-    return _rollout(call, call.services.rollouts.roll_back(id, call.body, call.principal))
+    return _shrink(call, id, call.services.rollouts.roll_back)
+
+
+def _enlarge(call: Call, id: str, verb: Callable[..., RolloutView]) -> Any:
+    return _rollout(call, verb(id, call.body, call.revision(), call.principal, call.idempotency))
+
+
+def _shrink(call: Call, id: str, verb: Callable[..., RolloutView]) -> Any:
+    revision, idempotency = call.optional_revision(), call.idempotency
+    return _rollout(call, verb(id, call.body, call.principal, revision, idempotency))
 
 
 def _rollout(call: Call, view: RolloutView, status: int = 200) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,14 @@ from flagserver.domain import access, documents, flags, guards, plan, rollout_fl
 from flagserver.domain.commands import Enlarging, Reasoned
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.environments import Environment
-from flagserver.domain.errors import Conflict, Invalid, NotFound, StaleRevision, under
+from flagserver.domain.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    StaleRevision,
+    TargetUnavailable,
+    under,
+)
 from flagserver.domain.guards import Guard, Kind, Verdict
 from flagserver.domain.plan import Preview
 from flagserver.domain.rollout import GAP_SECONDS, Rollout
@@ -131,7 +139,7 @@ class Rollouts:
     # Before it begins
 
     def plan(self, command: RolloutPlan, by: Principal) -> Planned:
-        """Return what every step would really do. Raises Invalid and NotFound; changes nothing."""
+        """Return what every step would really do. Raises Invalid; changes nothing."""
         access.check(by, access.READ, command.environment)
         self._environment(command.environment)
         draft = self._draft(command, "r-planned", by).after
@@ -144,7 +152,7 @@ class Rollouts:
             requests_per_second=rate,
             nearest=self._nearest,
         )
-        return Planned(draft, steps, rate, tuple(self._problems(draft)))
+        return Planned(draft, steps, rate, tuple(self._problems(draft, command)))
 
     def start(
         self, command: NewRollout, by: Principal, idempotency: Idempotency | None = None
@@ -152,73 +160,128 @@ class Rollouts:
         """Start a rollout, at once or when its time comes. The same idempotency key twice is the
         same rollout.
 
-        Raises Invalid, NotFound, Conflict (a flag is in another rollout, an alarm fires already),
+        Raises Invalid, Conflict (a flag is in another rollout, an alarm fires already),
         TargetOwned, TargetUnavailable, and what `flags.check_may_enlarge` raises.
         """
         access.check(by, access.CHANGE, command.environment)
         flags.check_may_enlarge(self._environment(command.environment), command)
         id = self._id(idempotency)
+        self._repeats(idempotency)  # refuses a key that was used for another rollout
         again = self._turns.find(id)
         if again is not None:
             return again
         older = self._older(command) if command.replace else None
         turn = self._draft(command, id, by, older)
-        seen = self._turns.flags(turn.after)
-        self._check(turn.after, seen, None if older is None else older.rollout)
+        seen = self._flags(turn.after)
+        for check in self._checks(turn.after, command, seen, older):
+            check()
         return self._turns.commit(turn, 0, by, ends=older, flags=seen, idempotency=idempotency)
 
     # On its way
 
-    def begin(self, id: str, command: Enlarging, revision: int, by: Principal) -> RolloutView:
+    def begin(
+        self,
+        id: str,
+        command: Enlarging,
+        revision: int,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+    ) -> RolloutView:
         """Start a rollout now that waits for its time."""
-        return self._enlarge(
-            id, command, revision, by, lambda r, now: verbs.start(r, now, command.reason)
-        )
 
-    def hold(self, id: str, command: Reasoned, by: Principal) -> RolloutView:
-        """Stop the timer and every move up, until somebody resumes."""
+        def verb(rollout: Rollout, now: float) -> Turn:
+            return verbs.start(rollout, now, command.reason)
+
+        return self._enlarge(id, command, revision, by, verb, idempotency)
+
+    def hold(
+        self,
+        id: str,
+        command: Reasoned,
+        by: Principal,
+        revision: int | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> RolloutView:
+        """Stop the timer and every move up, until somebody resumes. Without a revision it holds
+        against whatever is there."""
 
         def verb(rollout: Rollout, now: float) -> Turn:
             return verbs.hold(rollout, now, self._seen(rollout, now), command.reason)
 
-        return self._shrink(id, by, verb)
+        return self._shrink(id, by, verb, revision, idempotency)
 
-    def resume(self, id: str, command: Enlarging, revision: int, by: Principal) -> RolloutView:
+    def resume(
+        self,
+        id: str,
+        command: Enlarging,
+        revision: int,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+    ) -> RolloutView:
         """Go on after somebody held it, or changed a target or flag of it."""
 
         def verb(rollout: Rollout, now: float) -> Turn:
             killed = [n for n, seen in self._turns.flags(rollout).items() if seen.state.killed]
             return verbs.resume(rollout, now, killed, command.reason)
 
-        return self._enlarge(id, command, revision, by, verb)
+        return self._enlarge(id, command, revision, by, verb, idempotency)
 
-    def advance(self, id: str, command: Enlarging, revision: int, by: Principal) -> RolloutView:
+    def advance(
+        self,
+        id: str,
+        command: Enlarging,
+        revision: int,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+    ) -> RolloutView:
         """Skip the rest of this step's wait."""
-        return self._enlarge(
-            id, command, revision, by, lambda r, now: verbs.advance(r, now, command.reason)
-        )
 
-    def approve(self, id: str, command: Enlarging, revision: int, by: Principal) -> RolloutView:
+        def verb(rollout: Rollout, now: float) -> Turn:
+            return verbs.advance(rollout, now, command.reason)
+
+        return self._enlarge(id, command, revision, by, verb, idempotency)
+
+    def approve(
+        self,
+        id: str,
+        command: Enlarging,
+        revision: int,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+    ) -> RolloutView:
         """Approve of going on from this step."""
 
         def verb(rollout: Rollout, now: float) -> Turn:
             return verbs.approve(rollout, by.id, now, command.reason)
 
-        return self._enlarge(id, command, revision, by, verb)
+        return self._enlarge(id, command, revision, by, verb, idempotency)
 
-    def roll_back(self, id: str, command: Reasoned, by: Principal) -> RolloutView:
+    def roll_back(
+        self,
+        id: str,
+        command: Reasoned,
+        by: Principal,
+        revision: int | None = None,
+        idempotency: Idempotency | None = None,
+    ) -> RolloutView:
         """Take everything back to 0 %: flags at once, traffic at the controller's next look."""
 
         def verb(rollout: Rollout, now: float) -> Turn:
             cause = verbs.by_person(rollout, now, command.reason)
             return verbs.roll_back(rollout, cause, command.reason)
 
-        return self._shrink(id, by, verb)
+        return self._shrink(id, by, verb, revision, idempotency)
 
     # How
 
     def _enlarge(
-        self, id: str, command: Enlarging, revision: int, by: Principal, verb: Verb
+        self,
+        id: str,
+        command: Enlarging,
+        revision: int,
+        by: Principal,
+        verb: Verb,
+        idempotency: Idempotency | None,
     ) -> RolloutView:
         """Commit a verb that lets exposure grow: only against the rollout as the caller saw it, or
         a click that comes late would skip the wait of the step after."""
@@ -226,15 +289,34 @@ class Rollouts:
         rollout = view.rollout
         access.check(by, access.CHANGE, rollout.environment)
         flags.check_may_enlarge(self._environment(rollout.environment), command)
-        if view.revision != revision:
-            words = f"{rollout.name} is at revision {view.revision} now. Look at it again."
-            raise StaleRevision(words, revision=view.revision)
-        return self._turns.commit(verb(rollout, self._now()), revision, by)
+        if self._repeats(idempotency):
+            return view
+        _check_revision(view, revision)
+        turn = verb(rollout, self._now())
+        return self._turns.commit(turn, revision, by, idempotency=idempotency)
 
-    def _shrink(self, id: str, by: Principal, verb: Verb) -> RolloutView:
-        """Commit a verb that lets nothing grow, whatever the rollout has become meanwhile."""
-        access.check(by, access.SHRINK, self._turns.get(id).rollout.environment)
-        return self._turns.decide(id, lambda view: verb(view.rollout, self._now()), by)
+    def _shrink(
+        self,
+        id: str,
+        by: Principal,
+        verb: Verb,
+        revision: int | None,
+        idempotency: Idempotency | None,
+    ) -> RolloutView:
+        """Commit a verb that lets nothing grow; without a revision, whatever the rollout has become
+        meanwhile."""
+        view = self._turns.get(id)
+        access.check(by, access.SHRINK, view.rollout.environment)
+        if self._repeats(idempotency):
+            return view
+        if revision is not None:
+            _check_revision(view, revision)
+            turn = verb(view.rollout, self._now())
+            return self._turns.commit(turn, revision, by, idempotency=idempotency)
+        return self._turns.decide(id, lambda v: verb(v.rollout, self._now()), by, idempotency)
+
+    def _repeats(self, idempotency: Idempotency | None) -> bool:
+        return idempotency is not None and self._store.repeats(idempotency)
 
     def _draft(
         self, command: RolloutPlan, id: str, by: Principal, older: RolloutView | None = None
@@ -253,7 +335,7 @@ class Rollouts:
             schedule=command.the_schedule(),
             relation=command.the_relation(),
             targets=self._known(command.the_targets()),
-            guards=self._measurable(command.the_guards()),
+            guards=self._measurable(command),
             by=by.id,
             now=now,
             start_at=at,
@@ -277,34 +359,49 @@ class Rollouts:
                 )
         return targets
 
-    def _measurable(self, all_guards: Sequence[Guard]) -> Sequence[Guard]:
+    def _measurable(self, command: RolloutPlan) -> Sequence[Guard]:
+        all_guards = command.the_guards()
         for i, guard in enumerate(all_guards):
             if guard.signal.source not in self._sources:
                 known = ", ".join(sorted(self._sources)) or "none"
                 raise Invalid(
                     f"There is no source of signals {guard.signal.source!r}; there are: {known}.",
-                    field=f"/guards/{i}/signal/source",
+                    field=command.guard_field(i, guard, "/signal/source"),
                 )
         return all_guards
 
-    def _problems(self, draft: Rollout) -> list[str]:
+    def _flags(self, draft: Rollout) -> dict[str, FlagState]:
+        """Return the draft's flags by key. Raises Invalid for one that is not there."""
+        found = {}
+        for i, target in enumerate(draft.targets):
+            if not target.is_flag:
+                continue
+            try:
+                found[target.name] = self._turns.flag(target.name, draft.environment)
+            except NotFound as error:
+                raise Invalid(error.detail, field=f"/targets/{i}/name") from None
+        return found
+
+    def _problems(self, draft: Rollout, command: RolloutPlan) -> list[str]:
         """Return what would refuse the start now, one sentence for each thing."""
         found = []
-        for check in self._checks(draft, self._turns.flags(draft), None):
+        for check in self._checks(draft, command, self._flags(draft), None):
             try:
                 check()
-            except (Invalid, NotFound, Conflict) as refusal:
+            except (Invalid, NotFound, Conflict, TargetUnavailable) as refusal:
                 found.append(refusal.detail)
         return found
 
-    def _check(self, draft: Rollout, seen: Mapping[str, FlagState], older: Rollout | None) -> None:
-        for check in self._checks(draft, seen, older):
-            check()
-
     def _checks(
-        self, draft: Rollout, seen: Mapping[str, FlagState], older: Rollout | None
+        self,
+        draft: Rollout,
+        command: RolloutPlan,
+        seen: Mapping[str, FlagState],
+        replaced: RolloutView | None,
     ) -> list[Callable[[], None]]:
         """Return everything that a start is checked for, each by itself."""
+        older = None if replaced is None else replaced.rollout
+        taken_over = {target.id for target in older.targets} if older is not None else set()
         checks: list[Callable[[], None]] = []
         for i, target in enumerate(draft.targets):
             if target.is_flag:
@@ -314,10 +411,10 @@ class Rollouts:
                         draft, s.flag, s.state, older, f"/targets/{i}"
                     )
                 )
-            elif older is None:
+            elif target.id not in taken_over:
                 checks.append(lambda t=target, i=i: self._check_target(t, i))  # type: ignore[misc]
         checks += [
-            lambda g=guard, i=i: self._check_guard(g, i)  # type: ignore[misc]
+            lambda g=guard, i=i: self._check_guard(g, i, command)  # type: ignore[misc]
             for i, guard in enumerate(draft.guards)
         ]
         checks.append(lambda: self._check_quiet(draft))
@@ -327,9 +424,12 @@ class Rollouts:
         with under(f"/targets/{i}"):
             self._drivers[target.kind].check(target)
 
-    def _check_guard(self, guard: Guard, i: int) -> None:
-        with under(f"/guards/{i}/signal"):
+    def _check_guard(self, guard: Guard, i: int, command: RolloutPlan) -> None:
+        try:
             self._sources[guard.signal.source].check(guard.signal)
+        except Invalid as error:
+            field = command.guard_field(i, guard, "/signal" + (error.field or ""))
+            raise Invalid(error.detail, field=field) from None
 
     def _check_quiet(self, draft: Rollout) -> None:
         """Raise Conflict when an alarm fires already: it could tell nothing about this rollout."""
@@ -377,17 +477,26 @@ class Rollouts:
         document = self._store.read(documents.ENVIRONMENTS, key)
         if document is None:
             known = ", ".join(sorted(self._store.read_all(documents.ENVIRONMENTS)))
-            raise NotFound(f"There is no environment {key!r}; there are: {known}.")
+            words = f"There is no environment {key!r}; there are: {known}."
+            raise Invalid(words, field="/environment")
         return Environment.from_body(document.body)
 
     def _now(self) -> float:
         return moment(self._clock.now())
 
 
+def _check_revision(view: RolloutView, revision: int) -> None:
+    if view.revision != revision:
+        words = f"{view.rollout.name} is at revision {view.revision} now. Look at it again."
+        raise StaleRevision(words, revision=view.revision)
+
+
 def _standing(rollout: Rollout, now: float, looked: float | None) -> Standing:
     seen = rollout.seen_until(now, looked)
-    waits = rollout.state.shown.terminal or rollout.state is State.PENDING
-    last = max(rollout.changed, looked or rollout.changed)
+    # One that waits for its time, or for somebody to start it, waits for no controller.
+    begins = math.inf if rollout.start_at is None else rollout.start_at
+    waits = rollout.state.shown.terminal or (rollout.state is State.PENDING and begins > now)
+    last = max(rollout.changed, looked or 0.0, rollout.start_at or 0.0)
     return Standing(
         state=rollout.state if waits or now - last <= STALE_SECONDS else State.UNKNOWN,
         elapsed=rollout.elapsed(seen),

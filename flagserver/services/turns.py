@@ -93,13 +93,14 @@ class Turns:
         id: str,
         verb: Callable[[RolloutView], Turn],
         by: Principal = CONTROLLER,
+        idempotency: Idempotency | None = None,
     ) -> RolloutView:
         """Commit what a verb makes of a rollout, asking it anew when the rollout moved on
         meanwhile. Raises NotFound, Conflict, and what the verb raises."""
         for _ in range(ATTEMPTS):
             view = self.get(id)
             try:
-                return self.commit(verb(view), view.revision, by)
+                return self.commit(verb(view), view.revision, by, idempotency=idempotency)
             except StaleRevision:
                 continue
         raise Conflict(f"rollout/{id} changes too quickly. Try again.")
@@ -128,7 +129,7 @@ class Turns:
             seen = self.flags(turn.after) if flags is None else flags
             change = self._change(turn, revision, by, ends, seen, by_hand, idempotency)
             try:
-                self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
+                done = self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
             except (StaleRevision, AlreadyExists) as error:
                 current = self.find(turn.after.id)
                 mine = 0 if current is None else current.revision
@@ -136,6 +137,8 @@ class Turns:
                     continue
                 words = f"{turn.after.name} or a flag of it was changed meanwhile. Look again."
                 raise StaleRevision(words, revision=mine) from error
+            if done.repeated:
+                return self.get(turn.after.id)
             ended = turn.after.state.shown.terminal
             return RolloutView(turn.after, 1 if ended else revision + 1)
         raise Conflict(f"The flags of {turn.after.name} change too quickly. Try again.")

@@ -311,6 +311,16 @@ def test_an_idempotency_key_is_for_one_request_only(store: RedisStore):
         commit(store, set_share(25, revision=1, idempotency=once("k1", "PATCH 100 %")))
 
 
+def test_whether_a_request_was_carried_out_can_be_asked(store: RedisStore):
+    assert not store.repeats(once("k1"))
+    commit(store, set_share(5, revision=0, idempotency=once("k1")))
+
+    assert store.repeats(once("k1"))
+    assert not store.repeats(once("k2"))
+    with pytest.raises(IdempotencyMismatch):
+        store.repeats(once("k1", "PATCH 100 %"))
+
+
 def test_an_idempotency_key_is_forgotten_after_a_day(backend: Backend, store: RedisStore):
     idempotency = once("k1")
     commit(store, set_share(5, revision=0, idempotency=idempotency))
