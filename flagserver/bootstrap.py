@@ -206,6 +206,7 @@ def build_services(
         rollouts=Rollouts(
             *(store, store, outside.drivers, outside.sources, clock, entropy),
             rate=outcomes.rate,
+            tick_seconds=settings.tick_seconds,
         ),
         sessions=Sessions(store, store, clock, entropy),
         record=Record(store),
@@ -231,6 +232,7 @@ def build_steering(
         *(clock or SystemClock(), entropy or SystemEntropy()),
         holder,
         samples=samples(services.outcomes),
+        tick_seconds=settings.tick_seconds,
     )
 
 

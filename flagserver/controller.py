@@ -50,12 +50,14 @@ class Controller:
         steering: Ticking,
         holder: str,
         *,
+        tick_seconds: float = TICK_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._record = record
         self._store = store
         self._steering = steering
         self._holder = holder
+        self._tick_seconds = tick_seconds
         self._monotonic = monotonic
         self._lease: Lease | None = None
         self._reported = False
@@ -77,7 +79,7 @@ class Controller:
                 log.warning("this tick did nothing more: %s", error.detail)
             except Exception:
                 log.exception("this tick failed")
-            self._rest(stop, began + TICK_SECONDS)
+            self._rest(stop, began + self._tick_seconds)
         self._step_down()
 
     def tick(self) -> None:

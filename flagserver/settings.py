@@ -19,6 +19,7 @@ SETTINGS = {
     "SORTITION_ADMIN_TOKEN_FILE": "A file with a first admin token made by the operator. "
     "Default: one is made and shown once.",
     "SORTITION_FLUSH_SECONDS": "How often SDKs report outcomes. Default 5.",
+    "SORTITION_TICK_SECONDS": "How often a controller looks at rollouts. Default 5.",
     "SORTITION_PUBLIC_URL": "Where people reach the server, for links. Default from host, port.",
     "SORTITION_OFREP_ORIGINS": "Origins of web pages that may ask by OFREP, with commas: "
     "https://shop.example. Default: none.",
@@ -102,6 +103,7 @@ class Settings:
     redis_url: str | None = None
     admin_token_file: Path | None = None
     flush_seconds: float = 5.0
+    tick_seconds: float = 5.0
     public_url: str | None = None
     ofrep_origins: tuple[str, ...] = ()
     outward: Outward = Outward()
@@ -127,6 +129,8 @@ class Settings:
             redis_url=environ.get("SORTITION_REDIS_URL") or None,
             admin_token_file=Path(token_file) if token_file else None,
             flush_seconds=_seconds(environ, "SORTITION_FLUSH_SECONDS", 5.0),
+            # A lease is asked for anew at each tick and lives 15 s: a longer tick would lose it.
+            tick_seconds=_seconds(environ, "SORTITION_TICK_SECONDS", 5.0, 0.25, 10),
             public_url=(environ.get("SORTITION_PUBLIC_URL") or "").rstrip("/") or None,
             ofrep_origins=_origins(environ, "SORTITION_OFREP_ORIGINS"),
             outward=Outward.read(environ),
@@ -166,14 +170,20 @@ def _number(environ: Mapping[str, str], name: str, default: int, low: int, high:
     return int(text)
 
 
-def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+def _seconds(
+    environ: Mapping[str, str],
+    name: str,
+    default: float,
+    low: float = 0.05,
+    high: float = 3600,
+) -> float:
     text = environ.get(name) or str(default)
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0.05 <= seconds <= 3600:
-        raise SettingsError(f"{name} must be seconds from 0.05 to 3600, not {text!r}.")
+    if not low <= seconds <= high:
+        raise SettingsError(f"{name} must be seconds from {low} to {high}, not {text!r}.")
     return seconds
 
 

@@ -24,10 +24,18 @@ from .targets import Target
 from .times import from_unix, unix
 
 TICK_SECONDS = 5.0
-"""How often a controller looks at a rollout."""
+"""How often a controller looks at a rollout, unless it is told otherwise."""
 
-GAP_SECONDS = 3 * TICK_SECONDS
+GAP_TICKS = 3
+
+GAP_SECONDS = GAP_TICKS * TICK_SECONDS
 """After so long without a look, nobody watched: the time between does not count."""
+
+
+def gap_seconds(tick_seconds: float) -> float:
+    """Return what `GAP_SECONDS` is for controllers that look so often."""
+    return GAP_TICKS * tick_seconds
+
 
 KEPT_SECONDS = 90 * 24 * 3600
 """How long an ended rollout is kept."""

@@ -22,7 +22,7 @@ from flagserver.domain.errors import (
 )
 from flagserver.domain.guards import Guard, Kind, Verdict
 from flagserver.domain.plan import Preview
-from flagserver.domain.rollout import GAP_SECONDS, Rollout
+from flagserver.domain.rollout import TICK_SECONDS, Rollout, gap_seconds
 from flagserver.domain.rollout_commands import NewRollout, RolloutPlan
 from flagserver.domain.signals import Measure, Measured
 from flagserver.domain.states import State
@@ -84,6 +84,7 @@ class Rollouts:
         clock: Clock,
         entropy: Entropy,
         rate: Rate,
+        tick_seconds: float = TICK_SECONDS,
     ) -> None:
         self._store = store
         self._looks = looks
@@ -92,6 +93,7 @@ class Rollouts:
         self._clock = clock
         self._entropy = entropy
         self._rate = rate
+        self._gap = gap_seconds(tick_seconds)
         self._turns = Turns(store, clock, entropy)
 
     # Looking
@@ -132,7 +134,7 @@ class Rollouts:
         now = self._now()
         looked = self._looks.seen([view.rollout.id for view in views])
         return {
-            view.rollout.id: _standing(view.rollout, now, looked.get(view.rollout.id))
+            view.rollout.id: _standing(view.rollout, now, looked.get(view.rollout.id), self._gap)
             for view in views
         }
 
@@ -461,7 +463,7 @@ class Rollouts:
 
     def _seen(self, rollout: Rollout, now: float) -> float:
         last = self._looks.seen([rollout.id]).get(rollout.id)
-        return rollout.seen_until(now, last, GAP_SECONDS)
+        return rollout.seen_until(now, last, self._gap)
 
     def _nearest(self, target: Target, share: int) -> int:
         driver = self._drivers.get(target.kind)
@@ -491,8 +493,8 @@ def _check_revision(view: RolloutView, revision: int) -> None:
         raise StaleRevision(words, revision=view.revision)
 
 
-def _standing(rollout: Rollout, now: float, looked: float | None) -> Standing:
-    seen = rollout.seen_until(now, looked)
+def _standing(rollout: Rollout, now: float, looked: float | None, gap: float) -> Standing:
+    seen = rollout.seen_until(now, looked, gap)
     # One that waits for its time, or for somebody to start it, waits for no controller.
     begins = math.inf if rollout.start_at is None else rollout.start_at
     waits = rollout.state.shown.terminal or (rollout.state is State.PENDING and begins > now)

@@ -33,7 +33,14 @@ from flagserver.domain.errors import Conflict, Invalid
 from flagserver.domain.flags import State as FlagState
 from flagserver.domain.guards import Action, Context, Does, act, judge, standard
 from flagserver.domain.plan import Relation
-from flagserver.domain.rollout import GAP_SECONDS, By, Rollout, Why
+from flagserver.domain.rollout import (
+    GAP_SECONDS,
+    TICK_SECONDS,
+    By,
+    Rollout,
+    Why,
+    gap_seconds,
+)
 from flagserver.domain.schedule import Schedule, parse
 from flagserver.domain.signals import Measured, Point
 from flagserver.domain.states import STATES, State
@@ -155,6 +162,7 @@ def test_a_controller_with_longer_ticks_says_what_a_gap_is_to_it() -> None:
     rollout = at_step(0)
     assert rollout.seen_until(T0 + 200, T0) == T0
     assert rollout.seen_until(T0 + 200, T0, gap=300) == T0 + 200
+    assert (gap_seconds(1), gap_seconds(TICK_SECONDS)) == (3, GAP_SECONDS)
 
 
 def test_a_pause_within_a_gap_is_not_counted_twice_nor_at_all() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flagserver.domain.rollout import TICK_SECONDS
 from flagserver.settings import SECRETS, SETTINGS, Outward, Settings, SettingsError
 
 
@@ -113,3 +114,14 @@ def test_origins_of_pages_are_listed():
 def test_what_is_no_origin_stops_the_start(text):
     with pytest.raises(SettingsError, match="SORTITION_OFREP_ORIGINS"):
         Settings.read({"SORTITION_OFREP_ORIGINS": text})
+
+
+def test_a_controller_looks_every_five_seconds_unless_it_is_told_otherwise():
+    assert Settings.read({}).tick_seconds == TICK_SECONDS == 5
+    assert Settings.read({"SORTITION_TICK_SECONDS": "0.5"}).tick_seconds == 0.5
+
+
+@pytest.mark.parametrize("text", ["0", "0.2", "11", "soon", "nan", "-1"])
+def test_a_tick_that_no_lease_would_outlive_or_that_never_rests_is_refused(text: str):
+    with pytest.raises(SettingsError, match=r"SORTITION_TICK_SECONDS must be seconds from 0\.25"):
+        Settings.read({"SORTITION_TICK_SECONDS": text})
