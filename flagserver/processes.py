@@ -232,8 +232,9 @@ class Child:
 
     environment: added to this process's. directory: where it runs. inherit: open files it gets.
     ready: asked again and again, must answer within about a second. start_seconds: how long it may
-    take to be ready. stop_seconds: how long it has from SIGTERM to SIGKILL. log: a file for its
-    output, which is kept bounded; None: it goes to ours, each line with the child's name before it.
+    take to be ready. stop_seconds: how long it has from SIGTERM to SIGKILL. waited_for: whether the
+    children after it need it to be ready when they start. log: a file for its output, which is kept
+    bounded; None: it goes to ours, each line with the child's name before it.
     """
 
     name: str
@@ -244,6 +245,7 @@ class Child:
     ready: Callable[[], bool] = at_once
     start_seconds: float = 30.0
     stop_seconds: float = 10.0
+    waited_for: bool = True
     restarts: Restarts = Restarts()
     log: Path | None = None
 
@@ -411,10 +413,10 @@ class _Place:
 class Supervisor:
     """Keeps children running, from the main thread: `run` returns when a signal asks for the end.
 
-    They start in their order, each when the one before is ready, and end in the reverse, or all at
-    once (`together`, where none needs another). One that fails at the first start ends all. Later
-    on, one that ends is started again by its `Restarts`, whatever its exit status; the others go on
-    meanwhile.
+    They start in their order, each when those before that are `waited_for` are ready, and end in
+    the reverse, or all at once (`together`, where none needs another). One that fails at the first
+    start ends all. Later on, one that ends is started again by its `Restarts`, whatever its exit
+    status; the others go on meanwhile.
 
     spawn, clock (monotonic seconds), sleep, chance ([0, 1)): replaced in tests.
     out: where children's lines and what happens to them are written.
@@ -462,16 +464,29 @@ class Supervisor:
 
     def start(self) -> None:
         """Start all in order. Returns early when a signal asked for the end. Raises StartFailed."""
-        for number, place in enumerate(self._places):
+        begun: list[_Place] = []
+        for place in self._places:
             if self._asked:
                 return
             try:
-                process = self._begin(place)
+                self._begin(place)
             except OSError as error:
                 raise StartFailed(place.child.name, str(error)) from error
-            while not self._is_ready(place, process) and not self._asked:
-                self._sleep(STARTING_TICK)
-                for other in self._places[:number]:
+            if place.child.waited_for:
+                self._await(place, begun)
+            begun.append(place)
+        for place in begun:
+            if place.failures == 0:
+                self._await(place, begun)
+
+    def _await(self, place: _Place, others: Sequence[_Place]) -> None:
+        """Wait until a child is ready for the first time, and look after the others meanwhile."""
+        while not self._asked and not self._is_ready(place):
+            self._sleep(STARTING_TICK)
+            for other in others:
+                if other.ready_at is None and other.failures == 0:
+                    self._is_ready(other)
+                else:
                     self._look(other)
 
     def tick(self) -> None:
@@ -500,8 +515,11 @@ class Supervisor:
         place.process = self._spawn(place.child, place.write)
         return place.process
 
-    def _is_ready(self, place: _Place, process: Running) -> bool:
-        child = place.child
+    def _is_ready(self, place: _Place) -> bool:
+        """Tell whether a child is ready for the first time. Raises StartFailed."""
+        child, process = place.child, place.process
+        if place.ready_at is not None or process is None:
+            return place.ready_at is not None
         if process.ended():
             raise StartFailed(child.name, how_it_ended(process.status), self._unseen(place))
         if is_ready(child):

@@ -319,7 +319,11 @@ def stage() -> Stage:
 
 
 def supervisor(
-    stage: Stage, *names: str, restarts: Restarts = RESTARTS, out: StringIO | None = None
+    stage: Stage,
+    *names: str,
+    restarts: Restarts = RESTARTS,
+    out: StringIO | None = None,
+    beside: tuple[str, ...] = (),
 ) -> Supervisor:
     children = [
         Child(
@@ -328,6 +332,7 @@ def supervisor(
             ready=lambda name=name: name not in stage.unready,  # type: ignore[misc]
             start_seconds=5,
             stop_seconds=2,
+            waited_for=name not in beside,
             restarts=restarts,
         )
         for name in names
@@ -360,6 +365,24 @@ class TestSupervisor:
 
         assert stage.happened == ["0.0 start store", "1.0 start web"]
         assert (keeper.pid("store"), keeper.pid("web")) == (7, 7)
+
+    def test_one_that_is_not_waited_for_holds_up_no_other_but_the_end_of_the_start(self, stage):
+        stage.unready = {"cloud", "store"}
+        stage.at(1.0, lambda: stage.unready.discard("store"))
+        stage.at(2.0, lambda: stage.unready.discard("cloud"))
+        out = StringIO()
+
+        supervisor(stage, "cloud", "store", "web", beside=("cloud",), out=out).start()
+
+        assert stage.happened == ["0.0 start cloud", "0.0 start store", "1.0 start web"]
+        assert stage.now == pytest.approx(2.0, abs=0.05)
+        assert out.getvalue() == ""
+
+    def test_one_that_is_not_waited_for_and_fails_at_the_first_start_ends_all(self, stage):
+        stage.unready, stage.doomed = {"store"}, {"cloud"}
+
+        with pytest.raises(StartFailed, match="cloud did not start: it ended with status 1"):
+            supervisor(stage, "cloud", "store", beside=("cloud",)).start()
 
     def test_children_end_in_the_reverse_of_their_order(self, stage):
         keeper = supervisor(stage, "store", "web", "visitors")
