@@ -60,6 +60,10 @@ def health(snapshots: Snapshots, store: Documents) -> Health:
     problems += _of_serving(snapshots)
     if trust.alarm is not None:
         problems.append(trust.alarm.detail)
+    problems += [
+        f"What the store has of {name} cannot be used ({why}); its flags keep their values."
+        for name, why in sorted(snapshots.unusable.items())
+    ]
     problems += [f"{fault.detail} {fault.advice}" for fault in trust.faults if not fault.refused]
     if trust.unkept is not None:
         problems.append(trust.unkept)

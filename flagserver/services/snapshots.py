@@ -42,6 +42,9 @@ RETRY_SECONDS = 0.5
 KEEP_SECONDS = 1.0
 """How often what has changed is written to disk."""
 
+UNUSABLE = (core.InvalidSnapshot, TypeError, KeyError, ValueError, AttributeError, RecursionError)
+"""What comes of a document that somebody changed around the server."""
+
 NOTHING, DISK, STORE = "nothing", "disk", "store"
 """Where what is served came from last."""
 
@@ -113,6 +116,8 @@ class Snapshots:
         self.trust = Trust(store, clock, copies)
         """Whether the store is the one that is known."""
         self.source = NOTHING
+        self.unusable: Mapping[str, str] = {}
+        """Environment -> why what the store has of it is not taken; it stays as it was."""
 
     # Serving
 
@@ -299,7 +304,7 @@ class Snapshots:
         self.source = STORE
         self._tokens = {key: Token.from_body(d.body) for key, d in tokens.items()}
         for content in contents:
-            self._put(self._built(content))
+            self._take_whole(content)
 
     def _held(self) -> dict[str, core.SnapshotVersion]:
         return {name: view.snapshot.version for name, view in self.views().items()}
@@ -327,14 +332,30 @@ class Snapshots:
             self._tokens = {key: Token.from_body(d.body) for key, d in found.items()}
 
     def _reload(self, environment: str) -> None:
-        self._put(self._built(self._store.read_environment(environment)))
+        self._take_whole(self._store.read_environment(environment))
 
-    def _built(self, content: EnvironmentContent) -> core.Snapshot:
-        return build_snapshot(content, flush_seconds=self._flush_seconds, edges=self._edges)
+    def _take_whole(self, content: EnvironmentContent) -> None:
+        """Take an environment as it was read, or keep what is served if that cannot be used."""
+        environment = content.environment
+        others = {name: why for name, why in self.unusable.items() if name != environment}
+        try:
+            snapshot = build_snapshot(content, flush_seconds=self._flush_seconds, edges=self._edges)
+            core.Snapshot.parse(snapshot.to_wire())
+        except UNUSABLE as error:
+            why = str(error) if isinstance(error, core.InvalidSnapshot) else type(error).__name__
+            if environment not in self.unusable:
+                log.warning("keeping the flags of %s as they are: %s", environment, why)
+            self.unusable = others | {environment: why}
+        else:
+            self.unusable = others
+            self._put(snapshot)
 
     def _update(self, environment: str, view: View, flags: tuple[str, ...]) -> None:
         content = self._store.read_environment(environment, flags)
-        snapshot = _with(view.snapshot, content, flags)
+        try:
+            snapshot = _with(view.snapshot, content, flags)
+        except UNUSABLE:
+            snapshot = None
         if snapshot is None:
             self._reload(environment)
         else:
@@ -370,12 +391,20 @@ class Snapshots:
 def _with(
     snapshot: core.Snapshot, content: EnvironmentContent, flags: tuple[str, ...]
 ) -> core.Snapshot | None:
-    """Return the snapshot with some flags as they were read, or None if more has changed."""
+    """Return the snapshot with some flags as they were read, or None if more has changed.
+
+    Raises one of UNUSABLE for flags that no SDK would take.
+    """
     version = core.SnapshotVersion(content.store, content.epoch, content.version)
     if version != replace(snapshot.version, version=snapshot.version.version + 1):
         return None
+    changed = build_flags(content)
+    for key, flag in changed.items():
+        core.Flag.parse(key, flag.to_wire())
     kept = {key: flag for key, flag in snapshot.flags.items() if key not in flags}
-    kept.update(build_flags(content))
+    kept.update(changed)
+    if len(kept) < len(snapshot.flags) or any(flag.prerequisites for flag in changed.values()):
+        core.check_prerequisites(kept)
     return replace(snapshot, version=version, flags=kept)
 
 

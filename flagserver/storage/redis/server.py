@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisClusterException
 from redis.retry import Retry
 
-from .errors import NOTHING, UNKNOWN, may_have_been_done, unavailable
+from .errors import NOTHING, UNKNOWN, is_lost, may_have_been_done, unavailable
 from .scripts import Script
 
 CONNECT_SECONDS = 1.0
@@ -88,7 +88,7 @@ class Server:
         self._connect = connect
         self._where = where
         self.interruptions = 0
-        """How often an answer was lost, late, or an error."""
+        """How often an answer was lost or late."""
         self._client: Client = None
         self._pid = os.getpid()
         self._connecting = threading.Lock()
@@ -149,7 +149,7 @@ class Server:
                 asked = True
                 return question(client)
             except ERRORS as error:
-                self.interruptions += 1
+                self.interruptions += is_lost(error)
                 first, done = not done, done or (asked and may_have_been_done(error))
                 if not (first and done and kind.again_after(error)):
                     outcome = "" if kind is Kind.READS else UNKNOWN if done else NOTHING
