@@ -89,7 +89,8 @@ def web(workers: int) -> None:
     store, services = open_services(settings, serving=True)
     try:
         if workers > 1:
-            Workers(settings, (*command("web-process"), "--ready"), workers).run()
+            processes = Workers(settings, (*command("web-process"), "--ready"), workers)
+            processes.run(lambda: click.echo(f"{workers} processes serve.", err=True))
         else:
             at = listen(settings.host, settings.port)
             serve(web_application(settings, store, services), at)

@@ -275,13 +275,13 @@ class Workers:
         self._command = command
         self._number = number
 
-    def run(self) -> None:
-        """Keep them until told to stop. Raises ProcessError."""
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Keep them until told to stop. on_ready: called once all serve. Raises ProcessError."""
         settings = self._settings
         _bound(settings.host, settings.port, shared=False).close()
         with _bound(settings.host, settings.port, shared=True):
             children = [self._child(f"web-{i + 1}") for i in range(self._number)]
-            Supervisor(children, together=True).run()
+            Supervisor(children, together=True).run(on_ready)
 
     def _child(self, name: str) -> Child:
         mine, theirs = os.pipe()
