@@ -23,14 +23,14 @@ from flagserver.domain.errors import Refusal
 from flagserver.domain.stores import EMPTY, UNSAFE
 from flagserver.http.app import create_app
 from flagserver.http.front import Front
-from flagserver.http.streams import Hub
+from flagserver.http.streams import Hub, Limits
 from flagserver.ports import Store, StoreIdentity
 from flagserver.processes import Child, ProcessError, Supervisor, wait_for_port
 from flagserver.services import Services, recovery
 from flagserver.settings import Settings, SettingsError
 from flagserver.storage.embedded import EmbeddedStore
 from flagserver.system import SystemClock, SystemEntropy
-from flagserver.web import Workers, follow_in_background, listen, serve
+from flagserver.web import Workers, allow_many_files, follow_in_background, listen, serve
 
 log = logging.getLogger(__name__)
 
@@ -327,7 +327,8 @@ def web_application(settings: Settings, store: Store, services: Services) -> Fro
     """Return the whole web application: it serves what this machine's disk has, and follows the
     store once that answers."""
     scheme = urlsplit(settings.url).scheme
-    hub = Hub()
+    # Some files are left for requests, the store and the disk.
+    hub = Hub(Limits(most=min(Limits.most, allow_many_files() * 9 // 10)))
     app = create_app(services, settings)
     secure = scheme == "https"
     app.register_blueprint(admin.blueprint(services, secure_cookies=secure, say=hub.say))

@@ -14,11 +14,12 @@ import asyncio
 import errno
 import json
 import os
+import resource
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Protocol
 
 import uvicorn
@@ -48,6 +49,9 @@ GRACE_SECONDS = 2.0
 SWITCH_SECONDS = 0.0005
 """How long one thread may go on before another one has its turn (Python's own: 5 ms). The loop lets
 go of the interpreter at each look at its connections, and would wait so long to have it back."""
+
+MANY_FILES = 65_536
+"""More open files than one process needs."""
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: a herd that comes back. The kernel has a limit too."""
@@ -242,6 +246,16 @@ async def _once_started(server: uvicorn.Server, on_ready: Callable[[], None]) ->
     while not server.started:  # noqa: ASYNC110 (the server has no event for it)
         await asyncio.sleep(0.01)
     on_ready()
+
+
+def allow_many_files() -> int:
+    """Let this process open as many files as it may, each connection being one; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], MANY_FILES)
 
 
 def follow_in_background(
