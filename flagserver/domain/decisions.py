@@ -261,12 +261,15 @@ def traffic_obstacle(
     rollout: Rollout,
     readings: Mapping[str, Reading],
     nearest: Callable[[Target, int], int] = lambda _, share: share,
+    late: Mapping[str, int] | None = None,
 ) -> Obstacle | None:
     """Return what somebody did to the rollout's traffic.
 
     readings: by target id, of those that could be read.  nearest: as `TargetDriver.nearest`. While
-    an intent is on its way, both what was and what is to be are ours.
+    an intent is on its way, both what was and what is to be are ours.  late: as
+    `Rollout.late_writes`; what arrives of these is ours too, see `strays`.
     """
+    astray = strays(rollout, readings, nearest, late or {})
     for target in rollout.traffic:
         reading = readings.get(target.id)
         if reading is None:
@@ -275,11 +278,37 @@ def traffic_obstacle(
             return Obstacle(Why.TARGET, f"{target.id} is owned by {reading.owner} now.")
         if reading.foreign is not None:
             return Obstacle(Why.TARGET, f"{target.id}: {reading.foreign}")
-        ours = {
-            rollout.confirmed.get(target.id),
-            nearest(target, rollout.intended[target.id]),
-        }
-        if target.id in rollout.confirmed and reading.share not in ours:
+        if target in astray or target.id not in rollout.confirmed:
+            continue
+        if reading.share not in _ours(rollout, target, nearest):
             told = "no share" if reading.share is None else percent_text(reading.share)
             return Obstacle(Why.TARGET, f"Somebody else set {target.id}: it is at {told}.")
     return None
+
+
+def strays(
+    rollout: Rollout,
+    readings: Mapping[str, Reading],
+    nearest: Callable[[Target, int], int],
+    late: Mapping[str, int],
+) -> tuple[Target, ...]:
+    """Return the traffic that a late write of another controller has reached.
+
+    It is where the rollout is not, at a share that was on its way when that one lost its lease.
+    A person who sets exactly this share, within that minute, is taken for it.
+    """
+    return tuple(
+        target
+        for target in rollout.traffic
+        if target.id in late
+        and target.id in rollout.confirmed
+        and (reading := readings.get(target.id)) is not None
+        and reading.share == nearest(target, late[target.id])
+        and reading.share not in _ours(rollout, target, nearest)
+    )
+
+
+def _ours(
+    rollout: Rollout, target: Target, nearest: Callable[[Target, int], int]
+) -> set[int | None]:
+    return {rollout.confirmed.get(target.id), nearest(target, rollout.intended[target.id])}

@@ -37,6 +37,9 @@ def gap_seconds(tick_seconds: float) -> float:
     return GAP_TICKS * tick_seconds
 
 
+LATE_SECONDS = 60.0
+"""How long a write of a controller that another one took over from may still arrive."""
+
 KEPT_SECONDS = 90 * 24 * 3600
 """How long an ended rollout is kept."""
 
@@ -118,6 +121,33 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """What a controller may have sent to the traffic and nobody confirmed: it may still arrive,
+    although another controller has taken over. Nothing else could set these shares in our name.
+
+    shares: target id -> ppm.  fence: token of the lease it was sent under.  until: unix seconds;
+    what arrives after that is somebody else's.
+    """
+
+    shares: Mapping[str, int]
+    fence: int
+    until: float
+
+    def to_body(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "shares": dict(self.shares),
+            "fence": self.fence,
+            "until": from_unix(self.until),
+        }
+
+    @classmethod
+    def from_body(cls, body: Body) -> Late:
+        """Return what `to_body` wrote down."""
+        return cls(body["shares"], body["fence"], unix(body["until"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One run of a schedule. Instants are unix seconds to the millisecond, shares in ppm.
 
@@ -131,6 +161,7 @@ class Rollout:
     unwatched: seconds in which nobody looked, in all.
     waiting: of a holding rollout.  waived: the step whose wait somebody skipped.
     start_at: when it is to start by itself.  fence: token of the lease that wrote last.
+    late: what a controller before that one may have sent.
     by: who created it, an opaque id.  supersedes, superseded_by: ids.
     """
 
@@ -162,6 +193,7 @@ class Rollout:
     ended: float | None = None
     changed: float = 0.0
     fence: int = 0
+    late: Late | None = None
     supersedes: str | None = None
     superseded_by: str | None = None
 
@@ -213,6 +245,20 @@ class Rollout:
     def goes_down(self) -> bool:
         """Tell whether what is intended exposes nobody."""
         return not any(self.intended.values())
+
+    @property
+    def sending(self) -> dict[str, int]:
+        """Return the traffic shares above nothing that a controller may be setting: intended, and
+        not confirmed."""
+        if not self.is_pending_intent or self.goes_down:
+            return {}
+        return {target.id: self.intended[target.id] for target in self.traffic}
+
+    def late_writes(self, fence: int, now: float) -> Mapping[str, int]:
+        """Return the traffic shares that may still arrive from another controller than whoever
+        holds the lease of this token: target id -> ppm."""
+        late = self.late
+        return late.shares if late and late.fence != fence and now < late.until else {}
 
     @property
     def is_waived(self) -> bool:
@@ -285,13 +331,14 @@ class Rollout:
             "relation": str(self.relation),
             "targets": [target.to_body() for target in self.targets],
             "guards": [guard.to_body() for guard in self.guards],
+            "late": None if self.late is None else self.late.to_body(),
             "approvals": [{**asdict(a), "at": from_unix(a.at)} for a in self.approvals],
         }
 
     @classmethod
     def from_body(cls, body: Body) -> Rollout:
         """Return the rollout that a document holds."""
-        waiting, rollback = body["waiting"], body["rollback"]
+        waiting, rollback, late = body["waiting"], body["rollback"], body.get("late")
         return cls(
             **{name: body[name] for name in (*_PLAIN, *_MOVING)},
             **{name: _read(body[name]) for name in _INSTANTS},
@@ -305,6 +352,7 @@ class Rollout:
             if waiting is None
             else Waiting(Why(waiting["why"]), waiting["reason"], unix(waiting["since"])),
             rollback=None if rollback is None else Rollback.from_body(rollback),
+            late=None if late is None else Late.from_body(late),
         )
 
 

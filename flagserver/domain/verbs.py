@@ -18,7 +18,7 @@ from .documents import Fact, Principal
 from .errors import Conflict
 from .guards import Guard
 from .plan import NO_STEP, Relation
-from .rollout import Approval, By, Rollback, Rollout, Waiting, Why
+from .rollout import LATE_SECONDS, Approval, By, Late, Rollback, Rollout, Waiting, Why
 from .schedule import Schedule, percent_text
 from .states import State
 from .targets import Target
@@ -65,6 +65,23 @@ class Turn:
         )
 
 
+def under(turn: Turn, fence: int, now: float) -> Turn:
+    """Return a turn as whoever holds the lease of this token commits it.
+
+    Another controller that had a step on its way may have sent it and not have heard yet.
+    """
+    before, after = turn.before, replace(turn.after, fence=fence)
+    if before is not None and before.fence != fence and before.sending:
+        after = replace(after, late=_late(before, now))
+    return replace(turn, after=after)
+
+
+def _late(rollout: Rollout, now: float) -> Late | None:
+    """Return what may still arrive of what controllers sent until now."""
+    sending = rollout.sending
+    return Late(sending, rollout.fence, now + LATE_SECONDS) if sending else rollout.late
+
+
 # --- people ---------------------------------------------------------------------------------------
 
 
@@ -109,6 +126,7 @@ def create(
         confirmed=known,
         start_at=start_at,
         changed=now,
+        late=None if instead_of is None else _late(instead_of, now),
         supersedes=None if instead_of is None else instead_of.id,
     )
     action = "rollout:create" if ends is None else "rollout:supersede"
@@ -223,6 +241,7 @@ def roll_back(rollout: Rollout, cause: Rollback, reason: str | None = None) -> T
         counting_since=None,
         waiting=None,
         rollback=cause,
+        late=_late(rollout, now),
         changed=now,
     )
     if rollout.state is State.PENDING and not rollout.is_pending_intent:
@@ -373,6 +392,11 @@ def note_gap(rollout: Rollout, now: float, seen: float) -> Turn:
         "rollout:gap:record",
         f"Nobody watched for {gap:.0f} s, which do not count.",
     )
+
+
+def put_right(rollout: Rollout, reason: str, now: float) -> Turn:
+    """Write down that a late write of another controller arrived, and was set right."""
+    return Turn(rollout, replace(rollout, late=None, changed=now), "rollout:late:correct", reason)
 
 
 def complete(rollout: Rollout, now: float) -> Turn:

@@ -221,7 +221,9 @@ class Steering:
             return
         held.verdicts = self._judge(rollout, seen)
         action = guards.act(held.verdicts, decisions.context(rollout, now, until))
-        look = Look(action, until, self._obstacle(rollout, seen), self._samples(rollout, now))
+        late = rollout.late_writes(held.lease.token, now)
+        obstacle = self._obstacle(rollout, seen, late)
+        look = Look(action, until, obstacle, self._samples(rollout, now))
         decision = decisions.decide(rollout, look, now)
         self._commit(held, decisions.carry(rollout, decision, now, until))
         self._keep_look(held, action, seen)
@@ -229,6 +231,8 @@ class Steering:
             self._go_down(held, until)
         elif held.rollout.may_carry_out and held.rollout.is_pending_intent:
             self._go_up(held, seen.readings)
+        else:
+            self._put_right(held, seen.readings, late)
 
     def _judge(self, rollout: Rollout, seen: Seen) -> list[Verdict]:
         nothing = Measured(error="the source did not answer")
@@ -247,9 +251,9 @@ class Steering:
             verdicts.append(verdict)
         return verdicts
 
-    def _obstacle(self, rollout: Rollout, seen: Seen) -> Obstacle | None:
+    def _obstacle(self, rollout: Rollout, seen: Seen, late: Mapping[str, int]) -> Obstacle | None:
         """Return what somebody else did to a target or flag of the rollout."""
-        found = decisions.traffic_obstacle(rollout, seen.readings, self._nearest)
+        found = decisions.traffic_obstacle(rollout, seen.readings, self._nearest, late)
         if found is not None or not rollout.flags:
             return found
         states = {name: flag.state for name, flag in self._turns.flags(rollout).items()}
@@ -293,6 +297,9 @@ class Steering:
         rollout = held.rollout
         trouble, applied = self._lower(rollout, held.until - CALL_SECONDS - MARGIN_SECONDS)
         now = self._now()
+        if trouble is None and rollout.late_writes(held.lease.token, now):
+            log.info("%s is at 0 %%; a write of another controller may still arrive", rollout.name)
+            return
         if trouble is None:
             shares = dict.fromkeys(rollout.intended, 0)
             self._commit(held, verbs.confirm(rollout, shares, now, applied=applied))
@@ -300,6 +307,29 @@ class Steering:
         log.error("%s: %s", rollout.name, trouble)
         decision = decisions.decide(rollout, Look(CALM, until, trouble=trouble), now)
         self._commit(held, decisions.carry(rollout, decision, now, until))
+
+    def _put_right(
+        self, held: Held, readings: Mapping[str, Reading], late: Mapping[str, int]
+    ) -> None:
+        """Set traffic where the rollout has it, that a late write of another controller moved."""
+        rollout, told = held.rollout, []
+        for target in decisions.strays(rollout, readings, self._nearest, late):
+            before, share = readings[target.id], rollout.confirmed[target.id]
+            if share > late[target.id] and not rollout.may_carry_out:
+                continue
+            driver, deadline = (
+                self._drivers[target.kind],
+                held.until - CALL_SECONDS - MARGIN_SECONDS,
+            )
+            if share:
+                got = driver.set(target, share, before, deadline)
+            else:
+                got = driver.roll_back(target, deadline)
+            if got.share == share:
+                was, now = percent_text(late[target.id]), percent_text(share)
+                told.append(f"{target.id} was set to {was} late, and is at {now} again.")
+        if told:
+            self._commit(held, verbs.put_right(rollout, " ".join(told), self._now()))
 
     def _lower(self, rollout: Rollout, deadline: float) -> tuple[str | None, float | None]:
         """Take all traffic of a rollout down; return what is in the way, and when it was done.
@@ -324,13 +354,14 @@ class Steering:
         """Keep a turn under our lease's token, and hold what it leaves."""
         if not turn.changed:
             return
-        after = replace(turn.after, fence=held.lease.token)
+        turn = verbs.under(turn, held.lease.token, self._now())
+        after = turn.after
         by_hand = tuple(
             command
             for target in after.traffic
             for command in self._drivers[target.kind].commands_by_hand(target)
         )
-        view = self._turns.commit(replace(turn, after=after), held.view.revision, by_hand=by_hand)
+        view = self._turns.commit(turn, held.view.revision, by_hand=by_hand)
         held.view = view
         log.info("%s: %s %s", after.name, turn.action, turn.reason or "")
         if after.traffic and not after.state.shown.terminal:

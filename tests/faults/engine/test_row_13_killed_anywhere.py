@@ -169,7 +169,7 @@ def test_without_the_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_whole_standard_schedule(tmp_path: Path) -> None:
     """Looked at every fifteen seconds, which counts as watched without a gap."""
     assert kill_everywhere(Standard(15), tmp_path, another_machine) > 400
