@@ -19,7 +19,7 @@ help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: .runtime ## Start a flag server, and beside it an example service under load; Ctrl-C ends it
+demo: .demo ## Start a flag server, and beside it an example service under load; Ctrl-C ends it
 	@exec .venv/bin/flagserver demo
 
 .PHONY: test
@@ -71,8 +71,8 @@ clean: ## Remove what was made, except a server's data
 # --- what the above stand on -------------------------------------------------------------------
 
 # Each brings .venv up to what it needs; one that fits already costs a tenth of a second.
-.PHONY: .runtime .test .dev .bench
-.runtime .test .dev .bench: .python
+.PHONY: .runtime .demo .test .dev .bench
+.runtime .demo .test .dev .bench: .python
 	@$(PYTHON) scripts/setup $(patsubst .%,%,$@)
 
 .PHONY: .python
