@@ -77,7 +77,8 @@ class Documents(Protocol):
         store may stand in its place."""
 
     def distrust(self, why: str | None) -> None:
-        """Refuse every commit of this process with Conflict, for this reason; None: no more."""
+        """Refuse every commit of this process with StoreUnavailable, for this reason; None: no
+        more."""
 
     def accept(
         self,

@@ -6,7 +6,7 @@ import pytest
 from sortition.record.entry import find_break
 
 from flagserver.domain.documents import ENVIRONMENTS
-from flagserver.domain.errors import Conflict
+from flagserver.domain.errors import Conflict, StoreUnavailable
 from flagserver.domain.stores import Conditions, StoreState
 from flagserver.ports import StoreIdentity
 from flagserver.storage.redis import keys
@@ -100,7 +100,7 @@ def test_an_empty_store_cannot_be_accepted(backend: Backend):
 def test_a_distrusted_store_takes_no_change_of_this_process(backend: Backend, store: RedisStore):
     store.distrust("It is behind.")
 
-    with pytest.raises(Conflict, match=r"It is behind. Nothing was changed."):
+    with pytest.raises(StoreUnavailable, match=r"It is behind. Nothing was changed."):
         commit(store, set_share(5, revision=0))
     assert store.record() == []
 

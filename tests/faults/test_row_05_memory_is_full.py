@@ -66,7 +66,7 @@ def test_a_store_that_begins_to_throw_flags_away_is_no_longer_followed(site: Sit
         until(lambda: "throws flags away" in site.web.problems(), "the alarm")
 
         refused = site.web.share(50)
-        assert (refused.status, refused.json["code"]) == (409, "conflict")
+        assert (refused.status, refused.json["code"]) == (503, "store_unavailable")
         assert asker.share == 25
 
         client.config_set("maxmemory-policy", "noeviction")

@@ -52,7 +52,7 @@ def test_a_record_that_lost_its_end_is_found_by_who_served_it_and_by_who_watched
             == f"TRUNCATED: the record ends at entry {seen}, entry {seen + 1} was seen"
         )
         # nothing is promoted on it until an operator acknowledges it
-        assert site.web.share(90).status == 409
+        assert site.web.share(90).status == 503
         status, output = site.web.command("doctor")
         assert (status, f"entry {seen + 1} was seen" in output) == (9, True)
 

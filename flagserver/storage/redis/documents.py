@@ -218,7 +218,7 @@ class RedisDocuments:
         plan = _Plan.of(change)
         with self._turn():
             if self._distrusted is not None:
-                raise Conflict(f"{self._distrusted} Nothing was changed.")
+                raise StoreUnavailable(f"{self._distrusted} Nothing was changed.")
             deadline = time.monotonic() + COMMIT_SECONDS
             for attempt in range(ATTEMPTS):
                 if attempt > 1:
