@@ -19,7 +19,7 @@ help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: .demo ## Start a flag server, and beside it an example service under load; Ctrl-C ends it
+demo: .demo ## Start a flag server, and two versions of an example service under load; Ctrl-C ends it
 	@exec .venv/bin/flagserver demo
 
 .PHONY: test

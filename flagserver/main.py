@@ -11,14 +11,18 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 import admin
-from flagserver import bootstrap, cloud, demo, doctor
+from flagserver import bootstrap, cloud, doctor
 from flagserver.controller import Controller
+from flagserver.demo import running
+from flagserver.demo.shop import DemoError, Place, Shop
 from flagserver.domain.errors import Refusal
 from flagserver.domain.stores import EMPTY, UNSAFE
 from flagserver.http.app import create_app
@@ -116,7 +120,7 @@ def controller() -> None:
     """The loop that moves rollouts and tells people, over the store of SORTITION_REDIS_URL. Any
     number: each rollout is held by one of them."""
     settings = read_settings()
-    store, services = open_services(settings)
+    store, services = open_services(settings, serving=True)
     holder = f"{os.getpid()}-{SystemEntropy().hex(4)}"
     try:
         steering = bootstrap.build_steering(settings, store, services, holder)
@@ -126,37 +130,92 @@ def controller() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    services.snapshots.restore()
     following = follow_in_background(services.snapshots)
     notices.start()
-    Controller(services.record, store, steering, holder).run(stop)
+    tick = settings.tick_seconds
+    Controller(services.record, store, steering, holder, tick_seconds=tick).run(stop)
     notices.stop()
     following.set()
 
 
-@main.command("demo")
+@main.group("demo", invoke_without_command=True)
 @click.option(
-    "--shop-port", default=8401, show_default=True, help="Where the example shop listens."
+    "--shop-port",
+    type=click.IntRange(1, 65531),
+    default=8401,
+    show_default=True,
+    help="Where the example shop listens; its inner parts at those that follow.",
 )
 @click.option("--rate", default=60.0, show_default=True, help="Visitors' requests a second.")
 @click.option(
     "--open/--no-open", "open_browser", default=True, help="Open a browser if there is one."
 )
-def demo_command(shop_port: int, rate: float, open_browser: bool) -> None:
-    """A server, an example shop that uses it, and visitors; Ctrl-C ends all of it."""
+@click.option(
+    "--rollout/--no-rollout", default=True, help="Begin a first rollout where there was none."
+)
+@click.pass_context
+def demo_group(context: click.Context, /, **wishes: Any) -> None:
+    """A server, two versions of an example shop behind a load balancer, and visitors; Ctrl-C ends
+    all of it. The sub-commands are said beside it, in another terminal."""
     settings = read_settings()
     if "SORTITION_DATA_DIR" not in os.environ:
-        settings = demo.with_data_of_its_own(settings)
+        settings = running.with_data_of_its_own(settings)
+    context.obj = settings
+    if context.invoked_subcommand is not None:
+        return
     try:
-        demo.Demo(
+        running.Demo(
             settings,
+            running.Wishes(**wishes),
             run_server=command("run"),
             make_link=lambda: sign_in_link(settings),
-            shop_port=shop_port,
-            rate=rate,
-            open_browser=open_browser,
         ).run()
-    except (ProcessError, demo.DemoError) as error:
+    except (ProcessError, DemoError) as error:
         raise Failed(str(error)) from None
+
+
+@demo_group.command("deploy")
+@click.pass_obj
+def demo_deploy(settings: Settings) -> None:
+    """Put the shop's next version on the side without traffic, and start its rollout."""
+    with demo_shop(settings) as shop:
+        side, rollout = shop.deploy()
+        click.echo(f"{rollout['version']} is on {side}; its rollout begins. Watch it:")
+        click.echo(f"  sortition rollouts watch {rollout['id']}")
+
+
+@demo_group.command("break")
+@click.pass_obj
+def demo_break(settings: Settings) -> None:
+    """Let the version that is being released fail: three in ten of its requests, and slowly."""
+    with demo_shop(settings) as shop:
+        side = shop.break_canary()
+        click.echo(f"{shop.version(side)} on {side} fails from now on.")
+
+
+@demo_group.command("heal")
+@click.pass_obj
+def demo_heal(settings: Settings) -> None:
+    """Let nothing fail any more."""
+    with demo_shop(settings) as shop:
+        healed = shop.heal()
+        for side in healed:
+            click.echo(f"{shop.version(side)} on {side} is well again.")
+        if not healed:
+            click.echo("Nothing was broken.")
+
+
+@contextmanager
+def demo_shop(settings: Settings) -> Iterator[Shop]:
+    """Give the shop of the demo that runs, and end with one line when something stands against
+    what is done with it."""
+    try:
+        yield Shop(Place.find(settings.data_dir))
+    except DemoError as error:
+        raise Failed(str(error)) from None
+    except OSError as error:
+        raise Failed(f"The demo does not answer: {error}") from None
 
 
 @main.command("sign-in-link")
@@ -282,7 +341,7 @@ def with_store_url(settings: Settings) -> Settings:
 def open_services(settings: Settings, *, serving: bool = False) -> tuple[Store, Services]:
     """Return the store and the services over it, or end with what is wrong with the settings.
 
-    serving: keep what is known on disk.
+    serving: keep what is known on disk, and believe no other store.
     """
     try:
         store = bootstrap.open_store(settings)

@@ -3,14 +3,19 @@
     SORTITION_URL=http://127.0.0.1:8400 SORTITION_KEY=srt_sdk_… gunicorn examples.shop.app:app
 
 `/search`, `/product` and `/checkout` are what it sells; `/` shows its own counters, which it keeps
-itself and does not get from the server.
+itself and does not get from the server. Started by `side` it is one side of a blue/green pair, and
+does what that side's file says.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import threading
 import time
 from collections import Counter, deque
+from pathlib import Path
 from typing import Any
 
 import sortition
@@ -18,7 +23,16 @@ from flask import Flask, Response, jsonify, render_template_string
 from flask import request as http_request
 from sortition.wsgi import Middleware, current
 
+from .sides import read_side
+
 WINDOW_SECONDS = 10.0
+
+LOOK_SECONDS = 0.5
+"""How often a side looks at its file."""
+
+BROKEN_SHARE = 0.3
+BROKEN_SECONDS = 0.2
+"""A version that is broken fails so many of its requests, and is so much slower."""
 
 
 class Counters:
@@ -39,9 +53,46 @@ class Counters:
         return Counter((flag, variant) for at, flag, variant in list(self._recent) if at >= since)
 
 
+class Orders:
+    """What this process runs, and whether that is broken: as the file of its side says.
+
+    The file is looked at beside the requests, so none waits for a disk. When it names another
+    version, this one ends, and whoever keeps it running starts that.
+    """
+
+    def __init__(self) -> None:
+        self.side = os.environ.get("SHOP_SIDE", "")
+        self.broken = False
+        self._data = Path(os.environ.get("SHOP_DATA", "."))
+        self.version = read_side(self._data, self.side)["version"] if self.side else ""
+        if self.side:
+            threading.Thread(target=self._follow, name="orders", daemon=True).start()
+
+    def _follow(self) -> None:
+        while True:
+            told = read_side(self._data, self.side)
+            self.broken = bool(told["broken"])
+            if told["version"] != self.version:
+                os.kill(os.getppid(), signal.SIGTERM)  # gunicorn's master, which ends us too
+                return
+            time.sleep(LOOK_SECONDS)
+
+
 client = sortition.Client()
 counters = Counters()
+orders = Orders()
 app = Flask(__name__)
+
+
+@app.before_request
+def fail_if_broken() -> tuple[Response, int] | None:
+    """Do what a broken version does; its counters go on being read."""
+    if not orders.broken or http_request.path in ("/", "/counters"):
+        return None
+    time.sleep(BROKEN_SECONDS)
+    if random.random() >= BROKEN_SHARE:
+        return None
+    return jsonify(error="this version is broken"), 500
 
 
 def ask(flag: str) -> str:
@@ -79,6 +130,9 @@ def read_counters() -> Response:
     """This process's own counters: `total` since its start, `recent` of the last 10 seconds, and
     `last_second`; each flag -> variant -> requests."""
     return jsonify(
+        side=orders.side,
+        version=orders.version,
+        broken=orders.broken,
         total=_nested(counters.total),
         recent=_nested(counters.recent(WINDOW_SECONDS)),
         last_second=_nested(counters.recent(1.0)),
@@ -93,7 +147,7 @@ def page() -> str:
         (flag, variants, sum(variants.values()))
         for flag, variants in sorted(_nested(counters.recent(WINDOW_SECONDS)).items())
     ]
-    return render_template_string(PAGE, rows=rows, status=client.status())
+    return render_template_string(PAGE, rows=rows, orders=orders, status=client.status())
 
 
 def _nested(counted: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
@@ -113,7 +167,10 @@ PAGE = """<!doctype html>
  th, td { text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #8884 }
  td.n { text-align: right } meter { width: 12rem }
 </style></head><body>
-<h1>The shop</h1>
+<h1>The shop{% if orders.side %} {{ orders.version }}{% endif %}</h1>
+{% if orders.side %}<p><b style="border-left: .5rem solid {{ orders.side }}; padding-left: .5rem">
+{{ orders.side }}</b>{% if orders.broken %} is broken{% endif %}. The load balancer chose it for
+this request; the next may meet the other side.</p>{% endif %}
 <p>What this process served in the last 10 seconds, by its own count.</p>
 <table><thead><tr><th>Flag</th><th>Variant</th><th>Part</th><th>Requests</th></tr></thead><tbody>
 {% for flag, variants, all in rows %}{% for variant, n in variants.items() %}

@@ -8,9 +8,13 @@ from __future__ import annotations
 import argparse
 import http.client
 import random
+import threading
 import time
 import uuid
 from urllib.parse import urlsplit
+
+VISITORS = 4
+"""So many visit side by side, so that a slow answer keeps the others from nothing."""
 
 PATHS = (("GET", "/search"), ("GET", "/search"), ("GET", "/product"), ("POST", "/checkout"))
 
@@ -42,7 +46,12 @@ def main() -> None:
     url = urlsplit(arguments.url)
     if url.hostname not in ("127.0.0.1", "localhost", "::1"):
         parser.error("the visitors stay on this machine")
-    visit(url.hostname, url.port or 80, arguments.rate, arguments.seconds)
+    each = (url.hostname, url.port or 80, arguments.rate / VISITORS, arguments.seconds)
+    visitors = [threading.Thread(target=visit, args=each) for _ in range(VISITORS)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
 
 
 if __name__ == "__main__":
