@@ -40,7 +40,12 @@ GUARD = {
 
 def a_rollout(**told: Any) -> NewRollout:
     """Return a rollout of one flag and one ALB rule by the standard schedule, with one guard."""
-    body = {
+    return NewRollout.model_validate(a_body(**told))
+
+
+def a_body(**told: Any) -> dict[str, Any]:
+    """Return it as a request's body."""
+    return {
         "environment": "production",
         "service": "api",
         "version": "2",

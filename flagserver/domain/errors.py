@@ -51,12 +51,14 @@ class Invalid(Refusal):
 
 @contextmanager
 def under(pointer: str) -> Iterator[None]:
-    """Put a pointer before the field of any Invalid from within: `/steps/0/share` of a schedule is
-    `/schedule/steps/0/share` of the request that brought it."""
+    """Put a pointer before the field of any refusal from within: `/steps/0/share` of a schedule is
+    `/schedule/steps/0/share` of the request that brought it. An Invalid without one names all."""
     try:
         yield
-    except Invalid as error:
-        raise Invalid(error.detail, field=pointer + (error.field or "")) from None
+    except Refusal as error:
+        if error.field is not None or isinstance(error, Invalid):
+            error.field = pointer + (error.field or "")
+        raise
 
 
 class ReasonRequired(Refusal):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -89,7 +89,8 @@ def validated(model: type[Model], value: dict[str, Any]) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        found = [_fault(each) for each in error.errors(include_url=False, include_input=False)]
+        errors = error.errors(include_url=False, include_input=False)
+        found = _telling([_fault(each, value) for each in errors])
     except OverflowError:
         found = [("invalid_field", "", "A number or an instant is out of range.")]
     code, field, detail = found[0]
@@ -195,9 +196,17 @@ def _faults(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
             yield from _faults(item, f"{pointer}/{_escaped(name)}")
 
 
-def _fault(error: Any) -> tuple[str, str, str]:
-    """Return (code, JSON pointer, words) of one of pydantic's errors."""
-    pointer = "".join(f"/{_escaped(part)}" for part in error["loc"] if part != "[key]")
+def _telling(found: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Return the faults without those of a form that was not meant: where a thing may have several,
+    it is the one whose inside was looked into."""
+    inner = [pointer for _, pointer, _ in found]
+    return [each for each in found if not any(at.startswith(f"{each[1]}/") for at in inner)]
+
+
+def _fault(error: Any, value: Any) -> tuple[str, str, str]:
+    """Return (code, JSON pointer, words) of one of pydantic's errors. value: what was validated."""
+    missing = error["type"] == "missing"
+    pointer = "".join(f"/{_escaped(part)}" for part in _steps(error["loc"], value, missing))
     words = str(error["msg"]).removeprefix("Value error, ")
     named = _PREFIXED.fullmatch(words)
     if error["type"] == "value_error" and named is not None:
@@ -205,6 +214,18 @@ def _fault(error: Any) -> tuple[str, str, str]:
     if error["type"] == "extra_forbidden":
         return "unknown_field", pointer, f"There is no field {pointer}."
     return "invalid_field", pointer, f"{pointer or 'The body'}: {words}"
+
+
+def _steps(loc: Sequence[int | str], value: Any, missing: bool) -> Iterator[int | str]:
+    """Yield the parts of a place that are in the body; pydantic also names the forms that a thing
+    may have, which no caller knows."""
+    for i, part in enumerate(loc):
+        inside = range(len(value)) if isinstance(value, list) else value
+        if isinstance(inside, dict | range) and part in inside:
+            value = value[part]
+        elif not (missing and i == len(loc) - 1):
+            continue
+        yield part
 
 
 def _escaped(part: object) -> str:

@@ -499,9 +499,10 @@ def _standing(rollout: Rollout, now: float, looked: float | None, gap: float) ->
     begins = math.inf if rollout.start_at is None else rollout.start_at
     waits = rollout.state.shown.terminal or (rollout.state is State.PENDING and begins > now)
     last = max(rollout.changed, looked or 0.0, rollout.start_at or 0.0)
+    known = waits or now - last <= STALE_SECONDS
     return Standing(
-        state=rollout.state if waits or now - last <= STALE_SECONDS else State.UNKNOWN,
+        state=rollout.state if known else State.UNKNOWN,
         elapsed=rollout.elapsed(seen),
-        due=rollout.due(now, seen),
+        due=rollout.due(now, seen) if known else None,
         looked=looked,
     )
