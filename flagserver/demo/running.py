@@ -26,6 +26,9 @@ ROOT = Path(__file__).parents[2]
 VISIT_SECONDS = 12 * 60 * 60
 """Visitors go home after this long; they come back when they are started again."""
 
+START_SECONDS = 60.0
+"""How long a child may take to be ready: on a machine that is busy with other work, too."""
+
 FIRST_ROLLOUT_SECONDS = 5.0
 """How long after the start the first rollout begins: when the page is open and the shop is warm."""
 
@@ -177,6 +180,7 @@ class Demo:
                 **AWS,
             },
             ready=self._server_is_ready,
+            start_seconds=START_SECONDS,
             log=self._logs / "server.log",
         )
         for side in SIDES:
@@ -200,6 +204,7 @@ class Demo:
             name,
             (sys.executable, "-m", f"examples.shop.{module}", *words),
             directory=ROOT,
+            start_seconds=START_SECONDS,
             log=self._logs / f"{name.replace(' ', '-')}.log",
             **given,
         )

@@ -1,0 +1,101 @@
+"""The demo's shop: which side is to be released, what breaks and what heals it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flagserver.demo.running import place_of
+from flagserver.demo.shop import DemoError, Place, Shop, following
+from flagserver.settings import Settings
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return place_of(Settings(data_dir=tmp_path), 8401)
+
+
+@pytest.fixture
+def shop(place: Place) -> Shop:
+    shop = Shop(place)
+    shop.prepare()
+    return shop
+
+
+def weigh(place: Place, **weights: int) -> None:
+    (place.shop / "weights.json").write_text(json.dumps(weights))
+
+
+def orders(place: Place, side: str) -> Any:
+    return json.loads((place.shop / f"{side}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("weights", "side"),
+    [
+        ({"blue": 1}, "green"),
+        ({"blue": 19, "green": 1}, "green"),
+        ({"blue": 1, "green": 1}, "green"),
+        ({"green": 1}, "blue"),
+    ],
+)
+def test_the_canary_is_the_newest_version_until_it_has_all_of_the_traffic(
+    place: Place, shop: Shop, weights: dict[str, int], side: str
+) -> None:
+    weigh(place, **weights)
+
+    assert shop.canary() == side
+
+
+def test_what_runs_is_kept_from_start_to_start(place: Place, shop: Shop) -> None:
+    weigh(place, blue=1)
+    shop.break_canary()
+
+    shop.prepare()
+
+    assert orders(place, "green") == {"version": "1.5.0", "broken": True}
+
+
+def test_the_canary_is_broken_and_healed(place: Place, shop: Shop) -> None:
+    weigh(place, blue=3, green=1)
+
+    assert shop.break_canary() == "green"
+    assert (orders(place, "green")["broken"], orders(place, "blue")["broken"]) == (True, False)
+    assert shop.heal() == ["green"]
+    assert orders(place, "green") == {"version": "1.5.0", "broken": False}
+    assert shop.heal() == []
+
+
+def test_without_a_version_to_be_released_nothing_is_broken(place: Place, shop: Shop) -> None:
+    weigh(place, green=1)
+
+    with pytest.raises(DemoError, match="demo deploy"):
+        shop.break_canary()
+
+    assert orders(place, "blue")["broken"] is False
+
+
+def test_the_next_version_is_the_next_minor_one() -> None:
+    assert (following("1.5.0"), following("1.9.3")) == ("1.6.0", "1.10.0")
+
+
+@pytest.mark.parametrize("written", [None, "{", "{}", '{"url": 1}'])
+def test_a_demo_that_does_not_run_is_named_with_the_way_to_one(
+    tmp_path: Path, written: str | None
+) -> None:
+    if written is not None:
+        (tmp_path / "demo.json").write_text(written)
+
+    with pytest.raises(DemoError, match=r"No demo runs on .*make demo"):
+        Place.find(tmp_path)
+
+
+def test_the_inner_ports_follow_the_shops_and_leave_the_servers_out() -> None:
+    by_default = place_of(Settings(), 8401)
+    beside = place_of(Settings(port=8502), 8500)
+
+    assert list(by_default.ports().values()) == [8401, 8402, 8403, 8404]
+    assert list(beside.ports().values()) == [8500, 8501, 8503, 8504]
