@@ -162,8 +162,8 @@ class Steering:
                 continue
             held[id] = Held(view, lease, began + LEASE_SECONDS)
             if view.rollout.traffic:
-                self._journal.keep(view.rollout)
-        self._journal.keep_only(live)
+                self._keep(view.rollout)
+        self._note(lambda: self._journal.keep_only(live))
         for id in set(self._held) - set(held):
             self._told.pop(id, None)
             self._newest = {key: at for key, at in self._newest.items() if key[0] != id}
@@ -365,7 +365,7 @@ class Steering:
         held.view = view
         log.info("%s: %s %s", after.name, turn.action, turn.reason or "")
         if after.traffic and not after.state.shown.terminal:
-            self._journal.keep(after)
+            self._keep(after)
 
     # Without the store
 
@@ -408,11 +408,17 @@ class Steering:
             log.error("%s cannot be taken back: %s", rollout.name, trouble)
 
     def _note_lowered(self, id: str, cause: Rollback) -> None:
+        self._note(lambda: self._journal.lowered(id, cause))
+
+    def _keep(self, rollout: Rollout) -> None:
+        self._note(lambda: self._journal.keep(rollout))
+
+    def _note(self, write: Callable[[], None]) -> None:
+        """Write into the journal. A full disk stops no rollout, and keeps nobody exposed."""
         try:
-            self._journal.lowered(id, cause)
-        except OSError:
-            # A full disk keeps nobody exposed.
-            log.exception("rollout/%s: what is taken back cannot be noted", id)
+            write()
+        except OSError as error:
+            log.error("The journal cannot be written: %s", error.strerror)  # noqa: TRY400
 
     def _settle_journal(self) -> None:
         """Write into the store what was taken back without it."""

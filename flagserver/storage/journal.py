@@ -1,6 +1,6 @@
 """What a machine's controllers hold, on its disk: see `ports.Journal`.
 
-In `journal/` of the data directory, one file for each rollout:
+In `journal/rollouts/` of the data directory, one file for each rollout:
 
     <id>.held       the rollout as this controller knew it last
     <id>.lowered    why its traffic is taken back without the store, and when that was done
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from flagserver.domain.errors import Refusal
 from flagserver.domain.rollout import Rollback, Rollout
 
 from .files import read_checked, write_checked
@@ -21,6 +22,8 @@ from .files import read_checked, write_checked
 log = logging.getLogger(__name__)
 
 HELD, LOWERED = ".held", ".lowered"
+
+T = TypeVar("T")
 
 
 class DiskJournal:
@@ -41,8 +44,7 @@ class DiskJournal:
     def kept(self) -> list[Rollout]:
         """Return the rollouts that are kept and were not taken back."""
         lowered = {id for id, cause in self.all_lowered() if cause.applied is not None}
-        found = self._read(HELD)
-        return [Rollout.from_body(body) for id, body in found if id not in lowered]
+        return [held for id, held in self._read(HELD, Rollout.from_body) if id not in lowered]
 
     def lowered(self, id: str, cause: Rollback) -> None:
         """Keep that a rollout's traffic is or was taken back, and why."""
@@ -50,7 +52,7 @@ class DiskJournal:
 
     def all_lowered(self) -> list[tuple[str, Rollback]]:
         """Return what is or was taken back without the store."""
-        return [(id, Rollback.from_body(body)) for id, body in self._read(LOWERED)]
+        return self._read(LOWERED, Rollback.from_body)
 
     def forget(self, id: str) -> None:
         """Forget a rollout."""
@@ -73,11 +75,13 @@ class DiskJournal:
         if self._directory.is_dir():
             yield from sorted(self._directory.glob(f"*{ending}"))
 
-    def _read(self, ending: str) -> list[tuple[str, dict[str, Any]]]:
+    def _read(self, ending: str, of: Callable[[dict[str, Any]], T]) -> list[tuple[str, T]]:
+        """Return what can be read. A file that is torn, or that another version wrote, hides no
+        other."""
         found = []
         for path in self._files(ending):
             try:
-                found.append((path.stem, json.loads(read_checked(path)[1])))
-            except (OSError, ValueError):
-                log.exception("%s in the journal cannot be used", path.name)
+                found.append((path.stem, of(json.loads(read_checked(path)[1]))))
+            except (OSError, ValueError, TypeError, KeyError, Refusal) as error:
+                log.error("%s in the journal cannot be used: %r", path.name, error)  # noqa: TRY400
         return found
