@@ -120,11 +120,12 @@ def test_two_clients_of_one_process_may_share_a_file(
     path = tmp_path / "kept"
     clients = [start(snapshot=path) for _ in range(3)]
     assert all(client.wait_ready(5) for client in clients)
-    for share in range(60):
+    for share in range(20):
         server.put({f"flag-{i}": share for i in range(30)})
         if path.exists():
             file.read(path)
-    until(lambda: path.exists() and file.read(path).version == server.snapshot.version)
+    until(path.exists)
+    until(lambda: file.read(path).version == server.snapshot.version, seconds=30)
 
     assert [entry.name for entry in tmp_path.iterdir() if entry.suffix != ".new"] == ["kept"]
     assert not any(client.status().errors for client in clients)

