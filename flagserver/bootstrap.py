@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 
 from flagserver.aws import Aws
 from flagserver.domain import tokens
@@ -13,6 +14,7 @@ from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.outcomes import histogram_edges
 from flagserver.egress import GuardedEgress, Place, read_places
+from flagserver.measures import Board, of_build
 from flagserver.notify.log import Log
 from flagserver.notify.pagerduty import PagerDuty
 from flagserver.notify.slack import Slack
@@ -69,6 +71,15 @@ def open_store(settings: Settings) -> Store:
 def open_copies(settings: Settings) -> Copies:
     """Return where what is known is kept on this machine."""
     return DiskCopies(settings.data_dir / "known")
+
+
+def open_board(settings: Settings, component: str) -> Board:
+    """Return what this process shows of itself, and this machine's others, to Prometheus."""
+    board = Board(settings.data_dir / "metrics")
+    board.gather_the_ended()
+    build = of_build(version("sortition-server"), component)
+    board.add(lambda: build)
+    return board
 
 
 def open_egress(settings: Settings) -> Egress:

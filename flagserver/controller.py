@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from flagserver import measures
 from flagserver.domain import documents
 from flagserver.domain.errors import Refusal, StoreUnavailable
 from flagserver.domain.rollout import TICK_SECONDS
@@ -20,10 +23,34 @@ from flagserver.services.record import Record
 
 log = logging.getLogger(__name__)
 
+DONE, REFUSED, FAILED = RESULTS = ("done", "refused", "failed")
+"""What can become of a tick."""
+
 LEASE = "controller"
 LEASE_SECONDS = 15.0
 WAKE_SECONDS = 0.25
 """Between two ticks lies at least so much, however quickly rollouts change."""
+
+
+@dataclass
+class Ticks:
+    """What became of this controller's ticks. durations: by `measures.TICK_SECONDS`.
+
+    ended, checked: unix seconds of the last tick's end, and of the record's last whole check.
+    """
+
+    results: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RESULTS, 0))
+    durations: list[int] = field(default_factory=lambda: [0] * (len(measures.TICK_SECONDS) + 1))
+    seconds: float = 0.0
+    ended: float = 0.0
+    checked: float = 0.0
+
+    def add(self, result: str, seconds: float) -> None:
+        """Count a tick."""
+        self.results[result] += 1
+        self.durations[bisect_left(measures.TICK_SECONDS, seconds)] += 1
+        self.seconds += seconds
+        self.ended = time.time()
 
 
 class Ticking(Protocol):
@@ -61,6 +88,7 @@ class Controller:
         self._monotonic = monotonic
         self._lease: Lease | None = None
         self._reported = False
+        self.ticks = Ticks()
         self._position: str | None = None
 
     @property
@@ -71,14 +99,16 @@ class Controller:
     def run(self, stop: threading.Event) -> None:
         """Tick until told to stop, then give everything up. Survives whatever a tick meets."""
         while not stop.is_set():
-            began = self._monotonic()
+            began, result = self._monotonic(), DONE
             try:
                 self.tick()
             except Refusal as error:
-                self._lease = None
+                self._lease, result = None, REFUSED
                 log.warning("this tick did nothing more: %s", error.detail)
             except Exception:
+                result = FAILED
                 log.exception("this tick failed")
+            self.ticks.add(result, self._monotonic() - began)
             self._rest(stop, began + self._tick_seconds)
         self._step_down()
 
@@ -119,6 +149,22 @@ class Controller:
         if broken is not None and not self._reported:
             log.error("the record is broken at entry %d: %s", broken.seq, broken.problem)
             self._reported = True
+        if broken is None:
+            self.ticks.checked = time.time()
+
+    def samples(self) -> measures.Samples:
+        """Return what Prometheus is told of this controller."""
+        ticks = self.ticks
+        told: dict[str, dict[measures.Labels, measures.Value]] = {
+            "controller_leader": {(): float(self.leading)},
+            "controller_ticks": {(name,): float(n) for name, n in ticks.results.items()},
+            "controller_tick_duration_seconds": {(): [*ticks.durations, ticks.seconds]},
+            "controller_last_tick_timestamp_seconds": {(): ticks.ended},
+        }
+        if self.leading:
+            told["audit_chain_valid"] = {(): float(self._record.broken is None)}
+            told["audit_last_verification_timestamp_seconds"] = {(): ticks.checked}
+        return told
 
     def _step_down(self) -> None:
         self._steering.step_down()

@@ -25,9 +25,11 @@ from flagserver.demo import running
 from flagserver.demo.shop import DemoError, Place, Shop
 from flagserver.domain.errors import Refusal
 from flagserver.domain.stores import EMPTY, UNSAFE
+from flagserver.http import metrics
 from flagserver.http.app import create_app
 from flagserver.http.front import Front
 from flagserver.http.streams import Hub, Limits
+from flagserver.measures import Board
 from flagserver.ports import Store, StoreIdentity
 from flagserver.processes import Child, ProcessError, Supervisor, wait_for_port
 from flagserver.services import Services, recovery
@@ -65,6 +67,7 @@ def run() -> None:
             store = EmbeddedStore(settings.data_dir)
             url = store.url
             children.append(store.child())
+        bootstrap.open_board(settings, "run").begin_anew()
         environment = {"SORTITION_REDIS_URL": url}
         children.append(
             Child("web", command("web"), environment, ready=lambda: answers(settings, "/healthz"))
@@ -132,9 +135,14 @@ def controller() -> None:
         signal.signal(number, lambda *_: stop.set())
     services.snapshots.restore()
     following = follow_in_background(services.snapshots)
+    board = bootstrap.open_board(settings, "controller")
+    board.add(partial(metrics.of_snapshots, services.snapshots))
+    publish_in_background(board, following)
     notices.start()
     tick = settings.tick_seconds
-    Controller(services.record, store, steering, holder, tick_seconds=tick).run(stop)
+    loop = Controller(services.record, store, steering, holder, tick_seconds=tick)
+    board.add(loop.samples)
+    loop.run(stop)
     notices.stop()
     following.set()
 
@@ -387,15 +395,25 @@ def web_application(settings: Settings, store: Store, services: Services) -> Fro
     store once that answers."""
     scheme = urlsplit(settings.url).scheme
     # Some files are left for requests, the store and the disk.
+    board = bootstrap.open_board(settings, "web")
     hub = Hub(Limits(most=min(Limits.most, allow_many_files() * 9 // 10)))
-    app = create_app(services, settings)
+    app = create_app(services, settings, board)
     secure = scheme == "https"
     app.register_blueprint(admin.blueprint(services, secure_cookies=secure, say=hub.say))
     front = Front(app, services, hub, scheme=scheme)
+    board.add(partial(metrics.of_front, front))
+    board.add(partial(metrics.of_services, services))
     services.snapshots.restore()
     begin = partial(first_things, settings, store, services)
-    follow_in_background(services.snapshots, begin)
+    publish_in_background(board, follow_in_background(services.snapshots, begin))
     return front
+
+
+def publish_in_background(board: Board, stop: threading.Event) -> None:
+    """Start the thread that shares what this process counts, until told to stop."""
+    threading.Thread(
+        target=board.publish_until, args=(stop,), name="sortition-measures", daemon=True
+    ).start()
 
 
 def _say(ready: int) -> None:

@@ -20,6 +20,7 @@ SETTINGS = {
     "Default: one is made and shown once.",
     "SORTITION_FLUSH_SECONDS": "How often SDKs report outcomes. Default 5.",
     "SORTITION_TICK_SECONDS": "How often a controller looks at rollouts. Default 5.",
+    "SORTITION_METRICS_PUBLIC": "1: /metrics needs no token. Default: an admin token.",
     "SORTITION_PUBLIC_URL": "Where people reach the server, for links. Default from host, port.",
     "SORTITION_OFREP_ORIGINS": "Origins of web pages that may ask by OFREP, with commas: "
     "https://shop.example. Default: none.",
@@ -106,6 +107,7 @@ class Settings:
     tick_seconds: float = 5.0
     public_url: str | None = None
     ofrep_origins: tuple[str, ...] = ()
+    metrics_public: bool = False
     outward: Outward = Outward()
 
     @property
@@ -131,6 +133,7 @@ class Settings:
             flush_seconds=_seconds(environ, "SORTITION_FLUSH_SECONDS", 5.0),
             # A lease is asked for anew at each tick and lives 15 s: a longer tick would lose it.
             tick_seconds=_seconds(environ, "SORTITION_TICK_SECONDS", 5.0, 0.25, 10),
+            metrics_public=_yes(environ, "SORTITION_METRICS_PUBLIC"),
             public_url=(environ.get("SORTITION_PUBLIC_URL") or "").rstrip("/") or None,
             ofrep_origins=_origins(environ, "SORTITION_OFREP_ORIGINS"),
             outward=Outward.read(environ),
@@ -161,6 +164,13 @@ def _secret(environ: Mapping[str, str], name: str) -> str | None:
     if not text:
         raise SettingsError(f"{name}_FILE: {path} is empty.")
     return text
+
+
+def _yes(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name) or "0"
+    if text not in ("0", "1"):
+        raise SettingsError(f"{name} must be 1 or 0, not {text!r}.")
+    return text == "1"
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

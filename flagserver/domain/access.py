@@ -15,11 +15,12 @@ MANAGE = "manage"
 SERVE = "serve"
 SIGN_IN = "sign_in"
 KNOW_ONESELF = "know_oneself"
+MEASURE = "measure"
 
 ALLOWED: dict[str, frozenset[str]] = {
     "sdk": frozenset({SERVE, KNOW_ONESELF}),
     "deploy": frozenset({READ, CHANGE, SHRINK, KNOW_ONESELF}),
-    "admin": frozenset({READ, CHANGE, SHRINK, MANAGE, SIGN_IN, KNOW_ONESELF}),
+    "admin": frozenset({READ, CHANGE, SHRINK, MANAGE, SIGN_IN, KNOW_ONESELF, MEASURE}),
 }
 """Scope -> actions. `serve`: snapshot, stream, outcomes, OFREP.  `change`: shares and what goes
 with them.  `manage`: create and archive flags, environments and tokens."""
@@ -36,5 +37,5 @@ def check(principal: Principal, action: str, environment: str | None = None) -> 
         return
     if environment is not None and environment != principal.environment:
         raise Forbidden(f"This token belongs to {principal.environment}, not to {environment}.")
-    if environment is None and action == MANAGE:
+    if environment is None and action in {MANAGE, MEASURE}:
         raise Forbidden(f"This token belongs to {principal.environment} and changes only that.")

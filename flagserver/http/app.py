@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
+from flagserver.measures import Board
 from flagserver.services import Services
 from flagserver.settings import Settings
 
@@ -16,6 +17,7 @@ from . import (
     errors,
     flags,
     health,
+    metrics,
     ofrep,
     openapi,
     posted,
@@ -27,12 +29,14 @@ from . import (
 from .routing import PUBLIC, Call, Route, Routes
 
 
-def all_routes(settings: Settings) -> list[Route]:
+def all_routes(settings: Settings, board: Board) -> list[Route]:
     """Return every route of the API."""
     own = Routes()
     rooms = (flags, environments, tokens, rollouts, posted, health, sdk)
     found = [route for room in rooms for route in room.routes.all]
     found += ofrep.routes(settings.ofrep_origins, urlsplit(settings.url).path).all
+
+    found += metrics.routes(board, public=settings.metrics_public).all
 
     @cache
     def document() -> dict[str, Any]:
@@ -50,14 +54,17 @@ def all_routes(settings: Settings) -> list[Route]:
     return found
 
 
-def create_app(services: Services, settings: Settings) -> Flask:
-    """Return the application. Further blueprints may be registered; they guard themselves."""
+def create_app(services: Services, settings: Settings, board: Board | None = None) -> Flask:
+    """Return the application. Further blueprints may be registered; they guard themselves.
+
+    board: what `/metrics` shows.
+    """
     app = Flask("flagserver", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     errors.install(app)
-    routes = all_routes(settings)
+    routes = all_routes(settings, board or Board())
     routing.install(app, services, routes)
     app.extensions["sortition"] = routes
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flagserver.domain.batches import Batch
+from flagserver.domain.errors import StoreUnavailable
 from flagserver.domain.outcomes import Totals, added, flag_subject, service_subject
 from flagserver.ports import Clock
 from flagserver.ports import Outcomes as Store
@@ -15,6 +17,8 @@ from .snapshots import Snapshots
 
 LATE_SECONDS = 3600
 """Older ticks are not taken: their counts have ended."""
+
+ACCEPTED, REPEATED, FAILED = RESULTS = ("accepted", "repeated", "failed")
 
 EARLY_SECONDS = 60
 """How far ahead of ours a reporter's clock may be."""
@@ -50,6 +54,9 @@ class Outcomes:
         self._store = store
         self._snapshots = snapshots
         self._clock = clock
+        self._counting = threading.Lock()
+        self.batches = dict.fromkeys(RESULTS, 0)
+        """What became of the batches that this process was sent."""
 
     def take(self, environment: str, batch: Batch) -> bool:
         """Take in a batch. False when it was here before. Raises StoreUnavailable."""
@@ -66,7 +73,17 @@ class Outcomes:
             "instance": batch.instance,
             "seen": now,
         }
-        return self._store.add(environment, batch.source, batch.seq, rows, about)
+        try:
+            taken = self._store.add(environment, batch.source, batch.seq, rows, about)
+        except StoreUnavailable:
+            self._count(FAILED)
+            raise
+        self._count(ACCEPTED if taken else REPEATED)
+        return taken
+
+    def _count(self, result: str) -> None:
+        with self._counting:
+            self.batches[result] += 1
 
     def exposure(self, environment: str, flag: str, seconds: int = 60) -> Exposure:
         """Return what a flag served in the last seconds, by variant."""

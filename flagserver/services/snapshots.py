@@ -162,6 +162,10 @@ class Snapshots:
         """Whether the store's word is taken: it was looked at, and there is no alarm."""
         return self.trust.alarm is None and self.source != DISK
 
+    def interruptions(self) -> int:
+        """Return how often this process lost the store's answer."""
+        return self._store.interruptions()
+
     def age_seconds(self) -> float | None:
         """Return how long ago the store was last heard, or None: never."""
         return None if self._heard is None else self._clock.monotonic() - self._heard

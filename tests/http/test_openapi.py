@@ -78,6 +78,8 @@ def test_every_answer_has_a_shape(document: dict[str, Any]) -> None:
             kind = "application/problem+json" if int(status) >= 400 else "application/json"
             if place[1].endswith(("/sdk/stream", "/events")) and status == "200":
                 kind = "text/event-stream"
+            if place[1] == "/metrics" and status == "200":
+                kind = "text/plain"
             assert answer["content"][kind]["schema"], (place, status)
 
 
