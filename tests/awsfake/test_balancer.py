@@ -18,6 +18,7 @@ import pytest
 from examples.awsfake.balancer import Balancer
 from examples.awsfake.scene import Scene
 from flagserver.processes import Child, Process
+from tests import loops
 from tests.awsfake.double import T0, Double, double
 from tests.servers import free_ports, wait_until
 
@@ -211,8 +212,7 @@ def test_what_happened_reaches_cloudwatch(house):
 def test_a_backend_that_is_away_is_a_bad_gateway():
     balancer = Balancer({"green": ("127.0.0.1", 1)})
     balancer.told({"green": 1}, 0.0)
-    import asyncio
 
-    answer = asyncio.run(balancer._answer(b"GET / HTTP/1.1\r\n\r\n", b""))
+    answer = loops.run(balancer._answer(b"GET / HTTP/1.1\r\n\r\n", b""))
     assert b" 502 " in answer
     assert balancer.state()["failed"] == {"green": 1}

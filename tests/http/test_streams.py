@@ -12,6 +12,7 @@ from sortition.core.model import SnapshotVersion
 
 from flagserver.http.streams import END, Hub, Limits, frame
 from flagserver.services.listening import Beginning, Listening
+from tests import loops
 
 
 class Wire:
@@ -58,7 +59,7 @@ def on_the_loop(story: Callable[[Hub], Coroutine[Any, Any, None]], **limits: Any
         await story(hub)
         hub.stop()
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    loops.run(asyncio.wait_for(run(), 20))
     return hub
 
 

@@ -21,6 +21,7 @@ from sortition.sources.sse import Parser
 from sortition.sources.worker import CONNECTED, FOLLOWING, Worker
 
 from bench.harness.server import Server, allow_many_files, serving
+from tests import loops
 
 CLIENTS = 2000
 AT_ONCE = 100
@@ -115,7 +116,7 @@ def test_a_herd_comes_back_within_its_jitter() -> None:
     random.seed(1)
     allow_many_files()
     with serving(10) as server:
-        came = asyncio.run(after_a_kill(server))
+        came = loops.run(after_a_kill(server))
 
     assert len(came) == CLIENTS
     assert crest(came) < 3

@@ -22,6 +22,8 @@ from sortition.testing import client_with
 from werkzeug.test import Client as Browser
 from werkzeug.test import TestResponse
 
+from tests import loops
+
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 DRAWN = re.compile("[0-9a-f]{32}")
@@ -385,7 +387,7 @@ def ask(app: asgi.App, headers: Iterable[tuple[bytes, bytes]] = ()) -> list[Any]
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": list(headers)}
-    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]  # a coroutine, as here
+    loops.run(app(scope, receive, send))  # type: ignore[arg-type]  # a coroutine, as here
     return sent
 
 
@@ -508,7 +510,7 @@ def test_requests_that_are_served_at_once_do_not_meet(client: sortition.Client):
         ]
         await asyncio.gather(*(host(scope, None, send) for scope in scopes))  # type: ignore[arg-type]  # it is not asked
 
-    asyncio.run(serve())
+    loops.run(serve())
 
     assert seen == {str(i): str(i) for i in range(50)}
     assert counts(client) == (50, 0)
@@ -521,7 +523,7 @@ def test_what_is_no_http_passes_through(client: sortition.Client):
         scopes.append(scope)
 
     scope = {"type": "websocket"}
-    asyncio.run(asgi.Middleware(app, client)(scope, None, None))  # type: ignore[arg-type]  # it is not asked
+    loops.run(asgi.Middleware(app, client)(scope, None, None))  # type: ignore[arg-type]  # it is not asked
 
     assert scopes == [scope]
     assert scopes[0] is scope
