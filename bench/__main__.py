@@ -32,12 +32,13 @@ RUNS: tuple[tuple[str, ...], ...] = (
     # Without another design, so it is run; the bars are for 2,000.
     ("streams.py", "--streams", "10000", "--events", "40"),
     ("herd.py",),
+    ("controller.py",),
 )
 
 INTRODUCTION = """\
 Written by `make bench`; do not edit. Each file in `bench/` runs by itself, and with `--check` exits
-1 when a bar is missed. Ratios are taken in one run, in turns, as medians; absolute figures are those
-of one machine, on which the clients ran as well."""
+1 when a bar is missed. Ratios are taken in one run, in turns, as medians; absolute figures are of
+one machine, on which the clients ran as well."""
 
 Found = Mapping[str, Any]
 
