@@ -272,6 +272,20 @@ class Leases(Protocol):
         """Give it up if it is still ours."""
 
 
+class RolloutLeases(Leases, Protocol):
+    """What holding many rollouts, and enlarging them, needs besides."""
+
+    def acquire_all(
+        self, names: Sequence[str], holder: str, *, ttl_seconds: float
+    ) -> list[Lease | None]:
+        """Return what `acquire` does for many at once, in order."""
+
+    def secure(self, lease: Lease, *, ttl_seconds: float) -> bool:
+        """Renew a lease, before or after exposure is enlarged. False: it is not ours any more, or
+        the store has replicas and none of them has what was written until now; the caller MUST
+        then enlarge nothing, for a failover would forget it, and give its leases up."""
+
+
 class Looks(Protocol):
     """What a controller saw at each look at a rollout. Not authoritative: a look that is lost is a
     gap in a chart, and nothing is decided from one."""
@@ -332,7 +346,7 @@ class Outbox(Protocol):
         delivered everything up to it: a notice is delivered at least once."""
 
 
-class Store(Documents, Outcomes, Metrics, Sessions, Leases, Looks, Outbox, Protocol):
+class Store(Documents, Outcomes, Metrics, Sessions, RolloutLeases, Looks, Outbox, Protocol):
     """All of it, as one driver offers it."""
 
 

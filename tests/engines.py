@@ -64,16 +64,20 @@ class Engine(House):
     """A server with everything that lies outside of it in memory, and any number of controllers.
 
     rates: (canary, control) failure rates of every point from now on; None: no data.
+    over: a store of the test's own, instead of one in memory.
     """
 
     directory: Path = field(default_factory=lambda: Path("nowhere"))
     driver: FakeTargetDriver = field(default_factory=FakeTargetDriver)
     source: FakeSignalSource = field(default_factory=FakeSignalSource)
     rates: tuple[float | None, float | None] = (0.0, 0.0)
+    over: RedisStore | None = None
 
     def __post_init__(self) -> None:
         self.redis = fakeredis.FakeServer()
-        self.store = RedisStore.over(fakeredis.FakeRedis(server=self.redis), pause=lambda _: None)
+        self.store = self.over or RedisStore.over(
+            fakeredis.FakeRedis(server=self.redis), pause=lambda _: None
+        )
         self.driver.monotonic = self.clock.monotonic
         self.driver.add(RULE)
         self.outside = Outside({"alb": self.driver}, {"cloudwatch": self.source})

@@ -19,6 +19,7 @@ from typing import Any
 from flagserver.domain import decisions, guards, verbs
 from flagserver.domain.decisions import Look, Obstacle
 from flagserver.domain.errors import Refusal, StaleRevision, StoreUnavailable
+from flagserver.domain.flags import State as FlagState
 from flagserver.domain.guards import Action, Does, Verdict
 from flagserver.domain.plan import NO_STEP
 from flagserver.domain.rollout import TICK_SECONDS, Rollback, Rollout, gap_seconds
@@ -33,13 +34,14 @@ from flagserver.ports import (
     Entropy,
     Journal,
     Lease,
-    Leases,
     Looks,
+    RolloutLeases,
     SignalSource,
     TargetDriver,
 )
 
 from .outcomes import Outcomes
+from .turns import FlagState as FlagView
 from .turns import RolloutView, Turns
 
 log = logging.getLogger(__name__)
@@ -80,12 +82,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one tick saw outside, for all rollouts at once."""
+    """What one tick saw, for all rollouts at once. flags: environment -> key -> state."""
 
     now: float
     looked: Mapping[str, float]
     readings: Mapping[str, Reading]
     measured: Mapping[Ask, Measured]
+    flags: Mapping[str, Mapping[str, FlagState]] = field(default_factory=dict)
 
 
 class Steering:
@@ -94,7 +97,7 @@ class Steering:
     def __init__(
         self,
         store: Documents,
-        leases: Leases,
+        leases: RolloutLeases,
         looks: Looks,
         journal: Journal,
         drivers: Mapping[str, TargetDriver],
@@ -132,37 +135,44 @@ class Steering:
             self._settle_journal()
             self._take(self._turns.live())
             looked = self._looks.seen(list(self._held))
+            flags = self._turns.states(held.rollout for held in self._held.values())
         except StoreUnavailable:
             self._without_store()
             raise
-        seen = self._see(self._held.values(), looked)
+        seen = self._see(self._held.values(), looked, flags)
         for id, held in list(self._held.items()):
-            self._survive(id, lambda held=held: self._look(held, seen))  # type: ignore[misc]
+            if id in self._held:
+                self._survive(id, lambda held=held: self._look(held, seen))  # type: ignore[misc]
         self._looks.saw(dict.fromkeys(self._held, seen.now))
 
     def step_down(self) -> None:
         """Give every lease up, so that another controller need not wait for its end."""
+        self._let_go()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _let_go(self) -> None:
         for held in self._held.values():
             try:
                 self._leases.release(held.lease)
             except Refusal as error:
                 log.warning("the lease of %s ends by itself: %s", held.rollout.name, error.detail)
         self._held.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     # Which rollouts are ours
 
     def _take(self, live: Mapping[str, RolloutView]) -> None:
         """Hold what can be held of the live rollouts; let go of what has ended."""
-        held = {}
-        for id, view in sorted(live.items()):
-            began = self._clock.monotonic()
-            lease = self._leases.acquire(f"rollout/{id}", self._holder, ttl_seconds=LEASE_SECONDS)
-            if lease is None:
-                continue
-            held[id] = Held(view, lease, began + LEASE_SECONDS)
-            if view.rollout.traffic:
-                self._keep(view.rollout)
+        began = self._clock.monotonic()
+        names = [f"rollout/{id}" for id in live]
+        leases = self._leases.acquire_all(names, self._holder, ttl_seconds=LEASE_SECONDS)
+        held = {
+            id: Held(view, lease, began + LEASE_SECONDS)
+            for (id, view), lease in zip(live.items(), leases, strict=True)
+            if lease is not None
+        }
+        for each in held.values():
+            if each.rollout.traffic:
+                self._keep(each.rollout)
         self._note(lambda: self._journal.keep_only(live))
         for id in set(self._held) - set(held):
             self._told.pop(id, None)
@@ -171,7 +181,12 @@ class Steering:
 
     # Looking
 
-    def _see(self, some: Iterable[Held], looked: Mapping[str, float]) -> Seen:
+    def _see(
+        self,
+        some: Iterable[Held],
+        looked: Mapping[str, float],
+        flags: Mapping[str, Mapping[str, FlagState]],
+    ) -> Seen:
         """Read every target and measure every guard, each driver and source side by side."""
         now = self._now()
         some = list(some)
@@ -194,7 +209,8 @@ class Steering:
         measured: dict[Ask, Measured] = {}
         for future in measuring.values():
             measured.update(future.result())
-        return Seen(now, looked, {i: r for i, r in readings.items() if r is not None}, measured)
+        found = {id: reading for id, reading in readings.items() if reading is not None}
+        return Seen(now, looked, found, measured, flags)
 
     def _read(self, target: Target) -> Reading | None:
         try:
@@ -256,8 +272,7 @@ class Steering:
         found = decisions.traffic_obstacle(rollout, seen.readings, self._nearest, late)
         if found is not None or not rollout.flags:
             return found
-        states = {name: flag.state for name, flag in self._turns.flags(rollout).items()}
-        return decisions.flag_obstacle(rollout, states)
+        return decisions.flag_obstacle(rollout, seen.flags.get(rollout.environment, {}))
 
     def _keep_look(self, held: Held, action: Action, seen: Seen) -> None:
         """Keep what was seen, when it says something new or it is time to."""
@@ -275,6 +290,8 @@ class Steering:
     def _go_up(self, held: Held, readings: Mapping[str, Reading]) -> None:
         """Set the traffic as intended, read it back, and commit that with the flags."""
         rollout = held.rollout
+        if not rollout.goes_down and not self._secure(held):
+            return
         shares = {target.id: rollout.intended[target.id] for target in rollout.flags}
         deadline = held.until - CALL_SECONDS - MARGIN_SECONDS
         for target in rollout.traffic:
@@ -289,8 +306,30 @@ class Steering:
                 log.warning("%s does not show what was set yet", target.id)
                 return
             shares[target.id] = got.share
+        flags = self._turns.flags(rollout)
+        states = {name: flag.state for name, flag in flags.items()}
+        if decisions.flag_obstacle(rollout, states) is not None:
+            # Somebody shrank or killed one since we looked; the next look says so.
+            return
         turn = verbs.confirm(rollout, shares, self._now(), nearest=self._nearest)
-        self._commit(held, turn)
+        self._commit(held, turn, flags)
+        if not rollout.goes_down:
+            self._secure(held)
+
+    def _secure(self, held: Held) -> bool:
+        """Renew a lease and tell whether a failover of the store would forget nothing; else step
+        down: who is cut off from the replicas must not enlarge what another will not know of."""
+        began = self._clock.monotonic()
+        if self._leases.secure(held.lease, ttl_seconds=LEASE_SECONDS):
+            held.until = began + LEASE_SECONDS
+            return True
+        log.error(
+            "%s: its lease was lost, or no replica of the store has what was committed; "
+            "nothing is enlarged",
+            held.rollout.name,
+        )
+        self._let_go()
+        return False
 
     def _go_down(self, held: Held, until: float) -> None:
         """Take the traffic to the stable side, read it back, and commit that."""
@@ -315,7 +354,8 @@ class Steering:
         rollout, told = held.rollout, []
         for target in decisions.strays(rollout, readings, self._nearest, late):
             before, share = readings[target.id], rollout.confirmed[target.id]
-            if share > late[target.id] and not rollout.may_carry_out:
+            enlarges = share > late[target.id]
+            if enlarges and not (rollout.may_carry_out and self._secure(held)):
                 continue
             driver, deadline = (
                 self._drivers[target.kind],
@@ -350,8 +390,11 @@ class Steering:
                 trouble.append(f"{target.id}: {type(error).__name__}.")
         return (" ".join(trouble), None) if trouble else (None, self._now())
 
-    def _commit(self, held: Held, turn: verbs.Turn) -> None:
-        """Keep a turn under our lease's token, and hold what it leaves."""
+    def _commit(
+        self, held: Held, turn: verbs.Turn, flags: Mapping[str, FlagView] | None = None
+    ) -> None:
+        """Keep a turn under our lease's token, and hold what it leaves. flags: as it was decided
+        on, where it matters that nobody changed one since."""
         if not turn.changed:
             return
         turn = verbs.under(turn, held.lease.token, self._now())
@@ -361,7 +404,7 @@ class Steering:
             for target in after.traffic
             for command in self._drivers[target.kind].commands_by_hand(target)
         )
-        view = self._turns.commit(turn, held.view.revision, by_hand=by_hand)
+        view = self._turns.commit(turn, held.view.revision, flags=flags, by_hand=by_hand)
         held.view = view
         log.info("%s: %s %s", after.name, turn.action, turn.reason or "")
         if after.traffic and not after.state.shown.terminal:
@@ -380,7 +423,7 @@ class Steering:
             return
         begun = dict(self._journal.all_lowered())
         views = [Held(RolloutView(r, 0), Lease(r.name, self._holder, 0), 0.0) for r in exposed]
-        seen = self._see(views, {})
+        seen = self._see(views, {}, {})
         for rollout in exposed:
             cause = rollout.rollback or begun.get(rollout.id)
             self._survive(

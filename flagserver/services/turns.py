@@ -3,12 +3,11 @@ in one commit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from flagserver.domain import documents, rollout_flags, telling
-from flagserver.domain.documents import Change, Idempotency, Principal, Write
+from flagserver.domain.documents import Change, Document, Idempotency, Principal, Write
 from flagserver.domain.errors import AlreadyExists, Conflict, NotFound, StaleRevision
 from flagserver.domain.flags import Flag, State, default_state
 from flagserver.domain.rollout import Rollout
@@ -44,12 +43,21 @@ class Turns:
         self._store = store
         self._clock = clock
         self._entropy = entropy
+        self._live: dict[str, RolloutView] = {}
 
     # Looking
 
     def live(self) -> dict[str, RolloutView]:
-        """Return every rollout that has not ended, by id."""
-        return _views(self._store.read_all(documents.ROLLOUTS))
+        """Return every rollout that has not ended, by id, in the order of their ids."""
+        found = self._store.read_all(documents.ROLLOUTS)
+        # Most are as they were: only what changed is read anew.
+        self._live = {
+            id: before
+            if (before := self._live.get(id)) and before.revision == document.revision
+            else _view(document)
+            for id, document in sorted(found.items())
+        }
+        return dict(self._live)
 
     def ended(self) -> dict[str, RolloutView]:
         """Return every rollout that has ended and is still kept, by id."""
@@ -85,6 +93,21 @@ class Turns:
         """Return the rollout's flags by key. Raises NotFound."""
         names = [target.name for target in rollout.flags]
         return {name: self.flag(name, rollout.environment) for name in names}
+
+    def states(self, rollouts: Iterable[Rollout]) -> dict[str, dict[str, State]]:
+        """Return the state of every flag of some rollouts, environment -> key -> state, one read
+        for each environment. A flag that nobody touched there is left out."""
+        wanted: dict[str, list[str]] = {}
+        for rollout in rollouts:
+            wanted.setdefault(rollout.environment, []).extend(t.name for t in rollout.flags)
+        return {
+            environment: {
+                key: State.from_body(document.body)
+                for key, document in self._store.read_environment(environment, names).states.items()
+            }
+            for environment, names in wanted.items()
+            if names
+        }
 
     # Keeping
 
@@ -183,11 +206,12 @@ class Turns:
         )
 
 
-def _views(found: Mapping[str, Any]) -> dict[str, RolloutView]:
-    return {
-        id: RolloutView(Rollout.from_body(document.body), document.revision)
-        for id, document in found.items()
-    }
+def _views(found: Mapping[str, Document]) -> dict[str, RolloutView]:
+    return {id: _view(document) for id, document in found.items()}
+
+
+def _view(document: Document) -> RolloutView:
+    return RolloutView(Rollout.from_body(document.body), document.revision)
 
 
 def _document_writes(rollout: Rollout, revision: int) -> list[Write]:

@@ -68,6 +68,29 @@ def test_a_lease_that_is_renewed_keeps_its_token(backend: Backend, store: RedisS
     assert backend.raw().pttl(keys.lease("controller")) > 14_000
 
 
+def test_many_leases_at_once(backend: Backend, store: RedisStore):
+    others = backend.open().acquire("rollout/b", "b", ttl_seconds=15)
+    names = [f"rollout/{letter}" for letter in "abc"]
+
+    first = store.acquire_all(names, "a", ttl_seconds=15)
+
+    assert others is not None
+    assert [lease and lease.name for lease in first] == ["rollout/a", None, "rollout/c"]
+    assert store.acquire_all(names, "a", ttl_seconds=15) == first
+    assert store.acquire_all([], "a", ttl_seconds=15) == []
+
+
+def test_a_lease_is_secure_while_it_is_ours(backend: Backend, store: RedisStore):
+    ours = store.acquire("rollout/a", "a", ttl_seconds=1)
+    assert ours is not None
+    assert store.secure(ours, ttl_seconds=15)
+    assert backend.raw().pttl(keys.lease("rollout/a")) > 14_000
+
+    store.release(ours)
+    assert backend.open().acquire("rollout/a", "b", ttl_seconds=15) is not None
+    assert not store.secure(ours, ttl_seconds=15)
+
+
 def test_a_new_holder_has_a_greater_token(backend: Backend, store: RedisStore):
     first = store.acquire("controller", "a", ttl_seconds=0.05)
     time.sleep(0.1)

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisClusterException
+from redis.exceptions import NoScriptError, RedisClusterException, ResponseError
 from redis.retry import Retry
 
 from .errors import NOTHING, UNKNOWN, is_lost, may_have_been_done, unavailable
@@ -133,6 +133,15 @@ class Server:
         for batch in _batches(calls):
             answers += self._ask(partial(_run_all, calls=batch), Kind.WRITES_ONCE)
         return answers
+
+    def run_and_wait(self, call: Call, milliseconds: int) -> tuple[Any, int]:
+        """Return the answer of such a script, and how many replicas had it, and so everything that
+        was written before, within that time. It waits for the first of them only."""
+        return self._ask(partial(_run_and_wait, call=call, ms=milliseconds), Kind.WRITES_ONCE)
+
+    def replicas(self, key: str) -> int:
+        """Return how many replicas the node of a key says it has; 0 where it may not be asked."""
+        return self._ask(partial(_replicas, key=key), Kind.READS)
 
     def close(self) -> None:
         """Close the connections. The next call opens new ones."""
@@ -280,6 +289,30 @@ def _run_all(client: Client, calls: Sequence[Call]) -> list[Any]:
     ]
     answers = _pipelined(client, commands, raising=False)
     return [_settled(client, call, answer) for call, answer in zip(calls, answers, strict=True)]
+
+
+def _run_and_wait(client: Client, call: Call, ms: int) -> tuple[Any, int]:
+    # WAIT waits for what was written over its own connection: both are sent over one.
+    pipeline = _node_of(client, call.keys[0]).pipeline(transaction=False)
+    pipeline.execute_command("EVAL", call.script.text, len(call.keys), *call.keys, *call.arguments)
+    pipeline.execute_command("WAIT", 1, ms)
+    answer, replicas = pipeline.execute()
+    return answer, int(replicas)
+
+
+def _replicas(client: Client, key: str) -> int:
+    try:
+        told = _node_of(client, key).execute_command("INFO", "replication")
+    except ResponseError:
+        return 0
+    return int(told.get("connected_slaves", 0))
+
+
+def _node_of(client: Client, key: str) -> Client:
+    """Return a client of the node that has a key."""
+    if hasattr(client, "get_node_from_key"):
+        return client.get_redis_connection(client.get_node_from_key(key))
+    return client
 
 
 def _settled(client: Client, call: Call, answer: Any) -> Any:

@@ -16,6 +16,8 @@ from tests.builders import ADMIN
 from tests.engines import Engine
 from tests.faults.engine.lives import Killed, Life, Story
 
+pytestmark = pytest.mark.timeout(180)
+
 STEPS = 4
 SHORT = {"schedule": "5%:15s,25%:15s,50%:15s,100%", "guards": []}
 """The shares of the standard schedule, at its quickest."""
