@@ -66,7 +66,7 @@ def test_a_method_that_a_route_does_not_have(full: Api) -> None:
 
 
 def test_a_path_that_nobody_has(full: Api) -> None:
-    for path in ("/", "/api", "/api/v1", "/api/v1/flags/", "/metrics", "/static/x", "/ofrep/v1"):
+    for path in ("/", "/api", "/api/v1", "/api/v1/flags/", "/metrics/", "/static/x", "/ofrep/v1"):
         answer = full.admin.get(path)
         assert (answer.status, answer.code) == (404, "not_found"), path
 
@@ -153,7 +153,7 @@ def test_a_store_that_is_away(full: Api, monkeypatch: pytest.MonkeyPatch) -> Non
     assert set(served) == {
         *("sdk_snapshot", "sdk_stream", "ofrep_evaluate", "ofrep_evaluate_all"),
         "ofrep_events",
-        *("healthz", "readyz", "status", "openapi_document"),
+        *("healthz", "readyz", "status", "metrics", "openapi_document"),
     }
     told = full.nobody.get("/readyz")
     assert told.json["writable"] is False
