@@ -1,4 +1,5 @@
-"""The main job, end to end: a flag is ramped on a server and a live service follows.
+"""The main job, end to end: a flag is ramped on a server and a live service follows; a version is
+released by its load balancer's weights and a flag on one schedule, and taken back when it fails.
 
 `flagserver demo` runs as a person runs it: real processes, real ports, the embedded store.
 """
@@ -9,6 +10,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -39,6 +41,7 @@ class Demo:
     shop_port: int
     process: subprocess.Popen[str] | None = None
     printed: list[str] = field(default_factory=list)
+    first_words: str = ""
 
     @property
     def url(self) -> str:
@@ -54,7 +57,7 @@ class Demo:
 
     def start(self) -> None:
         command = [
-            *(str(BIN / "flagserver"), "demo", "--no-open", "--rate", "150"),
+            *(str(BIN / "flagserver"), "demo", "--no-open", "--rate", "120"),
             *("--shop-port", str(self.shop_port)),
         ]
         self.printed = []
@@ -126,8 +129,69 @@ class Demo:
         found = fetch(request)
         return f"{found['store']}.{found['epoch']}.{found['version']}"
 
-    def shop(self) -> dict[str, Any]:
-        return dict(fetch(f"http://127.0.0.1:{self.shop_port}/counters"))
+    def sides(self) -> dict[str, dict[str, Any]]:
+        """Return what each side of the shop counts, by itself."""
+        told = json.loads((self.directory / "demo.json").read_text())
+        return {
+            side: fetch(f"http://127.0.0.1:{told[side]}/counters") for side in ("blue", "green")
+        }
+
+    def counted(self) -> tuple[int, int]:
+        """Return (new-search served on, off) by both sides' own count."""
+        totals = [side["total"].get("new-search", {}) for side in self.sides().values()]
+        on, off = (sum(total.get(name, 0) for total in totals) for name in ("on", "off"))
+        return on, off
+
+    def balancer(self) -> dict[str, Any]:
+        return dict(fetch(f"http://127.0.0.1:{self.shop_port}/.balancer"))
+
+    def act(self, *words: str) -> str:
+        """Say `flagserver demo …` beside it; return what it printed."""
+        done = subprocess.run(
+            [str(BIN / "flagserver"), "demo", *words],
+            env=self.environ,
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def rollouts(self, query: str = "") -> list[dict[str, Any]]:
+        return list(self.api("GET", f"/api/v1/rollouts{query}")["rollouts"])
+
+    def rollout(self, id: str) -> dict[str, Any]:
+        return dict(self.api("GET", f"/api/v1/rollouts/{id}"))
+
+    def stands_at(self, rollout: dict[str, Any]) -> tuple[float, float]:
+        """Return the share of the canary by the rule's weights, and of the flag, in percent."""
+        alb = next(target for target in rollout["targets"] if target["kind"] == "alb")
+        cloud = json.loads((self.directory / "demo.json").read_text())["cloud"]
+        weights = fetch(f"http://127.0.0.1:{cloud}/double/weights?arn={alb['name']}")["weights"]
+        canary = weights.get(alb["settings"]["canary"], 0)
+        path = "/api/v1/flags/express-checkout/environments/production"
+        return 100 * canary / sum(weights.values()), self.api("GET", path)["share"]
+
+    def deploy(self) -> dict[str, Any]:
+        """Deploy the next version, when whatever was on its way is over; return its rollout."""
+        eventually(lambda: not self.rollouts("?live=true"), 90)
+        self.act("deploy")
+        (live,) = self.rollouts("?live=true")
+        return live
+
+    def wait_for_step(self, id: str, number: int) -> None:
+        """Wait until a step is reached and confirmed."""
+
+        def there() -> bool:
+            found = self.rollout(id)
+            assert not found["terminal"], found["rollback"]
+            share = found["steps"][number - 1]["share"]
+            return found["step"] >= number and all(
+                target["confirmed"] >= share for target in found["targets"]
+            )
+
+        eventually(there, 60)
 
 
 def fetch(request: urllib.request.Request | str) -> Any:
@@ -157,11 +221,10 @@ def eventually(check: Callable[[], bool], seconds: float) -> float:
 
 def served(demo: Demo, seconds: float) -> tuple[int, int]:
     """Return (new-search served on, all) by the shop's own count over the coming seconds."""
-    before = demo.shop()["total"].get("new-search", {})
+    on_before, off_before = demo.counted()
     time.sleep(seconds)
-    after = demo.shop()["total"]["new-search"]
-    on = after.get("on", 0) - before.get("on", 0)
-    return on, on + after.get("off", 0) - before.get("off", 0)
+    on, off = demo.counted()
+    return on - on_before, on - on_before + off - off_before
 
 
 def assert_share(on: int, total: int, share: float) -> None:
@@ -171,11 +234,27 @@ def assert_share(on: int, total: int, share: float) -> None:
     assert abs(on / total - share) <= 5 * deviation, f"{on} of {total}, expected {share:.0%}"
 
 
+def five_ports() -> tuple[int, int]:
+    """Return a free port for the server, and one for the shop whose three next ones are free."""
+    for _ in range(50):
+        port, shop_port = free_ports(2)
+        if all(is_free(shop_port + n) for n in range(1, 4)) and port - shop_port not in (1, 2, 3):
+            return port, shop_port
+    raise AssertionError("no four free ports in a row")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    port, shop_port = free_ports(2)
+    port, shop_port = five_ports()
     running = Demo(tmp_path_factory.mktemp("demo"), port, shop_port)
     running.start()
+    eventually(lambda: any("rollouts watch" in line for line in running.printed), 60)
+    running.first_words = "".join(running.printed)
     yield running
     assert running.process is not None
     if running.process.poll() is None:
@@ -267,10 +346,10 @@ def test_the_shop_answers_through_kill_9_and_the_flags_come_back(
         for victim in [demo.member(words[name]) for name in killed]:
             victim.kill()
         time.sleep(1.0)
-        eventually(lambda: demo.state() == before, 30)
+        eventually(lambda: demo.state() == before, 60)
         demo.set_share(75)
         # The shop's client comes back at its own pace: full jitter, so that many do not at once.
-        eventually(lambda: demo.shop()["status"]["version"] == demo.version(), 30)
+        eventually(lambda: all_have(demo, demo.version()), 60)
         on, total = served(demo, 2.5)
     finally:
         stop.set()
@@ -278,6 +357,114 @@ def test_the_shop_answers_through_kill_9_and_the_flags_come_back(
 
     assert (failures, answered[0] > 50) == ([], True)
     assert_share(on, total, 0.75)
+
+
+def all_have(demo: Demo, version: str) -> bool:
+    return {side["status"]["version"] for side in demo.sides().values()} == {version}
+
+
+def test_the_first_rollout_begins_by_itself(demo: Demo) -> None:
+    first = demo.rollouts()[-1]
+    assert (first["service"], first["version"]) == ("shop", "1.5.0")
+    assert f"rollouts watch {first['id']}" in demo.first_words
+
+
+def test_a_rollout_goes_through_and_weights_and_flag_stand_at_each_of_its_steps(
+    demo: Demo,
+) -> None:
+    rollout = demo.deploy()
+    id = rollout["id"]
+    canary = rollout["targets"][0]["settings"]["canary"]
+    stood: dict[int, set[tuple[float, float]]] = {}
+    counts: dict[int, list[tuple[int, int]]] = {}
+
+    while not (before := demo.rollout(id))["terminal"]:
+        at, requests = demo.stands_at(before), demo.balancer()["requests"]
+        after = demo.rollout(id)
+        moving = [[t["intended"], t["confirmed"]] for r in (before, after) for t in r["targets"]]
+        if before["step"] == after["step"] and all(a == b for a, b in moving):
+            stood.setdefault(before["step"], set()).add(at)
+            seen = requests.get(canary, 0), sum(requests.values())
+            counts.setdefault(before["step"], []).append(seen)
+        time.sleep(0.2)
+
+    assert before["state"] == "completed", before
+    stood.pop(0, None)
+    assert stood == {1: {(5, 5)}, 2: {(25, 25)}, 3: {(50, 50)}, 4: {(100, 100)}}
+    for step, share in ((2, 0.25), (3, 0.5)):
+        # The balancer draws by weights that it read a moment ago: the first look is left out.
+        (on, total), (on_then, total_then) = counts[step][3], counts[step][-1]
+        assert_share(on_then - on, total_then - total, share)
+    assert demo.stands_at(before) == (100, 100)
+
+
+def test_a_version_that_breaks_on_its_way_is_taken_back_within_seconds(demo: Demo) -> None:
+    rollout = demo.deploy()
+    id = rollout["id"]
+    watch = subprocess.Popen(
+        [str(BIN / "sortition"), "rollouts", "watch", id],
+        env=demo.environ | {"SORTITION_URL": demo.url, "SORTITION_TOKEN": demo.token()},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    demo.wait_for_step(id, 2)
+
+    said = demo.act("break")
+    took = eventually(lambda: demo.stands_at(rollout) == (0, 0), 20)
+
+    assert said.startswith(f"{rollout['version']} on "), said
+    printed, _ = watch.communicate(timeout=30)
+    assert watch.returncode == 3, printed
+    assert "ROLLED BACK" in printed
+    cause = demo.rollout(id)["rollback"]
+    assert (cause["by"], cause["row"]) == ("guard", "backstop")
+    assert cause["reason"].startswith("error rate ")
+    assert took < 15
+    stable = rollout["targets"][0]["settings"]["stable"]
+    eventually(lambda: list(demo.balancer()["weights"]) == [stable], 2)
+
+
+def test_what_was_healed_is_released_from_its_file_and_the_next_version_deployed(
+    demo: Demo,
+) -> None:
+    broken = demo.deploy()
+    demo.act("break")
+    eventually(lambda: demo.rollout(broken["id"])["state"] == "rolled_back", 60)
+
+    said = demo.act("heal")
+    started = demo.command(
+        *("--json", "rollouts", "start", "-f", str(demo.directory / "rollout.yaml")),
+        *("--reason", "a test", "--confirm", "production"),
+    )
+
+    assert said == f"{broken['version']} on {side_of(demo, broken['version'])} is well again.\n"
+    assert started.returncode == 0, started.stderr
+    again = json.loads(started.stdout)
+    assert again["version"] == broken["version"]
+    demo.wait_for_step(again["id"], 1)
+    assert demo.command("rollouts", "rollback", again["id"]).returncode == 0
+    following = demo.deploy()
+    demo.wait_for_step(following["id"], 1)
+    assert following["version"] != broken["version"]
+    demo.command("rollouts", "rollback", following["id"])
+
+
+def side_of(demo: Demo, version: str) -> str:
+    return next(name for name, side in demo.sides().items() if side["version"] == version)
+
+
+def test_a_second_start_goes_on_with_the_rollout_that_it_finds(demo: Demo) -> None:
+    rollout = demo.deploy()
+    demo.wait_for_step(rollout["id"], 2)
+    demo.interrupt()
+
+    demo.start()
+
+    found = demo.rollout(rollout["id"])
+    assert (found["terminal"], demo.stands_at(found)[0] >= 25) == (False, True)
+    eventually(lambda: demo.rollout(rollout["id"])["state"] == "completed", 90)
+    assert demo.stands_at(found) == (100, 100)
 
 
 def test_ctrl_c_leaves_nothing_behind_and_a_second_start_finds_its_data(demo: Demo) -> None:
