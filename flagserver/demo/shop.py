@@ -133,7 +133,7 @@ class Api:
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read()
         if status not in expect:
-            raise DemoError(f"{method} {path} answered {status}: {text.decode(errors='replace')}")
+            raise DemoError(f"{method} {path} answered {status}: {_why(text)}")
         return dict(json.loads(text))
 
 
@@ -279,6 +279,14 @@ class Shop:
         except (OSError, ValueError):
             return False
         return bool(found["version"] == version and found["status"]["version"])
+
+
+def _why(text: bytes) -> str:
+    """Return the sentence of a problem document, or what else was answered."""
+    try:
+        return str(json.loads(text)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return text.decode(errors="replace")
 
 
 def following(version: str) -> str:
