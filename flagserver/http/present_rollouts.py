@@ -75,7 +75,8 @@ class RollbackJson(TypedDict):
 
 class RolloutJson(TypedDict):
     """A rollout. step: counted from 1, 0 before the first. elapsed: seconds of its hold; due: when
-    it will be over, null while the timer stands; looked: when a controller looked last."""
+    it will be over, null while the timer stands; looked: when a controller looked last.
+    state_role: of its colour. by_hand: while it goes back, the commands that do it by hand."""
 
     id: str
     environment: str
@@ -84,6 +85,7 @@ class RolloutJson(TypedDict):
     state: str
     state_words: str
     state_icon: str
+    state_role: str
     terminal: bool
     relation: str
     schedule: str
@@ -95,6 +97,7 @@ class RolloutJson(TypedDict):
     looked: str | None
     waiting: WaitingJson | None
     rollback: RollbackJson | None
+    by_hand: list[str]
     approvals: list[ApprovalJson]
     targets: list[TargetJson]
     guards: list[dict[str, JsonValue]]
@@ -174,6 +177,7 @@ def rollout(
         "state": str(standing.state),
         "state_words": shown.words,
         "state_icon": shown.icon,
+        "state_role": shown.role,
         "terminal": it.state.shown.terminal,
         "relation": str(it.relation),
         "schedule": it.schedule.text(),
@@ -185,6 +189,7 @@ def rollout(
         "looked": _instant(standing.looked),
         "waiting": _waiting(it),
         "rollback": _rollback(it),
+        "by_hand": list(standing.by_hand),
         "approvals": [
             {"step": each.step + 1, "by": each.by, "at": from_unix(each.at)}
             for each in it.approvals

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flagserver.domain import access, documents, flags, guards, plan, rollout_flags, verbs
@@ -54,12 +54,15 @@ class Standing:
     state: `unknown` when no controller looks at one that it should look at.
     elapsed: seconds of this step's hold that are over.  due: when it will be over (unix seconds),
     None while the timer stands.  looked: when a controller looked last.
+    by_hand: while it goes back, the commands that take its traffic back without us.
+    by_hand: while it goes back, the commands that take its traffic back without us.
     """
 
     state: State
     elapsed: float
     due: float | None
     looked: float | None
+    by_hand: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +137,21 @@ class Rollouts:
         now = self._now()
         looked = self._looks.seen([view.rollout.id for view in views])
         return {
-            view.rollout.id: _standing(view.rollout, now, looked.get(view.rollout.id), self._gap)
+            view.rollout.id: replace(
+                _standing(view.rollout, now, looked.get(view.rollout.id), self._gap),
+                by_hand=self._by_hand(view.rollout),
+            )
             for view in views
         }
+
+    def _by_hand(self, rollout: Rollout) -> tuple[str, ...]:
+        if rollout.state not in {State.ROLLING_BACK, State.ROLLBACK_FAILED}:
+            return ()
+        return tuple(
+            command
+            for target in rollout.traffic
+            for command in self._drivers[target.kind].commands_by_hand(target)
+        )
 
     # Before it begins
 

@@ -79,8 +79,10 @@ def reason(it: Rollout) -> str:
     """Return why it waits or went back, "" when neither."""
     back, waiting = it["rollback"], it["waiting"]
     if back is not None:
-        trouble = f" Not confirmed yet: {back['trouble']}" if back["trouble"] else ""
-        return clean(f"{back['reason']}{trouble if not it['terminal'] else ''}")
+        if it["terminal"] or not back["trouble"]:
+            return clean(back["reason"])
+        by_hand = f" By hand: {'; '.join(it['by_hand'])}" if it["by_hand"] else ""
+        return clean(f"{back['reason']} Not confirmed yet: {back['trouble']}{by_hand}")
     return clean(waiting["reason"]) if waiting is not None else ""
 
 
