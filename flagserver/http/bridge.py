@@ -23,8 +23,9 @@ from .intake import Taken
 Fields = list[tuple[bytes, bytes]]
 """Header fields as ASGI has them; names in lower case."""
 
-THREADS = 32
-"""Most wait for the store most of their time; more would only wait for each other."""
+THREADS = 16
+"""Most wait for the store most of their time; more would only wait for each other, and the loop for
+them."""
 
 WAITING = 512
 """Requests that may wait for a thread; beyond that it is kinder to say so."""

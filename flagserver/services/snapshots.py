@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
@@ -49,16 +49,36 @@ NOTHING, DISK, STORE = "nothing", "disk", "store"
 """Where what is served came from last."""
 
 
+Texts = dict[str, tuple[core.Flag, bytes]]
+
+
 @dataclass(frozen=True, eq=False)
 class View:
-    """One environment at one version, ready to be served."""
+    """One environment at one version, ready to be served.
+
+    before: texts of the view that this one replaces, most of which are good for it too.
+    """
 
     snapshot: core.Snapshot
+    before: Texts = field(default_factory=dict)
+
+    @cached_property
+    def texts(self) -> Texts:
+        """Each flag with its JSON, by key: one that did not change is not written anew."""
+        found: Texts = {}
+        for key, flag in self.snapshot.flags.items():
+            known = self.before.get(key)
+            if known is not None and known[0] is flag:
+                found[key] = known
+            else:
+                found[key] = flag, dump({key: flag.to_wire()})[1:-1]
+        return found
 
     @cached_property
     def body(self) -> bytes:
         """The whole snapshot as JSON."""
-        return dump(self.snapshot.to_wire())
+        head = dump(replace(self.snapshot, flags={}).to_wire()).removesuffix(b"}}")
+        return b"".join((head, b",".join(text for _, text in self.texts.values()), b"}}"))
 
     @cached_property
     def packed(self) -> bytes:
@@ -383,7 +403,7 @@ class Snapshots:
             if version != held.snapshot.version:
                 self._look_closely()
             return
-        view = View(snapshot)
+        view = View(snapshot, held.texts)
         message = _message(held.snapshot, view)
         self._views = {**self._views, environment: view}
         for watcher in self._watchers:

@@ -16,6 +16,7 @@ import pytest
 
 from flagserver.domain.errors import StoreUnavailable
 from flagserver.http.streams import Limits
+from flagserver.services.snapshots import dump
 
 from .api import Api, a_store, an_api, eventually
 from .routes import BATCH
@@ -66,6 +67,21 @@ def test_a_snapshot_is_packed_for_those_who_can_unpack_it(api: Api) -> None:
     assert gzip.decompress(packed.response.get_data()) == plain.response.get_data()
     assert "Accept-Encoding" in packed.headers["Vary"]
     assert "Content-Encoding" not in refused.headers
+
+
+def test_a_snapshot_of_many_changes_is_what_one_made_at_once_would_be(api: Api) -> None:
+    sdk = api.sdk()
+    empty = sdk.get(SNAPSHOT)
+    for key in ("b", "a", "c"):
+        api.flag(key, share=25, variants={"on": "\u00e9", "off": {"x": [1, 2.0]}})
+    api.share("a", 30)
+    api.admin.post("/api/v1/flags/c/archive", revision=1)
+
+    view = api.services.snapshots.view("production")
+
+    assert empty.json["flags"] == {}
+    assert json.loads(view.body) == view.snapshot.to_wire()
+    assert view.body == dump(view.snapshot.to_wire())
 
 
 def test_a_snapshot_never_asks_the_store(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
