@@ -1,0 +1,213 @@
+"""Two controllers, several people and a world that fails, in any order and in the middle of a tick.
+
+What holds whatever happens: never above the step's share, going back absorbs, every change has its
+entry, the record hangs together, and in the end nothing is left locked or claimed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from flagserver.domain.commands import Enlarging, Reasoned
+from flagserver.domain.errors import Refusal
+from flagserver.domain.plan import NO_STEP
+from flagserver.domain.states import State
+from tests.builders import ADMIN, SURE
+from tests.engines import FLAG, RULE, Engine
+from tests.faults.engine.lives import Life, Story
+from tests.slices import everything
+
+SCHEDULE = "5%:1m,25%:1m:approve,50%:1m,100%"
+BACK = {State.ROLLING_BACK, State.ROLLBACK_FAILED, State.ROLLED_BACK}
+VERBS = ("hold", "resume", "advance", "approve", "roll_back", "kill", "shrink")
+
+controllers = st.sampled_from([0, 1])
+verbs = st.sampled_from(VERBS)
+
+
+class Interrupted(Life):
+    """A controller in the middle of whose tick something else happens: after so many effects."""
+
+    left: int = -1
+    what: Callable[[], None]
+
+    def interrupt(self, left: int, what: Callable[[], None]) -> None:
+        self.left, self.what = left, what
+
+    def step(self) -> None:
+        if self.left == 0:
+            self.left = -1
+            self.what()
+        self.left -= self.left > 0
+
+
+class Racing(RuleBasedStateMachine):
+    """Every verb goes through the services, every tick through a real controller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = tempfile.TemporaryDirectory(prefix="races-")
+        place = Path(self._directory.name)
+        self.engine = Engine(directory=place)
+        self.story = Story(self.engine, place, 5)
+        self.story.id = self.engine.start(schedule=SCHEDULE)
+        self.lives = [Interrupted(), Interrupted()]
+        for life in self.lives:
+            life.after = life.step
+        self.both = [
+            self.story.controller(life, f"machine-{n}") for n, life in enumerate(self.lives)
+        ]
+        self.seen: int | None = None
+        self.went_back = False
+
+    # The world
+
+    @rule(by=st.sampled_from([0.1, 5.0, 5.0, 14.0, 40.0, 3600.0]))
+    def time_passes(self, by: float) -> None:
+        self.engine.clock.seconds += by
+
+    @rule()
+    def leases_end(self) -> None:
+        self.engine.let_leases_end()
+
+    @rule(fault=st.sampled_from(["unavailable", "applied", "lost", "late"]))
+    def the_balancer_fails(self, fault: str) -> None:
+        self.engine.driver.faults = [fault]
+
+    @rule(rates=st.sampled_from([(0.0, 0.0), (None, None), (0.04, 0.04), (0.2, 0.001)]))
+    def numbers_change(self, rates: Any) -> None:
+        self.engine.rates = rates
+
+    # Controllers
+
+    @rule(who=controllers)
+    def ticks(self, who: int) -> None:
+        self.engine.tick(self.both[who])
+
+    @rule(who=controllers)
+    def ticks_without_the_store(self, who: int) -> None:
+        with self.engine.away():
+            self.engine.tick(self.both[who])
+
+    @rule(who=controllers, after=st.integers(0, 6), verb=verbs)
+    def ticks_while_somebody_acts(self, who: int, after: int, verb: str) -> None:
+        self.lives[who].interrupt(after, lambda: self.acts(verb, stale=False))
+        self.engine.tick(self.both[who])
+
+    @rule(who=controllers, after=st.integers(0, 6))
+    def ticks_while_the_other_takes_over(self, who: int, after: int) -> None:
+        def takes_over() -> None:
+            self.engine.let_leases_end()
+            self.engine.tick(self.both[1 - who])
+
+        self.lives[who].interrupt(after, takes_over)
+        self.engine.tick(self.both[who])
+
+    @precondition(lambda self: not self.rollout.state.shown.terminal)
+    @rule(who=controllers)
+    def all_is_well_for_a_while(self, who: int) -> None:
+        """So that some runs get far."""
+        self.engine.rates, self.engine.driver.faults = (0.0, 0.0), []
+        self.engine.let_leases_end()
+        for _ in range(40):
+            self.engine.tick(self.both[who])
+            self.engine.clock.seconds += 5
+            self.never_above_the_steps_share()
+
+    # People
+
+    @rule(verb=verbs, stale=st.booleans())
+    def acts(self, verb: str, stale: bool) -> None:
+        """stale: on what somebody saw a while ago."""
+        revision = self.revision
+        if stale and self.seen is not None:
+            revision = self.seen
+        self.seen = self.revision
+        rollouts, id = self.engine.rollouts, self.story.id
+        with suppress(Refusal):
+            match verb:
+                case "hold":
+                    rollouts.hold(id, Reasoned(), ADMIN)
+                case "roll_back":
+                    rollouts.roll_back(id, Reasoned(), ADMIN)
+                case "kill":
+                    self.engine.kill(FLAG, "production")
+                case "shrink":
+                    self.engine.change(FLAG, "production", share=1)
+                case _:
+                    getattr(rollouts, verb)(id, Enlarging(**SURE), revision, ADMIN)
+
+    # What holds
+
+    @property
+    def rollout(self) -> Any:
+        return self.engine.rollout(self.story.id)
+
+    @property
+    def revision(self) -> int:
+        return self.engine.rollouts.get(self.story.id, ADMIN).revision
+
+    @invariant()
+    def never_above_the_steps_share(self) -> None:
+        rollout = self.rollout
+        shares = {} if rollout.step == NO_STEP else rollout.plan[rollout.step].shares
+        assert self.engine.weight * 10_000 <= shares.get(RULE.id, 0)
+        assert self.engine.share * 10_000 <= shares.get(f"flag/{FLAG}", 0)
+
+    @invariant()
+    def going_back_absorbs(self) -> None:
+        rollout = self.rollout
+        assert not self.went_back or rollout.state in BACK
+        self.went_back = rollout.state in BACK
+        if self.went_back:
+            assert self.engine.share == 0
+        if rollout.state is State.ROLLED_BACK:
+            assert self.engine.weight == 0
+
+    @invariant()
+    def every_change_has_its_entry(self) -> None:
+        first, *later = self.engine.entries(self.story.id)
+        told = {name: first["after"][name] for name in self.rollout.moving()}
+        for entry in later:
+            assert entry["before"] == told
+            told = entry["after"]
+        assert told == self.rollout.moving()
+        begun = [e["after"]["step"] for e in later if e["action"] == "rollout:step:begin"]
+        assert begun == list(range(len(begun)))
+
+    @invariant()
+    def the_record_hangs_together(self) -> None:
+        assert self.engine.services.record.check() is None
+
+    def teardown(self) -> None:
+        """Somebody takes it back, and another controller finishes: then a new one may begin."""
+        engine = self.engine
+        engine.driver.faults, engine.rates = [], (0.0, 0.0)
+        with suppress(Refusal):
+            engine.rollouts.roll_back(self.story.id, Reasoned(), ADMIN)
+        engine.let_leases_end()
+        engine.run(120, self.story.controller(Life(), "another"))
+        assert self.rollout.state.shown.terminal
+        engine.change(FLAG, "production", share=0)
+        engine.unkill(FLAG, "production", **SURE)
+        engine.driver.weights[RULE.name].share = 0
+        assert engine.rollout(engine.start(version="3")).state is State.PENDING
+        self._directory.cleanup()
+
+
+TestRacing = pytest.mark.timeout(900)(Racing.TestCase)
+TestRacing.settings = settings(
+    max_examples=150 if everything() else 12,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
