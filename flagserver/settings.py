@@ -14,7 +14,7 @@ SETTINGS = {
     "SORTITION_HOST": "Address to listen on. Default 127.0.0.1.",
     "SORTITION_PORT": "Port to listen on. Default 8400.",
     "SORTITION_DATA_DIR": "Where the embedded store and its log live. Default ./sortition-data.",
-    "SORTITION_REDIS_URL": "redis://, rediss://, unix:// or redis-cluster://. "
+    "SORTITION_REDIS_URL": "redis://, rediss://, unix://, redis-cluster:// or redis-sentinel://. "
     "Default: none, the embedded store.",
     "SORTITION_ADMIN_TOKEN_FILE": "A file with a first admin token made by the operator. "
     "Default: one is made and shown once.",

@@ -79,6 +79,9 @@ WRITES = {
     *("post", "append", "saw", "delivered"),
 }
 
+SERVICE = {"redis": "", "redis-cluster": "", "redis-sentinel": "/flags"}
+"""What a URL of each form needs besides the address."""
+
 SLACK_SECONDS = 1.0
 """What a machine that is busy with other tests may add."""
 
@@ -127,10 +130,11 @@ def test_every_call_is_listed():
     assert doors - quick == CALLS.keys()
 
 
-@pytest.mark.parametrize("scheme", ["redis", "redis-cluster"])
+@pytest.mark.parametrize("scheme", ["redis", "redis-cluster", "redis-sentinel"])
 def test_every_call_ends_when_nothing_answers(scheme: str, brisk: float):
     with black_hole() as port, ThreadPoolExecutor(len(CALLS)) as pool:
-        stores = {name: RedisStore(f"{scheme}://127.0.0.1:{port}") for name in CALLS}
+        url = f"{scheme}://127.0.0.1:{port}{SERVICE[scheme]}"
+        stores = {name: RedisStore(url) for name in CALLS}
         calls = {
             name: pool.submit(told, partial(call, stores[name])) for name, call in CALLS.items()
         }
@@ -142,10 +146,10 @@ def test_every_call_ends_when_nothing_answers(scheme: str, brisk: float):
             assert ("change" in detail) <= (name in WRITES), name
 
 
-@pytest.mark.parametrize("scheme", ["redis", "redis-cluster"])
+@pytest.mark.parametrize("scheme", ["redis", "redis-cluster", "redis-sentinel"])
 def test_every_call_ends_at_once_when_nobody_listens(scheme: str):
     [port] = free_ports(1)
-    store = RedisStore(f"{scheme}://127.0.0.1:{port}")
+    store = RedisStore(f"{scheme}://127.0.0.1:{port}{SERVICE[scheme]}")
 
     for name, call in CALLS.items():
         detail, seconds = told(partial(call, store))
@@ -349,6 +353,10 @@ def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 # --- URLs -----------------------------------------------------------------------------------------
 
 WRONG_URLS = {
+    "redis-sentinel://host:26379": "and no service",
+    "redis-sentinel://a:1,:2/flags": "host or host:port",
+    "redis-sentinel://a:1,b:port/flags": "host or host:port",
+    "redis-sentinel://a/flags?timeout=1": "the option timeout",
     "mongodb://host": "redis://, rediss://, unix://, redis-cluster://, rediss-cluster://",
     "localhost:6379": "redis-cluster://",
     "redis://": "host",
@@ -368,6 +376,8 @@ def test_a_url_that_cannot_be_used_says_what_can(url: str):
 def test_an_address_is_told_without_credentials():
     assert where(f"redis://user:{SECRET}@host:7000/2?password={SECRET}") == "host:7000"
     assert where(f"unix://user:{SECRET}@/run/redis.sock?db=3") == "/run/redis.sock"
+    sentinels = f"redis-sentinel://user:{SECRET}@a,b:7000/flags/2"
+    assert where(sentinels) == "flags of a:26379, b:7000"
     with pytest.raises(UnusableUrl) as refusal:
         RedisStore(f"http://user:{SECRET}@host")
     assert SECRET not in str(refusal.value)

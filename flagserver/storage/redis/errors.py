@@ -58,6 +58,7 @@ CONNECTING = (
     (("no such file", "error 2 "), "The store's socket is not there."),
     (("permission denied", "error 13 "), "We may not open the store's socket."),
     (("name or service", "resolution", "nodename"), "The store's host name is not known."),
+    (("no master found",), "No Sentinel names a master of the store; a failover may be under way."),
     (("certificate", "ssl"), "TLS to the store failed: look at its certificate."),
 )
 """What redis-py's text holds (lower case) when it could not even connect -> what it means."""

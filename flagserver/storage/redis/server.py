@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisClusterException, ResponseError
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from .errors import NOTHING, UNKNOWN, is_lost, may_have_been_done, unavailable
 from .scripts import Script
@@ -34,7 +35,7 @@ IDLE_SECONDS = 15
 BATCH = 100
 """Calls that are sent in one go, so that all their answers come in time."""
 
-SCHEMES = ("redis", "rediss", "unix", "redis-cluster", "rediss-cluster")
+SCHEMES = ("redis", "rediss", "unix", "redis-cluster", "rediss-cluster", "redis-sentinel")
 TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 OPTIONS = ("db", "username", "password", "client_name", *TLS)
 """What a URL's query may say. Time-outs and pools are ours to bound."""
@@ -43,6 +44,10 @@ REFRESH_SECONDS = 1.0
 """How long a call waits for a Cluster's layout to be asked for anew."""
 
 ERRORS = (redis.RedisError, RedisClusterException)
+
+SENTINEL_PORT = 26379
+SENTINEL_SECONDS = 0.5
+"""How long one Sentinel may take to say who the master is; several are asked in turn."""
 
 T = TypeVar("T")
 Client = Any
@@ -194,6 +199,9 @@ def check_url(url: str) -> None:
         raise UnusableUrl(
             f"The store's URL has the option {', '.join(unknown)}. Known are {', '.join(OPTIONS)}."
         )
+    if _is_sentinel(url):
+        _sentinels(url)
+        return
     if scheme != "unix" and not parts.hostname:
         raise UnusableUrl("The store's URL names no host.")
     if _is_cluster(url) and (parts.path.strip("/") or "db=" in parts.query):
@@ -205,11 +213,61 @@ def where(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return parts.path
+    if _is_sentinel(url):
+        places, service = _sentinels(url)
+        return f"{service} of {', '.join(f'{host}:{port}' for host, port in places)}"
     return f"{parts.hostname}:{parts.port or 6379}"
 
 
 def _is_cluster(url: str) -> bool:
     return url.partition("://")[0].endswith("-cluster")
+
+
+def _is_sentinel(url: str) -> bool:
+    return url.partition("://")[0].endswith("-sentinel")
+
+
+def _sentinels(url: str) -> tuple[list[tuple[str, int]], str]:
+    """Return the Sentinels that a URL names, and the service whose master they know."""
+    parts = urlsplit(url)
+    service, _, number = parts.path.strip("/").partition("/")
+    places = []
+    for place in parts.netloc.rpartition("@")[2].split(","):
+        host, _, port = place.partition(":")
+        if not host or not (port or "0").isdigit():
+            raise UnusableUrl("Each Sentinel in the store's URL is host or host:port.")
+        places.append((host, int(port or SENTINEL_PORT)))
+    if not service or (number and not number.isdigit()):
+        raise UnusableUrl(
+            "The store's URL names Sentinels and no service: "
+            "redis-sentinel://host:26379,host:26379/service."
+        )
+    return places, service
+
+
+class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
+    """Connections to whomever Sentinels call the master: as many as others have, and as patient."""
+
+
+def _master_client(url: str, bounds: Mapping[str, Any]) -> Client:
+    """Return a client of the master that Sentinels name at each new connection."""
+    places, service = _sentinels(url)
+    parts = urlsplit(url)
+    told = dict(parse_qsl(parts.query))
+    number = parts.path.strip("/").partition("/")[2] or told.get("db") or 0
+    credentials = {
+        "username": unquote(parts.username) if parts.username else told.get("username"),
+        "password": unquote(parts.password) if parts.password else told.get("password"),
+        "client_name": told.get("client_name"),
+    }
+    never = Retry(NoBackoff(), 0)
+    quick = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
+    # Neither of the two is typed.
+    ask: Any = Sentinel
+    pool: Any = _SentinelPool
+    sentinel = ask(places, sentinel_kwargs={**quick, "protocol": 2, "retry": never})
+    more = {"db": int(number), "retry": never, **credentials, **bounds}
+    return redis.Redis(connection_pool=pool(service, sentinel, **more))
 
 
 def _client(url: str) -> Client:
@@ -231,6 +289,8 @@ def _client(url: str) -> Client:
         layout: Any = cluster.nodes_manager
         layout.initialize = _Refresh(layout.initialize)
         return cluster
+    if _is_sentinel(url):
+        return _master_client(url, bounds | {"health_check_interval": IDLE_SECONDS})
     if not url.startswith("unix"):
         bounds["socket_keepalive"] = True
     pool = redis.BlockingConnectionPool.from_url(

@@ -37,7 +37,8 @@ class RedisStore(
     ) -> None:
         """Nothing is connected yet. Raises UnusableUrl (a ValueError).
 
-        at: `redis://`, `rediss://`, `unix://`, `redis-cluster://` or `rediss-cluster://`.
+        at: `redis://`, `rediss://`, `unix://`, `redis-cluster://`, `rediss-cluster://` or
+        `redis-sentinel://`.
         pause: waits before an attempt to commit.  now: unix time, by which old counts end.
         """
         super().__init__(Server.at(at) if isinstance(at, str) else at, pause)
