@@ -174,8 +174,10 @@ class Demo:
         return 100 * canary / sum(weights.values()), self.api("GET", path)["share"]
 
     def deploy(self) -> dict[str, Any]:
-        """Deploy the next version, when whatever was on its way is over; return its rollout."""
-        eventually(lambda: not self.rollouts("?live=true"), 90)
+        """Take back whatever is on its way, deploy the next version, return its rollout."""
+        for live in self.rollouts("?live=true"):
+            self.api("POST", f"/api/v1/rollouts/{live['id']}/rollback", {"reason": "a test"})
+        eventually(lambda: not self.rollouts("?live=true"), 30)
         self.act("deploy")
         (live,) = self.rollouts("?live=true")
         return live
@@ -463,8 +465,8 @@ def test_a_second_start_goes_on_with_the_rollout_that_it_finds(demo: Demo) -> No
 
     found = demo.rollout(rollout["id"])
     assert (found["terminal"], demo.stands_at(found)[0] >= 25) == (False, True)
-    eventually(lambda: demo.rollout(rollout["id"])["state"] == "completed", 90)
-    assert demo.stands_at(found) == (100, 100)
+    demo.wait_for_step(rollout["id"], 3)
+    eventually(lambda: demo.stands_at(found) == (50, 50), 1)
 
 
 def test_ctrl_c_leaves_nothing_behind_and_a_second_start_finds_its_data(demo: Demo) -> None:
