@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.needs("redis-server")
 def scrape(site: Site) -> dict[str, float]:
     headers = {"Authorization": f"Bearer {site.web.token}"}
     text = httpx.get(f"{site.web.url}/metrics", headers=headers, timeout=10).text
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items()))
