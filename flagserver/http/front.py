@@ -190,8 +190,8 @@ class Front:
         self.hub.say(ofrep.topic(environment), ofrep.event(view), version)
 
     def streams(self) -> int:
-        """Return how many streams there are."""
-        return self.hub.counts.open
+        """Return how many streams follow an environment: SDKs' and OFREP's, not the admin UI's."""
+        return self.hub.listeners(sdk.TOPICS, ofrep.TOPICS)
 
     def _hear(self, event: Event) -> None:
         if any(collection == documents.TOKENS for collection, _ in event.documents):

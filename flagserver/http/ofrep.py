@@ -43,6 +43,9 @@ from .sdk import STREAM_HEADERS, listen
 ALL = "/ofrep/v1/evaluate/flags"
 EVENTS = "/ofrep/v1/events"
 
+TOPICS = "ofrep/"
+"""What the names of our topics begin with."""
+
 PURPOSE = "ofrep events"
 """What a ticket in an address opens."""
 
@@ -251,7 +254,7 @@ def _permission(request: Request, origins: tuple[str, ...]) -> Response:
 
 def topic(environment: str) -> str:
     """Return the topic of an environment's events."""
-    return f"ofrep/{environment}"
+    return TOPICS + environment
 
 
 def event(view: View) -> bytes:

@@ -28,6 +28,9 @@ routes = Routes()
 SNAPSHOT = "/api/v1/sdk/snapshot"
 STREAM = "/api/v1/sdk/stream"
 
+TOPICS = "sdk/"
+"""What the names of our topics begin with."""
+
 OUTCOMES_LIMIT = 1024 * 1024
 
 VARY = "Accept-Encoding, Authorization, X-API-Key"
@@ -127,7 +130,7 @@ def follow(services: Services, principal: Principal, headers: Headers) -> Listen
 
 def topic(environment: str) -> str:
     """Return the topic of an environment's changes."""
-    return f"sdk/{environment}"
+    return TOPICS + environment
 
 
 def still_opens(services: Services, text: str, principal: Principal) -> bool:

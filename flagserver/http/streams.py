@@ -170,7 +170,7 @@ _LOOK = _Said("", b"", None)
 
 
 class Hub:
-    """All streams of this process. Everything but `say` and `look_soon` is called on the loop."""
+    """All streams of this process. What is not said to be for any thread is called on the loop."""
 
     def __init__(
         self, limits: Limits | None = None, *, chance: Callable[[], float] = random.random
@@ -193,7 +193,7 @@ class Hub:
         self._put(_Said(topic, frame(message), version))
 
     def look_soon(self) -> None:
-        """Look who may still listen, before anything that is said from now on."""
+        """Look who may still listen, before anything that is said from now on. From any thread."""
         self._put(_LOOK)
 
     def _put(self, said: _Said) -> None:
@@ -243,6 +243,11 @@ class Hub:
     def has_room(self) -> bool:
         """Whether one more stream may begin."""
         return not self._ending and len(self._streams) < self.limits.most
+
+    def listeners(self, *prefixes: str) -> int:
+        """Return how many listen to topics that begin like that. From any thread."""
+        topics = tuple(self._by_topic.items())
+        return sum(len(streams) for name, streams in topics if name.startswith(prefixes))
 
     @contextmanager
     def listening(self, listening: Listening, transport: asyncio.Transport) -> Iterator[None]:
