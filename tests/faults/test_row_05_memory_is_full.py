@@ -27,7 +27,9 @@ def test_a_full_store_refuses_changes_as_a_whole_and_goes_on_when_there_is_room(
         assert (client.xlen("{sortition}:record"), site.meta()["seq"]) == (record, seq)
         assert int(client.hget("{sortition}:versions", "production") or 0) == version
         assert site.web.ask("GET", STATE).json["share"] == 25
-        until(lambda: "% full" in site.web.problems(), "the warning", seconds=40)
+        # It is looked at every half minute, and after every interruption.
+        site.store_proxy.reset()
+        until(lambda: "% full" in site.web.problems(), "the warning")
         asker.goes_on()
 
         client.config_set("maxmemory", "0")
