@@ -19,6 +19,9 @@ from tests.slices import everything
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 
+LONG = {"e2e", "faults", "house", "integration"}
+"""Folders whose tests start processes and wait for them."""
+
 # These say how tests are run. Other settings of whoever runs them must not change what they see.
 OURS = {"SORTITION_ALL", "SORTITION_REQUIRE_ALL"}
 
@@ -36,7 +39,10 @@ def pytest_configure() -> None:
 # --- tools --------------------------------------------------------------------------------------
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What waits for processes goes first: at the end it would leave all other workers idle.
+    items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in LONG)
     for item in items:
         named = [tool for marker in item.iter_markers("needs") for tool in marker.args]
         absent = needs.missing(dict.fromkeys(named))
