@@ -19,7 +19,7 @@ from tests.slices import everything
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 
-LONG = {"e2e", "faults", "house", "integration"}
+LONG = [ROOT / "tests" / name for name in ("e2e", "faults", "house", "integration")]
 """Folders whose tests start processes and wait for them."""
 
 # These say how tests are run. Other settings of whoever runs them must not change what they see.
@@ -42,7 +42,7 @@ def pytest_configure() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # What waits for processes goes first: at the end it would leave all other workers idle.
-    items.sort(key=lambda item: item.path.relative_to(ROOT / "tests").parts[0] not in LONG)
+    items.sort(key=lambda item: not any(folder in item.path.parents for folder in LONG))
     for item in items:
         named = [tool for marker in item.iter_markers("needs") for tool in marker.args]
         absent = needs.missing(dict.fromkeys(named))
