@@ -30,7 +30,7 @@ from tests.slices import everything
 from . import routes
 from .api import Api, an_api
 
-EXAMPLES = 200 if everything() else 10
+EXAMPLES = 150 if everything() else 10
 """Of each operation and each way to make requests."""
 
 CHECKS = [
