@@ -237,11 +237,14 @@ class Proxy:
 
     async def _end(self) -> None:
         await self._refuse()
+        # Who was accepted a moment ago is taken first: a task that never began closes nothing.
+        await _turns()
         await self._each(lambda link: link.cut(reset=True))
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await _turns()
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted.append(time.monotonic())
@@ -389,3 +392,9 @@ def nowhere() -> Iterator[int]:
             with suppress(BlockingIOError):
                 waiting.connect(("127.0.0.1", port))
         yield port
+
+
+async def _turns() -> None:
+    """Let the loop do what is due: begin tasks, close transports."""
+    for _ in range(5):
+        await asyncio.sleep(0)
