@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import filelock
 import hypothesis
 import pytest
+from playwright.sync_api import Browser
 
 from hatch_build import npm_ci
 from tests import needs
@@ -123,3 +124,12 @@ def npm_project(node: str) -> Callable[[Path], Path]:
         return place
 
     return install
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Return the worker's one Chromium: Playwright runs once in a thread."""
+    from tests.admin.browser import chromium
+
+    with chromium() as running:
+        yield running

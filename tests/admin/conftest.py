@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from .browser import Desk, chromium, furnish, opened
+from .browser import Desk, furnish, opened
 from .house import House, Visitor
 
 
@@ -17,12 +17,6 @@ def house() -> House:
 @pytest.fixture
 def visitor(house: House) -> Visitor:
     return house.visitor()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -177,7 +177,8 @@ class Demo:
         """Take back whatever is on its way, deploy the next version, return its rollout."""
         for live in self.rollouts("?live=true"):
             self.api("POST", f"/api/v1/rollouts/{live['id']}/rollback", {"reason": "a test"})
-        eventually(lambda: not self.rollouts("?live=true"), 30)
+        # After a takeover a rollback is confirmed only when nothing late can come any more: 60 s.
+        eventually(lambda: not self.rollouts("?live=true"), 90)
         self.act("deploy")
         (live,) = self.rollouts("?live=true")
         return live

@@ -9,10 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from flagserver.settings import Settings
-from tests.admin.browser import chromium
 
 from .api import Api, an_api
 
@@ -60,11 +59,11 @@ def shop() -> Iterator[str]:
 
 
 @contextmanager
-def page_of(shop: str) -> Iterator[Page]:
-    with chromium() as browser:
-        page = browser.new_page()
-        page.goto(shop)
-        yield page
+def page_of(browser: Browser, shop: str) -> Iterator[Page]:
+    page = browser.new_page()
+    page.goto(shop)
+    yield page
+    page.close()
 
 
 def served(shop: str, *origins: str) -> Api:
@@ -73,10 +72,10 @@ def served(shop: str, *origins: str) -> Api:
     return api
 
 
-def test_a_page_of_a_listed_origin_asks_and_hears_of_changes(shop: str) -> None:
+def test_a_page_of_a_listed_origin_asks_and_hears_of_changes(browser: Browser, shop: str) -> None:
     api = served(shop, shop)
     token = api.sdk().token
-    with api.served() as address, page_of(shop) as page:
+    with api.served() as address, page_of(browser, shop) as page:
         api.reachable = False
         tag = page.evaluate(ASK, [address, token])
         page.evaluate(LISTEN, [address])
@@ -90,9 +89,9 @@ def test_a_page_of_a_listed_origin_asks_and_hears_of_changes(shop: str) -> None:
         assert page.evaluate("window.heard") == ["refetchEvaluation"] * 2
 
 
-def test_a_page_of_another_origin_sees_nothing(shop: str) -> None:
+def test_a_page_of_another_origin_sees_nothing(browser: Browser, shop: str) -> None:
     api = served(shop, "https://shop.example")
-    with api.served() as address, page_of(shop) as page:
+    with api.served() as address, page_of(browser, shop) as page:
         failed = page.evaluate(
             f"async (told) => {{ try {{ await ({ASK})(told); return ''; }}"
             " catch (error) { return error.name; } }",

@@ -44,7 +44,8 @@ def test_a_lease_is_secure_when_a_replica_has_it(pair: Pair) -> None:
     with RedisStore(pair.primary.url) as store:
         lease = store.acquire("rollout/r-1", "one", ttl_seconds=15)
         assert lease is not None
-        assert store.secure(lease, ttl_seconds=15)
+        # A replica on a busy machine may take longer than the 200 ms, once.
+        wait_until(lambda: store.secure(lease, ttl_seconds=15), "the replica to have it")
 
         pair.between.hole()
         assert not store.secure(lease, ttl_seconds=15)
