@@ -1,0 +1,132 @@
+"""`list`, `get`, `evidence`: look at rollouts."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import exits, options, screens, summary
+from .. import rollout_words as words
+from ..api import Failure
+from ..output import clean, console, note, say, table
+from ..watching import standing
+from .group import ID, ROLLOUTS, rollouts
+
+
+@rollouts.command("list")
+@options.environment(help="Only of this one.")
+@click.option("--live", is_flag=True, help="Only those that have not ended.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most.")
+@click.pass_context
+def list_rollouts(context: click.Context, environment: str | None, live: bool, limit: int) -> None:
+    """List rollouts, those that have not ended first."""
+    query = {"environment": environment, "live": "1" if live else None}
+    found = options.api(context).send("GET", ROLLOUTS, query=query)[0]["rollouts"]
+    shown, more = found[:limit], max(0, len(found) - limit)
+    content = {"rollouts": shown, "left_off": more}
+    if not shown:
+        say(context, content, "No rollouts.")
+        return
+    rows = [
+        [
+            it["id"],
+            words.state(it),
+            it["environment"],
+            it["service"],
+            it["version"] or "–",
+            words.step(it),
+            it["created"],
+            words.reason(it),
+        ]
+        for it in shown
+    ]
+    columns = ("Rollout", "State", "Environment", "Service", "Version", "Step", "Created", "Why")
+    say(context, content, table(*columns, rows=rows))
+    if more:
+        note(context, f"{more} more: --limit.")
+
+
+@rollouts.command("get")
+@ID
+@click.pass_context
+def get_rollout(context: click.Context, id: str) -> None:
+    """Show one rollout: steps, targets, guards."""
+    it = options.api(context).get(f"{ROLLOUTS}/{id}")
+    say(context, it)
+    if context.find_root().params.get("as_json"):
+        return
+    where = console()
+    where.print(screens.picture(it, where))
+    for line in _history(it):
+        click.echo(line)
+
+
+def _history(it: Mapping[str, Any]) -> list[str]:
+    """Return what else is to be said of a rollout."""
+    lines = [f"\ncreated {it['created']} by {clean(it['by'])}, revision {it['revision']}"]
+    lines += [f"{name} {it[name]}" for name in ("started", "ended") if it[name]]
+    lines += [
+        f"step {given['step']} approved {given['at']} by {clean(given['by'])}"
+        for given in it["approvals"]
+    ]
+    if it["supersedes"]:
+        lines.append(f"replaced {it['supersedes']}")
+    if it["superseded_by"]:
+        lines.append(f"replaced by {it['superseded_by']}")
+    return lines
+
+
+@rollouts.command("evidence")
+@ID
+@click.option("--limit", type=click.IntRange(1, 400), default=400, help="At most so many looks.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write it into this file: JSON, or a zip where its name ends so.",
+)
+@click.pass_context
+def rollout_evidence(context: click.Context, id: str, limit: int, out: Path | None) -> None:
+    """Show what a rollout rests on: what controllers saw, and what the record says of it."""
+    found = options.api(context).get(f"{ROLLOUTS}/{id}/evidence", limit=limit)
+    if out is not None:
+        _write_evidence(out, found)
+        counts = f"{len(found['looks'])} looks, {len(found['entries'])} entries"
+        say(context, {"out": str(out)}, f"✔ {out}: {counts}.")
+        return
+    say(context, found)
+    if context.find_root().params.get("as_json"):
+        return
+    it = found["rollout"]
+    click.echo(f"{words.title(it)}  {words.state(it)}  {words.reason(it)}".rstrip())
+    looks = [
+        [look["at"], look["state"], str(look["step"] + 1), look["does"], look["reason"]]
+        for look in found["looks"]
+    ]
+    entries = [
+        [str(e["seq"]), e["ts"], e["action"], e["actor"], e["reason"] or ""]
+        for e in found["entries"]
+    ]
+    where = console()
+    where.print()
+    where.print(table("Looked", "State", "Step>", "Does", "Because", rows=looks))
+    where.print()
+    where.print(table("No.>", "When", "What", "Who", "Why", rows=entries))
+
+
+def _write_evidence(out: Path, found: Mapping[str, Any]) -> None:
+    text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+    try:
+        if out.suffix == ".zip":
+            with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+                packed.writestr("evidence.json", text)
+                it = found["rollout"]
+                packed.writestr("summary.md", summary.markdown(it, standing(it)))
+        else:
+            out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"--out: {error}", exits.USAGE, code="bad_file") from None
