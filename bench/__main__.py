@@ -33,6 +33,7 @@ RUNS: tuple[tuple[str, ...], ...] = (
     ("streams.py", "--streams", "10000", "--events", "40"),
     ("herd.py",),
     ("controller.py",),
+    ("split.py",),
 )
 
 INTRODUCTION = """\

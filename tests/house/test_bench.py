@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import PAGE, RUNS, misses, page
+from bench.split import interval
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(file.name for file in (ROOT / "bench").glob("*.py") if file.name[0] != "_")
@@ -100,6 +102,20 @@ def test_the_page_writes_what_was_missed_as_missed() -> None:
     assert "- A title: a row: 5 ms, bar <= 1 ms" in text
     assert "not measured" in text
     assert text.count("**missed**") == 2
+
+
+@pytest.mark.parametrize(("many", "share"), [(60, 0.05), (200, 0.25), (200, 0.5), (31, 0.5)])
+def test_the_interval_of_a_split_is_the_narrowest_that_the_binomial_distribution_allows(
+    many: int, share: float
+) -> None:
+    chance = [
+        math.comb(many, count) * share**count * (1 - share) ** (many - count)
+        for count in range(many + 1)
+    ]
+    low, high = interval(many, share, 0.01)
+
+    assert sum(chance[:low]) <= 0.005 < sum(chance[: low + 1])
+    assert sum(chance[high + 1 :]) <= 0.005 < sum(chance[high:])
 
 
 def test_the_page_is_there_and_holds_every_benchmark() -> None:
