@@ -45,6 +45,7 @@ from flagserver.services.sessions import Sessions
 from flagserver.services.snapshots import Snapshots
 from flagserver.services.steering import Steering, samples
 from flagserver.services.tokens import Tokens
+from flagserver.services.watching import Watching
 from flagserver.settings import Settings, SettingsError
 from flagserver.signals.cloudwatch import CloudWatch
 from flagserver.signals.hosts import Hosts
@@ -219,6 +220,7 @@ def build_services(
             rate=outcomes.rate,
             tick_seconds=settings.tick_seconds,
         ),
+        watching=Watching(store, store, clock, entropy),
         sessions=Sessions(store, store, clock, entropy),
         record=Record(store),
         health=partial(health, snapshots, store),

@@ -257,6 +257,16 @@ def flag_obstacle(rollout: Rollout, states: Mapping[str, FlagState]) -> Obstacle
     return None
 
 
+def watcher_obstacle(rollout: Rollout, heard: float | None, now: float) -> Obstacle | None:
+    """Return that whoever was to watch is lost. heard: unix seconds of the last sign of life."""
+    watcher = rollout.watcher
+    if watcher is None or not watcher.is_lost(heard, now):
+        return None
+    silent = watcher.silent(heard, now)
+    reason = f"Whoever was to watch it was not heard of for {silent:.0f} s."
+    return Obstacle(Why.WATCHER, reason)
+
+
 def traffic_obstacle(
     rollout: Rollout,
     readings: Mapping[str, Reading],

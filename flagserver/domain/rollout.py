@@ -22,6 +22,7 @@ from .schedule import Schedule
 from .states import State
 from .targets import Target
 from .times import from_unix, unix
+from .watchers import Watcher
 
 TICK_SECONDS = 5.0
 """How often a controller looks at a rollout, unless it is told otherwise."""
@@ -59,6 +60,8 @@ class Why(StrEnum):
     """Somebody killed or shrank a flag of it."""
     APPROVAL = "approval"
     """Somebody has to approve."""
+    WATCHER = "watcher"
+    """Whoever was to watch is not heard of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ class Rollout:
     waiting: of a holding rollout.  waived: the step whose wait somebody skipped.
     start_at: when it is to start by itself.  fence: token of the lease that wrote last.
     late: what a controller before that one may have sent.
+    watcher: without whom it holds, None where nobody asked for that.
     by: who created it, an opaque id.  supersedes, superseded_by: ids.
     """
 
@@ -194,6 +198,7 @@ class Rollout:
     changed: float = 0.0
     fence: int = 0
     late: Late | None = None
+    watcher: Watcher | None = None
     supersedes: str | None = None
     superseded_by: str | None = None
 
@@ -332,6 +337,7 @@ class Rollout:
             "targets": [target.to_body() for target in self.targets],
             "guards": [guard.to_body() for guard in self.guards],
             "late": None if self.late is None else self.late.to_body(),
+            "watcher": None if self.watcher is None else self.watcher.to_body(),
             "approvals": [{**asdict(a), "at": from_unix(a.at)} for a in self.approvals],
         }
 
@@ -339,6 +345,7 @@ class Rollout:
     def from_body(cls, body: Body) -> Rollout:
         """Return the rollout that a document holds."""
         waiting, rollback, late = body["waiting"], body["rollback"], body.get("late")
+        watcher = body.get("watcher")
         return cls(
             **{name: body[name] for name in (*_PLAIN, *_MOVING)},
             **{name: _read(body[name]) for name in _INSTANTS},
@@ -353,6 +360,7 @@ class Rollout:
             else Waiting(Why(waiting["why"]), waiting["reason"], unix(waiting["since"])),
             rollback=None if rollback is None else Rollback.from_body(rollback),
             late=None if late is None else Late.from_body(late),
+            watcher=None if watcher is None else Watcher.from_body(watcher),
         )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from . import guards, schedule
+from . import guards, schedule, watchers
 from .commands import Command, Enlarging, Key, Percent, Reason, percent_to_ppm
 from .errors import Invalid, under
 from .guards import Guard, NoData, OnBreach
@@ -192,10 +192,17 @@ class NewRollout(RolloutPlan, Enlarging):
     """A rollout to be started: at once, or at `start_at`.
 
     replace: end a rollout that moves the same targets now, and take over from it.
+    hold_if_lost: hold when whoever watches it is not heard of for so long.
     """
 
     start_at: datetime | None = Field(default=None, strict=False)
     replace: bool = False
+    hold_if_lost: Duration | None = None
+
+    def lost_after(self) -> int | None:
+        """Return the seconds after which its watcher is lost, None where it needs none. Raises
+        Invalid."""
+        return None if self.hold_if_lost is None else _lost_after(self.hold_if_lost)
 
     @field_validator("start_at")
     @classmethod
@@ -205,10 +212,33 @@ class NewRollout(RolloutPlan, Enlarging):
         return at.astimezone(UTC) if at is not None else None
 
 
+class Watch(Command):
+    """A sign of life of whoever watches a rollout.
+
+    hold_if_lost: hold it when there is none for so long.
+    """
+
+    hold_if_lost: Duration = f"{watchers.LOST_AFTER}s"
+
+    def lost_after(self) -> int:
+        """Return the seconds after which he is lost. Raises Invalid."""
+        return _lost_after(self.hold_if_lost)
+
+
 class Verb(Enlarging):
     """What somebody does to a rollout, and why."""
 
     reason: Reason | None = None
+
+
+def _lost_after(text: str) -> int:
+    seconds = _seconds(text, "/hold_if_lost")
+    if not watchers.SHORTEST <= seconds <= watchers.LONGEST:
+        raise Invalid(
+            f"must be from {watchers.SHORTEST} s to {watchers.LONGEST // 60} minutes.",
+            field="/hold_if_lost",
+        )
+    return seconds
 
 
 def _seconds(text: str, field: str) -> int:

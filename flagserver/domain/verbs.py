@@ -22,6 +22,7 @@ from .rollout import LATE_SECONDS, Approval, By, Late, Rollback, Rollout, Waitin
 from .schedule import Schedule, percent_text
 from .states import State
 from .targets import Target
+from .watchers import LOST_AFTER, Watcher
 
 CONTROLLER = Principal("controller", "controller", "controller")
 """Who acts when nobody asked: the rollout's own schedule and guards."""
@@ -100,9 +101,11 @@ def create(
     start_at: float | None = None,
     instead_of: Rollout | None = None,
     reason: str | None = None,
+    lost_after: int | None = None,
 ) -> Turn:
     """Return a new rollout, pending. Raises Invalid.
 
+    lost_after: seconds, where somebody is to watch it from the beginning (`Watcher`).
     instead_of: the older rollout of the same targets that it replaces. Where that one left traffic
     is not believed: the new one first takes it to 0 %, confirmed.
     """
@@ -127,6 +130,7 @@ def create(
         start_at=start_at,
         changed=now,
         late=None if instead_of is None else _late(instead_of, now),
+        watcher=None if lost_after is None else Watcher(now, lost_after),
         supersedes=None if instead_of is None else instead_of.id,
     )
     action = "rollout:create" if ends is None else "rollout:supersede"
@@ -164,18 +168,21 @@ def resume(
     step's shares are set anew.
 
     killed: its flags that are killed now.
+    Whoever resumes answers for it: a watcher that is not heard of holds it no longer. One that
+    lives says so again.
     """
     if rollout.state is State.RUNNING:
         return _unchanged(rollout)
-    outside = rollout.waiting is not None and rollout.waiting.why in {Why.TARGET, Why.FLAG}
-    if rollout.state is not State.PAUSED and not outside:
+    why = None if rollout.waiting is None else rollout.waiting.why
+    outside = why in {Why.TARGET, Why.FLAG}
+    if rollout.state is not State.PAUSED and not outside and why is not Why.WATCHER:
         raise _refused(rollout, "cannot be resumed", _RESUME_INSTEAD)
     if killed:
         raise Conflict(
             f"{', '.join(killed)} was killed, and a rollout takes no kill back. Roll it back; then "
             "the flag can be un-killed, and a new rollout started."
         )
-    after = _counting(rollout, now)
+    after = replace(_counting(rollout, now), watcher=None)
     if outside:
         after = replace(after, generation=rollout.generation + 1, confirmed={}, counting_since=None)
     return Turn(rollout, after, "rollout:resume", reason)
@@ -218,6 +225,17 @@ def approve(rollout: Rollout, by: str, now: float, reason: str | None = None) ->
     if rollout.waiting is not None and rollout.waiting.why is Why.APPROVAL:
         after = _counting(after, now)
     return Turn(rollout, after, "rollout:step:approve", reason)
+
+
+def watch(rollout: Rollout, now: float, lost_after: int = LOST_AFTER) -> Turn:
+    """Let it hold when whoever watches is not heard of for so many seconds."""
+    if rollout.state.shown.terminal or rollout.state is State.UNKNOWN:
+        return _unchanged(rollout)
+    if rollout.watcher is not None and rollout.watcher.lost_after == lost_after:
+        return _unchanged(rollout)
+    after = replace(rollout, watcher=Watcher(now, lost_after), changed=now)
+    told = f"It holds when its watcher is not heard of for {lost_after} s."
+    return Turn(rollout, after, "rollout:watch:begin", told)
 
 
 def roll_back(rollout: Rollout, cause: Rollback, reason: str | None = None) -> Turn:

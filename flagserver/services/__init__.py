@@ -15,6 +15,7 @@ from .rollouts import Rollouts
 from .sessions import Sessions
 from .snapshots import Snapshots
 from .tokens import Tokens
+from .watching import Watching
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Services:
     outcomes: Outcomes
     metrics: Metrics
     rollouts: Rollouts
+    watching: Watching
     sessions: Sessions
     record: Record
     health: Callable[[], Health]

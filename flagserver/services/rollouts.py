@@ -340,10 +340,10 @@ class Rollouts:
     ) -> Turn:
         now = self._now()
         at = now
-        reason = None
+        reason = lost_after = None
         if isinstance(command, NewRollout):
             at = now if command.start_at is None else max(now, moment(command.start_at))
-            reason = command.reason
+            reason, lost_after = command.reason, command.lost_after()
         return verbs.create(
             id=id,
             environment=command.environment,
@@ -358,6 +358,7 @@ class Rollouts:
             start_at=at,
             instead_of=None if older is None else older.rollout,
             reason=reason,
+            lost_after=lost_after,
         )
 
     def _known(self, targets: Sequence[Target]) -> Sequence[Target]:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flagserver.domain import decisions, guards, verbs
+from flagserver.domain import decisions, guards, verbs, watchers
 from flagserver.domain.decisions import Look, Obstacle
 from flagserver.domain.errors import Refusal, StaleRevision, StoreUnavailable
 from flagserver.domain.flags import State as FlagState
@@ -82,7 +82,8 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one tick saw, for all rollouts at once. flags: environment -> key -> state."""
+    """What one tick saw, for all rollouts at once. flags: environment -> key -> state; looked: when
+    each was looked at last, and under `watchers.place` when its watcher was heard of."""
 
     now: float
     looked: Mapping[str, float]
@@ -134,7 +135,7 @@ class Steering:
         try:
             self._settle_journal()
             self._take(self._turns.live())
-            looked = self._looks.seen(list(self._held))
+            looked = self._looks.seen([*self._held, *map(watchers.place, self._held)])
             flags = self._turns.states(held.rollout for held in self._held.values())
         except StoreUnavailable:
             self._without_store()
@@ -268,11 +269,15 @@ class Steering:
         return verdicts
 
     def _obstacle(self, rollout: Rollout, seen: Seen, late: Mapping[str, int]) -> Obstacle | None:
-        """Return what somebody else did to a target or flag of the rollout."""
+        """Return what somebody else did to a target or flag of the rollout, or that whoever was to
+        watch is lost."""
         found = decisions.traffic_obstacle(rollout, seen.readings, self._nearest, late)
-        if found is not None or not rollout.flags:
-            return found
-        return decisions.flag_obstacle(rollout, seen.flags.get(rollout.environment, {}))
+        if found is None and rollout.flags:
+            found = decisions.flag_obstacle(rollout, seen.flags.get(rollout.environment, {}))
+        if found is None:
+            heard = seen.looked.get(watchers.place(rollout.id))
+            found = decisions.watcher_obstacle(rollout, heard, seen.now)
+        return found
 
     def _keep_look(self, held: Held, action: Action, seen: Seen) -> None:
         """Keep what was seen, when it says something new or it is time to."""
