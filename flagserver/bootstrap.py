@@ -41,6 +41,7 @@ from flagserver.services.notices import Deliverer, Notices
 from flagserver.services.outcomes import Outcomes
 from flagserver.services.record import Record
 from flagserver.services.rollouts import Rollouts
+from flagserver.services.schedules import Schedules
 from flagserver.services.sessions import Sessions
 from flagserver.services.snapshots import Snapshots
 from flagserver.services.steering import Steering, samples
@@ -220,6 +221,7 @@ def build_services(
             rate=outcomes.rate,
             tick_seconds=settings.tick_seconds,
         ),
+        schedules=Schedules(store, clock, entropy),
         watching=Watching(store, store, clock, entropy),
         sessions=Sessions(store, store, clock, entropy),
         record=Record(store),

@@ -200,10 +200,11 @@ class NewEnvironment(Command):
 
 
 class EnvironmentEdit(Command):
-    """What may change about an environment."""
+    """What may change about an environment. default_schedule: of rollouts that name none."""
 
     description: Text | None = None
     critical: bool | None = None
+    default_schedule: Annotated[str, StringConstraints(max_length=2000)] | None = None
     reason: Reason | None = None
 
 

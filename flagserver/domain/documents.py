@@ -24,6 +24,11 @@ def states(environment: str) -> str:
     return f"states/{environment}"
 
 
+def schedules(environment: str) -> str:
+    """Return the collection of schedule templates of one environment, keyed by name."""
+    return f"schedules/{environment}"
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One thing as it is kept. revision: 1 after creation, raised by every change."""

@@ -7,17 +7,22 @@ from typing import Any
 
 from .commands import EnvironmentEdit, NewEnvironment
 from .documents import Body
+from .schedule import STANDARD
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """One environment. In a critical one, enlarging exposure needs a reason and confirmation."""
+    """One environment. In a critical one, enlarging exposure needs a reason and confirmation.
+
+    default_schedule: by what its rollouts go that name none; as `schedule.parse` reads it.
+    """
 
     key: str
     description: str
     critical: bool
     created: str
     changed: str
+    default_schedule: str = STANDARD.name
 
     @classmethod
     def from_body(cls, body: Body) -> Environment:

@@ -1,62 +1,31 @@
-"""What callers may ask of rollouts, checked field by field; shares in percent, holds as `5m`."""
+"""What callers may ask of rollouts, checked field by field."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from . import guards, schedule, watchers
-from .commands import Command, Enlarging, Key, Percent, Reason, percent_to_ppm
+from . import guards, watchers
+from .commands import Command, Enlarging, Key, Reason
 from .errors import Invalid, under
 from .guards import Guard, NoData, OnBreach
 from .plan import Relation
-from .schedule import Schedule, Step
+from .schedule import Schedule
+from .schedule_commands import Duration, Name, ScheduleBody, ScheduleText, seconds_of
 from .signals import Measure, Signal
 from .targets import FLAG, Mode, Target
 
 MAX_TARGETS = 50
 MAX_GUARDS = 50
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 LongName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
-Duration = Annotated[str, StringConstraints(max_length=40), Field(examples=["5m"])]
 Settings = dict[
     Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{0,39}$")],
     str | int | float | bool | list[str],
 ]
-
-
-class StepBody(Command):
-    """One step: this share, held so long."""
-
-    share: Percent
-    hold: Duration = "0s"
-    approval: bool = False
-    minimum_sample: int | None = Field(default=None, ge=1, le=10**9)
-
-
-class ScheduleBody(Command):
-    """A schedule step by step. bake: how long the last share is watched; end: what it is to be."""
-
-    steps: list[StepBody] = Field(min_length=1, max_length=schedule.MAX_STEPS)
-    bake: Duration = "0s"
-    end: Percent = 100.0
-    name: Name = "custom"
-
-    def schedule(self) -> Schedule:
-        """Return it as the engine knows it. Raises Invalid."""
-        steps = tuple(
-            Step(
-                percent_to_ppm(step.share),
-                _seconds(step.hold, f"/steps/{i}/hold"),
-                step.approval,
-                step.minimum_sample,
-            )
-            for i, step in enumerate(self.steps)
-        )
-        return Schedule(self.name, steps, _seconds(self.bake, "/bake"), percent_to_ppm(self.end))
 
 
 class TargetBody(Command):
@@ -117,7 +86,8 @@ class GuardBody(Command):
 class RolloutPlan(Command):
     """A rollout that is thought of.
 
-    schedule: `standard`, one of CodeDeploy's names, `5%:5m,25%:10m,100%`, or steps.
+    schedule: a template's name, `standard`, one of CodeDeploy's names, `5%:5m,25%:10m,100%`, or
+    steps; the environment's default unless said otherwise.
     guards: `standard` (what SDKs report), `none`, or each by itself.  alarms: CloudWatch alarms
     that take this rollout back when one fires.
     requests_per_second: of the whole service, where the server has not seen it itself.
@@ -126,7 +96,7 @@ class RolloutPlan(Command):
     environment: Key
     service: Name
     version: Name | None = None
-    schedule: Annotated[str, StringConstraints(max_length=2000)] | ScheduleBody = "standard"
+    schedule: ScheduleText | ScheduleBody | None = None
     relation: Literal["lock_step", "on_canary", "after"] = "lock_step"
     targets: list[TargetBody] = Field(min_length=1, max_length=MAX_TARGETS)
     guards: (
@@ -135,12 +105,15 @@ class RolloutPlan(Command):
     alarms: list[LongName] = Field(default_factory=list, max_length=100)
     requests_per_second: float | None = Field(default=None, gt=0, le=10**9)
 
-    def the_schedule(self) -> Schedule:
-        """Return the schedule that is meant. Raises Invalid, naming the field."""
+    def the_schedule(self, read: Callable[[str | None], Schedule]) -> Schedule:
+        """Return the schedule that is meant. Raises Invalid, naming the field.
+
+        read: what a text means in the environment, and what is meant where nothing is said.
+        """
         with under("/schedule"):
-            if isinstance(self.schedule, str):
-                return schedule.parse(self.schedule)
-            return self.schedule.schedule()
+            if isinstance(self.schedule, ScheduleBody):
+                return self.schedule.schedule()
+            return read(self.schedule)
 
     def the_targets(self) -> tuple[Target, ...]:
         """Return the targets."""
@@ -232,20 +205,13 @@ class Verb(Enlarging):
 
 
 def _lost_after(text: str) -> int:
-    seconds = _seconds(text, "/hold_if_lost")
+    seconds = seconds_of(text, "/hold_if_lost")
     if not watchers.SHORTEST <= seconds <= watchers.LONGEST:
         raise Invalid(
             f"must be from {watchers.SHORTEST} s to {watchers.LONGEST // 60} minutes.",
             field="/hold_if_lost",
         )
     return seconds
-
-
-def _seconds(text: str, field: str) -> int:
-    try:
-        return schedule.duration_seconds(text)
-    except ValueError as error:
-        raise Invalid(f"{error}.", field=field) from None
 
 
 def _tuples(settings: Settings) -> dict[str, Any]:

@@ -7,7 +7,9 @@ the schedule (`/steps/2/share`).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sortition.core.bucketing import WHOLE
@@ -90,23 +92,25 @@ class Schedule:
         return ",".join(_step_text(self, i) for i in range(len(self.steps)))
 
 
-def parse(text: str) -> Schedule:
+def parse(text: str, templates: Mapping[str, Schedule] = MappingProxyType({})) -> Schedule:
     """Return the schedule that a text means. Raises Invalid, which says what can be written.
 
-    A name of ours (`standard`), one of CodeDeploy's predefined configurations, or steps:
-    `5%:5m,25%:10m:approve:n=1000,100%:30m`. After the share come, in any order, the hold (a time at
-    the last step is its bake), `approve`, `n=<minimum sample>`, and `end` at a last step that is
-    meant to stay below 100 %.
+    A name of ours (`standard`) or of `templates`, one of CodeDeploy's predefined configurations, or
+    steps: `5%:5m,25%:10m:approve:n=1000,100%:30m`. After the share come, in any order, the hold (a
+    time at the last step is its bake), `approve`, `n=<minimum sample>`, and `end` at a last step
+    that is meant to stay below 100 %.
     """
     text = text.strip()
-    if text in NAMED:
-        return NAMED[text]
+    named = {**templates, **NAMED}
+    if text in named:
+        return named[text]
     predefined = _PREDEFINED.fullmatch(text)
     if predefined:
         return _codedeploy(text, predefined)
     if "%" not in text:
+        known = ", ".join(sorted(named))
         raise Invalid(
-            f"{text!r} is no schedule. There are {', '.join(NAMED)}; CodeDeploy's names, as "
+            f"{text!r} is no schedule. There are {known}; CodeDeploy's names, as "
             "CodeDeployDefault.ECSCanary10Percent5Minutes; or steps, as "
             "5%:5m,25%:10m,50%:15m,100%."
         )
@@ -280,6 +284,16 @@ STANDARD = Schedule(
 
 NAMED = {STANDARD.name: STANDARD}
 """Built-in schedules by name."""
+
+CODEDEPLOY = (
+    "CodeDeployDefault.ECSAllAtOnce",
+    "CodeDeployDefault.ECSCanary10Percent5Minutes",
+    "CodeDeployDefault.ECSCanary10Percent15Minutes",
+    "CodeDeployDefault.ECSLinear10PercentEvery1Minutes",
+    "CodeDeployDefault.ECSLinear10PercentEvery3Minutes",
+)
+"""What CodeDeploy brings for ECS (its user guide, "Deployment configurations"); `parse` reads more
+names of this form."""
 
 _PREDEFINED = re.compile(
     r"(?:CodeDeployDefault\.)?(?:ECS|Lambda)?"

@@ -23,6 +23,7 @@ from . import (
     posted,
     rollouts,
     routing,
+    schedules,
     sdk,
     tokens,
     watching,
@@ -33,7 +34,7 @@ from .routing import PUBLIC, Call, Route, Routes
 def all_routes(settings: Settings, board: Board) -> list[Route]:
     """Return every route of the API."""
     own = Routes()
-    rooms = (flags, environments, tokens, rollouts, watching, posted, health, sdk)
+    rooms = (flags, environments, tokens, rollouts, watching, schedules, posted, health, sdk)
     found = [route for room in rooms for route in room.routes.all]
     found += ofrep.routes(settings.ofrep_origins, urlsplit(settings.url).path).all
 

@@ -48,7 +48,7 @@ def read_environment(call: Call, environment: str) -> Any:
     revision=True,
 )
 def edit_environment(call: Call, environment: str) -> Any:
-    """Change an environment's description or whether it is critical."""
+    """Change an environment's description, whether it is critical, or its default schedule."""
     edit = call.services.environments.edit
     return _environment(
         edit(environment, call.body, call.revision(), call.principal, call.idempotency)

@@ -143,6 +143,7 @@ def change_state(call: Call, key: str, environment: str) -> Any:
 @routes.add(
     *("POST", f"{STATE}/kill", SHRINK, {200: ("The killed state.", present.StateJson)}),
     model=Reasoned,
+    optional_revision=True,
 )
 def kill_flag(call: Call, key: str, environment: str) -> Any:
     """Serve the rest variant to everybody; If-Match is not needed."""

@@ -197,6 +197,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     ]
     if route.revision:
         found.append(_header("If-Match", 'The revision in quotes, as in "14".', required=True))
+    if route.optional_revision:
+        found.append(_header("If-Match", 'Only at this revision, in quotes, as in "14".'))
     if 304 in route.answers:
         found.append(_header("If-None-Match", "The ETag of what is known."))
     if route.writes and route.action != SERVE:

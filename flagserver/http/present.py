@@ -108,11 +108,12 @@ class HistoryJson(TypedDict):
 
 
 class EnvironmentJson(TypedDict):
-    """An environment."""
+    """An environment. default_schedule: of its rollouts that name none."""
 
     key: str
     description: str
     critical: bool
+    default_schedule: str
     created: str
     changed: str
     revision: int
@@ -344,6 +345,7 @@ def environment(view: EnvironmentView) -> EnvironmentJson:
         "key": of.key,
         "description": of.description,
         "critical": of.critical,
+        "default_schedule": of.default_schedule,
         "created": of.created,
         "changed": of.changed,
         "revision": view.revision,

@@ -89,6 +89,7 @@ class RolloutJson(TypedDict):
     terminal: bool
     relation: str
     schedule: str
+    schedule_name: str
     duration: int
     step: int
     steps: list[RolloutStepJson]
@@ -147,6 +148,7 @@ class RolloutPlanJson(TypedDict):
     environment: str
     relation: str
     schedule: str
+    schedule_name: str
     duration: int
     requests_per_second: float | None
     steps: list[PreviewJson]
@@ -181,6 +183,7 @@ def rollout(
         "terminal": it.state.shown.terminal,
         "relation": str(it.relation),
         "schedule": it.schedule.text(),
+        "schedule_name": it.schedule.name,
         "duration": sum(step.hold for step in it.plan),
         "step": it.step + 1,
         "steps": [_step(it, i) for i in range(len(it.plan))],
@@ -224,6 +227,7 @@ def plan(planned: Planned) -> RolloutPlanJson:
         "environment": it.environment,
         "relation": str(it.relation),
         "schedule": it.schedule.text(),
+        "schedule_name": it.schedule.name,
         "duration": sum(step.hold for step in it.plan),
         "requests_per_second": planned.requests_per_second,
         "steps": [_preview(step) for step in planned.steps],

@@ -91,7 +91,11 @@ def begin_rollout(call: Call, id: str) -> Any:
     return _enlarge(call, id, call.services.rollouts.begin)
 
 
-@routes.add(*("POST", f"{ROLLOUT}/hold", SHRINK, {200: THE_ROLLOUT}), model=Reasoned)
+@routes.add(
+    *("POST", f"{ROLLOUT}/hold", SHRINK, {200: THE_ROLLOUT}),
+    model=Reasoned,
+    optional_revision=True,
+)
 def hold_rollout(call: Call, id: str) -> Any:
     """Stop the timer and every move up, until somebody resumes."""
     return _shrink(call, id, call.services.rollouts.hold)
@@ -127,7 +131,11 @@ def approve_rollout(call: Call, id: str) -> Any:
     return _enlarge(call, id, call.services.rollouts.approve)
 
 
-@routes.add(*("POST", f"{ROLLOUT}/rollback", SHRINK, {200: THE_ROLLOUT}), model=Reasoned)
+@routes.add(
+    *("POST", f"{ROLLOUT}/rollback", SHRINK, {200: THE_ROLLOUT}),
+    model=Reasoned,
+    optional_revision=True,
+)
 def roll_rollout_back(call: Call, id: str) -> Any:
     """Take everything back to 0 %; waits for nobody."""
     return _shrink(call, id, call.services.rollouts.roll_back)

@@ -66,8 +66,8 @@ class Route:
     """One operation.
 
     action: of `domain.access`, or PUBLIC.  model: of the body, None where there is none.
-    revision: If-Match is required.  etag: answers carry the revision.  open_query: unknown
-    parameters pass.
+    revision: If-Match is required.  optional_revision: it is heeded.  open_query: unknown
+    parameters pass.  names: of parameters of the path that are no keys, what they are.
     """
 
     method: str
@@ -78,8 +78,10 @@ class Route:
     model: type[BaseModel] | None = None
     limit: int = body.LIMIT
     revision: bool = False
+    optional_revision: bool = False
     query: Mapping[str, Parameter] = field(default_factory=dict)
     open_query: bool = False
+    names: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
     dialect: Dialect | None = None
 
     @property
@@ -189,8 +191,8 @@ def _admit(route: Route, services: Services, path: Mapping[str, str]) -> Call:
     if route.action != PUBLIC:
         principal = authenticate(services, request, key=route.action == access.SERVE)
         access.check(principal, route.action, path.get("environment"))
-    for text in path.values():
-        if not KEY.fullmatch(text):
+    for name, text in path.items():
+        if not route.names.get(name, KEY).fullmatch(text):
             raise NotFound("There is no such thing: a key holds a-z, 0-9, '.', '_' and '-' only.")
     parameters = query.read(route.query, request.args, others=route.open_query)
     content: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from .metrics import Metrics
 from .outcomes import Outcomes
 from .record import Record
 from .rollouts import Rollouts
+from .schedules import Schedules
 from .sessions import Sessions
 from .snapshots import Snapshots
 from .tokens import Tokens
@@ -29,6 +30,7 @@ class Services:
     outcomes: Outcomes
     metrics: Metrics
     rollouts: Rollouts
+    schedules: Schedules
     watching: Watching
     sessions: Sessions
     record: Record

@@ -8,9 +8,12 @@ from flagserver.domain import access, documents, environments
 from flagserver.domain.commands import EnvironmentEdit, NewEnvironment
 from flagserver.domain.documents import Change, Document, Fact, Idempotency, Principal, Write
 from flagserver.domain.environments import FIRST_ENVIRONMENTS, Environment
-from flagserver.domain.errors import AlreadyExists, NotFound
+from flagserver.domain.errors import AlreadyExists, NotFound, under
+from flagserver.domain.schedule import parse
 from flagserver.domain.times import rfc3339
 from flagserver.ports import Clock, Documents, Entropy
+
+from .schedules import named_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,15 @@ class Environments:
         by: Principal,
         idempotency: Idempotency | None = None,
     ) -> EnvironmentView:
-        """Change an environment's description or whether it is critical. Raises StaleRevision."""
+        """Change an environment's description, whether it is critical, or its default schedule.
+
+        Raises StaleRevision, and Invalid for a schedule that is not there.
+        """
         access.check(by, access.MANAGE)
         before = self.get(key).environment
+        if command.default_schedule is not None:
+            with under("/default_schedule"):
+                parse(command.default_schedule, named_in(self._store, key))
         after = environments.edit(before, command, at=rfc3339(self._clock.now()))
         self._commit(
             after,

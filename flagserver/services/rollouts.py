@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from flagserver.domain import access, documents, flags, guards, plan, rollout_flags, verbs
@@ -31,6 +32,7 @@ from flagserver.domain.times import moment
 from flagserver.domain.verbs import Turn
 from flagserver.ports import Clock, Documents, Entropy, Looks, SignalSource, TargetDriver
 
+from .schedules import Schedules
 from .turns import FlagState, RolloutView, Turns
 
 ID_OCTETS = 5
@@ -98,6 +100,7 @@ class Rollouts:
         self._rate = rate
         self._gap = gap_seconds(tick_seconds)
         self._turns = Turns(store, clock, entropy)
+        self._schedules = Schedules(store, clock, entropy)
 
     # Looking
 
@@ -338,6 +341,7 @@ class Rollouts:
     def _draft(
         self, command: RolloutPlan, id: str, by: Principal, older: RolloutView | None = None
     ) -> Turn:
+        environment = self._environment(command.environment)
         now = self._now()
         at = now
         reason = lost_after = None
@@ -349,7 +353,7 @@ class Rollouts:
             environment=command.environment,
             service=command.service,
             version=command.version,
-            schedule=command.the_schedule(),
+            schedule=command.the_schedule(partial(self._schedules.read, environment)),
             relation=command.the_relation(),
             targets=self._known(command.the_targets()),
             guards=self._measurable(command),

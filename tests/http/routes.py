@@ -11,7 +11,12 @@ from flagserver.http.routing import PUBLIC, Route
 
 from .api import WHY, Api, Caller
 
-NAMES = {"key": "new-search", "environment": "production", "id": "00000000000a"}
+NAMES = {
+    "key": "new-search",
+    "environment": "production",
+    "id": "00000000000a",
+    "schedule": "careful",
+}
 
 ROLLOUT = "r-e45672eca4"
 """The id of the rollout that `furnish` starts: its idempotency key makes it always this one."""
@@ -22,6 +27,8 @@ A_ROLLOUT: dict[str, Any] = WHY | {
     "schedule": "5%:5m,100%",
     "guards": "none",
 }
+
+A_SCHEDULE = {"schedule": "1%:30m,10%:30m,100%:10m", "description": "For what must not fail."}
 
 BATCH: dict[str, Any] = {
     "format": 1,
@@ -46,10 +53,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "resume_rollout": WHY,
     "advance_rollout": WHY,
     "approve_rollout": WHY,
+    "put_schedule": A_SCHEDULE,
     "create_environment": {"key": "another"},
     "edit_environment": {"description": "words"},
     "create_token": {"scope": "admin"},
     "sdk_outcomes": BATCH,
+    "ask_codedeploy": {"deployment": "d-7CMGXZ9DN", "execution": "eyJlbmMiOiJBMjU2R0NNIn0"},
     "post_metrics": {
         "environment": "production",
         "points": [{"metric": "carts.lost", "service": "shop", "numerator": 3, "denominator": 40}],
@@ -60,10 +69,12 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 def furnish(api: Api) -> None:
-    """Make what the paths and bodies name: two flags, and a rollout of a third."""
+    """Make what the paths and bodies name: two flags, a schedule, and a rollout of a third."""
     api.flag("new-search", share=5)
     api.flag("new-cart")
     api.flag("in-rollout")
+    kept = api.admin.send("PUT", f"/api/v1/schedules/production/{NAMES['schedule']}", A_SCHEDULE)
+    assert kept.status == 201, kept.text
     body = A_ROLLOUT | {"targets": [{"kind": "flag", "name": "in-rollout"}]}
     begun = api.admin.post("/api/v1/rollouts", body, Idempotency_Key="furnish")
     assert begun.json["id"] == ROLLOUT, begun.text

@@ -15,8 +15,9 @@ from flagserver.domain.commands import ppm_to_percent
 from flagserver.domain.errors import Invalid
 from flagserver.domain.guards import Guard, NoData, OnBreach
 from flagserver.domain.plan import Relation
-from flagserver.domain.rollout_commands import NewRollout, RolloutPlan, ScheduleBody
+from flagserver.domain.rollout_commands import NewRollout, RolloutPlan
 from flagserver.domain.schedule import STANDARD, Schedule, Step, duration_text
+from flagserver.domain.schedule_commands import ScheduleBody
 from flagserver.domain.signals import Measure, Signal
 from flagserver.domain.targets import Mode, Target
 
@@ -35,11 +36,16 @@ def asked(**told: Any) -> RolloutPlan:
     return RolloutPlan.model_validate(json.loads(json.dumps(body)))
 
 
+def meant_by(plan: RolloutPlan) -> Schedule:
+    """Return the schedule of a plan where no template is."""
+    return plan.the_schedule(lambda text: schedule.parse(text or "standard"))
+
+
 class TestWhatIsMeant:
     def test_by_itself(self) -> None:
         plan = asked()
 
-        assert plan.the_schedule() == STANDARD
+        assert meant_by(plan) == STANDARD
         assert plan.the_relation() is Relation.LOCK_STEP
         assert plan.the_targets() == (Target.of("flag", "new-search"),)
         assert plan.the_guards() == guards.standard()
@@ -140,13 +146,13 @@ def written(meant: Schedule) -> dict[str, Any]:
 class TestSchedules:
     @given(schedules())
     def test_steps_mean_exactly_what_is_written(self, meant: Schedule) -> None:
-        assert asked(schedule=written(meant)).the_schedule() == meant
+        assert meant_by(asked(schedule=written(meant))) == meant
 
     @pytest.mark.parametrize(
         "text", ["standard", "5%:5m,100%", "CodeDeployDefault.ECSCanary10Percent5Minutes"]
     )
     def test_names_and_texts(self, text: str) -> None:
-        assert asked(schedule=text).the_schedule() == schedule.parse(text)
+        assert meant_by(asked(schedule=text)) == schedule.parse(text)
 
     @pytest.mark.parametrize(
         ("told", "field"),
@@ -162,14 +168,14 @@ class TestSchedules:
     )
     def test_what_cannot_be_run_names_its_place(self, told: Any, field: str) -> None:
         with pytest.raises(Invalid) as refused:
-            asked(schedule=told).the_schedule()
+            meant_by(asked(schedule=told))
         assert refused.value.field == field
 
     @given(st.text(max_size=30))
     def test_no_text_is_worse_than_refused(self, text: str) -> None:
         field = "/schedule"
         try:
-            asked(schedule=text).the_schedule()
+            meant_by(asked(schedule=text))
         except Invalid as refused:
             field = str(refused.field)
         assert field.startswith("/schedule")
