@@ -34,6 +34,13 @@ class Failure(click.ClickException):
         # Kept from here: when it is shown, the command's context is gone.
         self._context = click.get_current_context(silent=True)
 
+    @property
+    def passes(self) -> bool:
+        """Whether it may pass by itself: nobody answers, or something in between does."""
+        if self.more.get("code") == "bad_address":
+            return False
+        return self.exit_code == exits.UNREACHABLE or self.more.get("status", 0) >= 500
+
     def show(self, file: Any = None) -> None:  # noqa: ARG002 (click's own signature)
         """Print it: JSON to stdout where that was asked for, else a line to stderr."""
         context = self._context

@@ -24,7 +24,7 @@ from .exits import USAGE
 TEXTS = ("environment", "service", "version")
 """Fields that are text however they are written: `version: 2.10` is not the number 2.1."""
 
-ONLY_OF_A_START = ("reason", "confirm_environment", "start_at", "replace")
+ONLY_OF_A_START = ("reason", "confirm_environment", "start_at", "replace", "hold_if_lost")
 """What a rollout that is only thought of has not."""
 
 
@@ -38,7 +38,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, holds: str = "environment, service, targets, …") -> dict[str, Any]:
     """Return the fields of a file, YAML or JSON. Raises Failure, naming it."""
     try:
         content = _load(path.read_text())
@@ -46,7 +46,7 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeError, yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         raise _bad(path, str(error)) from None
     if not isinstance(content, dict):
-        raise _bad(path, "the file holds one mapping: environment, service, targets, …")
+        raise _bad(path, f"the file holds one mapping: {holds}")
     content.pop("$schema", None)
     if "confirm_environment" in content:
         raise _bad(path, "confirm_environment is not for files: give --confirm")
@@ -90,6 +90,7 @@ def body(path: Path | None, environment: str | None, given: Mapping[str, Any]) -
         "requests_per_second": given["requests_per_second"],
         "start_at": given.get("start_at"),
         "replace": given.get("replace") or None,
+        "hold_if_lost": given.get("hold_if_lost"),
     }
     made.update({name: value for name, value in options.items() if value is not None})
     targets = [{"kind": "flag", "name": key} for key in given["flags"]]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from . import exits
 from . import rollout_words as words
 from .api import Api, Failure
+from .heartbeat import Heartbeat
 from .output import duration, percent
 
 POLL_SECONDS = 1.5
@@ -163,8 +164,12 @@ class Watch:
         *,
         seconds: float | None = None,
         fail_on_hold: bool = False,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
-        """Follow a rollout. seconds: for how long; None: its schedule and 15 minutes."""
+        """Follow a rollout. seconds: for how long; None: its schedule and 15 minutes.
+
+        heartbeat: where it is not to run on unseen.
+        """
         # The watch itself asks again: a call need not.
         self._api = replace(api, attempts=1, timeout=min(api.timeout, ANSWER_SECONDS))
         self._id = id
@@ -173,6 +178,7 @@ class Watch:
         self._is_asked = seconds is not None
         self._began = 0.0
         self._fail_on_hold = fail_on_hold
+        self._heartbeat = heartbeat
         self._seen: Rollout | None = None
         self._read_at = 0.0
         self._trouble: str | None = None
@@ -183,11 +189,13 @@ class Watch:
         self._began = self._api.monotonic()
         next_line = self._began + PROGRESS_SECONDS
         while True:
+            if self._heartbeat is not None:
+                self._heartbeat.beat()
             told = self._look()
             now = self._api.monotonic()
             ending = self._ending(now - self._began)
             if ending is not None:
-                return self._tell(ending)
+                return self._tell(self._left_behind(ending))
             if told:
                 next_line = now + PROGRESS_SECONDS
             elif now >= next_line:
@@ -202,6 +210,26 @@ class Watch:
         said = f"detached; the rollout goes on ({again})"
         return self._tell(Event("detached", said, exit_code=DETACHED))
 
+    def stop(self, signal: str, exit_code: int) -> Event:
+        """End the watching because somebody stopped it; return the event that says so."""
+        assert self._heartbeat is not None  # noqa: S101 (without one nobody asks)
+        came = self._hold(self._heartbeat, f"Whoever watched it was stopped ({signal}).")
+        return self._tell(Event("stopped", f"STOPPED  by {signal}; {came}", exit_code=exit_code))
+
+    def _left_behind(self, ending: Event) -> Event:
+        """Return the ending, after a rollout that has not ended was put on hold."""
+        over = self._seen is not None and self._seen["terminal"]
+        if self._heartbeat is None or over:
+            return ending
+        came = self._hold(self._heartbeat, "Whoever watched it does so no longer.")
+        said = ending.words.removesuffix("; the rollout goes on")
+        return replace(ending, words=f"{said}; {came}")
+
+    def _hold(self, heartbeat: Heartbeat, reason: str) -> str:
+        came, held = heartbeat.hold(reason)
+        self._seen = held or self._seen
+        return came
+
     def _tell(self, event: Event) -> Event:
         event = replace(event, rollout=self._seen)
         self._screen.tell(event)
@@ -214,7 +242,7 @@ class Watch:
         try:
             found = self._api.get(f"/api/v1/rollouts/{self._id}")
         except Failure as failure:
-            if not _passes(failure):
+            if not failure.passes:
                 raise
             return self._miss(failure)
         events = happened(self._seen, found)
@@ -298,13 +326,6 @@ def _seconds_needed(it: Rollout, now: float) -> float:
     waits = it["state"] == "pending" and it["start_at"]
     until = max(0.0, words.unix(it["start_at"]) - now) if waits else 0.0
     return until + float(it["duration"])
-
-
-def _passes(failure: Failure) -> bool:
-    """Tell whether a failure may pass by itself: nobody answers, or something in between does."""
-    if failure.more.get("code") == "bad_address":
-        return False
-    return failure.exit_code == exits.UNREACHABLE or failure.more.get("status", 0) >= 500
 
 
 def _timed_out(it: Rollout, elapsed: float, trouble: str | None) -> Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from .. import exits, options, screens, summary
 from ..api import Failure
+from ..heartbeat import LOST_AFTER, Heartbeat, Stopped, stoppable
 from ..output import note
 from ..watching import Watch
 from .group import LIVE_ID, F, rollouts
@@ -24,6 +26,10 @@ def _seconds(context: click.Context, parameter: click.Parameter, text: str | Non
         raise click.BadParameter(f"{text!r} is no duration: write 90s, 45m or 1h30m.")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+FOLLOWING = ("seconds", "fail_on_hold", "summary_file", "hold_if_lost", "lost_after")
+"""What `watching` adds, by name."""
 
 
 def watching(command: F) -> F:
@@ -43,6 +49,19 @@ def watching(command: F) -> F:
             type=click.Path(dir_okay=False, path_type=Path),
             help="Append what it came to, in Markdown.",
         ),
+        click.option(
+            "--hold-if-lost",
+            is_flag=True,
+            help="Hold it when this watch is stopped, or not heard of for --lost-after.",
+        ),
+        click.option(
+            "--lost-after",
+            metavar="DURATION",
+            callback=_seconds,
+            default="2m",
+            show_default=True,
+            help="How long nothing may be heard.",
+        ),
     ]
     for option in reversed(found):
         command = option(command)
@@ -59,6 +78,9 @@ def watch_rollout(context: click.Context, /, id: str, **given: Any) -> None:
     Ends with 0 when it is complete, 3 when it was rolled back, 7 when a newer one replaced it, 5
     when the time is up (the rollout goes on), 6 when the server never answered. Ctrl-C only ends
     the watching.
+
+    With --hold-if-lost a rollout never runs on unseen: whatever ends the watching before the
+    rollout has ended puts it on hold, until somebody resumes it.
     """
     check_summary(given["summary_file"])
     follow(context, id, **given)
@@ -71,16 +93,27 @@ def follow(
     seconds: float | None,
     fail_on_hold: bool,
     summary_file: Path | None,
+    hold_if_lost: bool = False,
+    lost_after: float = LOST_AFTER,
 ) -> None:
     """Follow a rollout and end the command as it ended."""
     api = options.api(context)
     as_json = bool(context.find_root().params.get("as_json"))
+    heartbeat = Heartbeat(api, id, lost_after) if hold_if_lost else None
     with screens.screen(api, id, as_json=as_json) as screen:
-        watch = Watch(api, id, screen, seconds=seconds, fail_on_hold=fail_on_hold)
-        try:
-            last = watch.run()
-        except KeyboardInterrupt:
-            last = watch.leave()
+        watch = Watch(
+            *(api, id, screen),
+            seconds=seconds,
+            fail_on_hold=fail_on_hold,
+            heartbeat=heartbeat,
+        )
+        with stoppable() if hold_if_lost else nullcontext():
+            try:
+                last = watch.run()
+            except KeyboardInterrupt:
+                last = watch.leave()
+            except Stopped as stopped:
+                last = watch.stop(stopped.name, 128 + stopped.number)
     if summary_file is not None and last.rollout is not None:
         _append(context, summary_file, summary.markdown(last.rollout, last.words))
     context.exit(exits.DONE if last.exit_code is None else last.exit_code)

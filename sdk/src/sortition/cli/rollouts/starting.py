@@ -15,7 +15,7 @@ from ..api import Api, Failure
 from ..options import Write
 from ..output import console, note, say
 from .changing import confirmed, do, why
-from .following import check_summary, follow, watching
+from .following import FOLLOWING, check_summary, follow, watching
 from .group import ROLLOUTS, F, rollouts
 
 FILE = {"exists": True, "dir_okay": False, "path_type": Path}
@@ -37,7 +37,9 @@ def describing(command: F) -> F:
         click.option(
             "--schedule",
             metavar="NAME|STEPS",
-            help="As in 5%:5m,25%:10m,100%; or CodeDeploy's names.  [standard]",
+            shell_complete=completion.schedules,
+            help="A template (`sortition schedules list`), or as in 5%:5m,25%:10m,100%.  "
+            "[the environment's]",
         ),
         click.option(
             "--relation",
@@ -111,7 +113,10 @@ def start_rollout(context: click.Context, /, id: str | None, watch: bool, **give
     rollout, so a job that runs again follows the one that it started.
     """
     write = options.gather(given)
-    followed = {name: given.pop(name) for name in ("seconds", "fail_on_hold", "summary_file")}
+    followed = {name: given.pop(name) for name in FOLLOWING}
+    if followed["hold_if_lost"]:
+        # From its beginning: between the start and the first look at it nobody would be missed.
+        given["hold_if_lost"] = f"{followed['lost_after']:.0f}s"
     if watch:
         check_summary(followed["summary_file"])
     started = _start(context, given, write) if id is None else _begin(context, id, given, write)
