@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 
@@ -24,6 +24,7 @@ from flagserver.ports import (
     Copies,
     Egress,
     Entropy,
+    Gates,
     Leases,
     NotAllowed,
     Notifier,
@@ -36,6 +37,7 @@ from flagserver.services import Services
 from flagserver.services.environments import Environments
 from flagserver.services.flags import Flags
 from flagserver.services.health import health
+from flagserver.services.hooks import Gatekeeper, Hooks
 from flagserver.services.metrics import Metrics
 from flagserver.services.notices import Deliverer, Notices
 from flagserver.services.outcomes import Outcomes
@@ -58,6 +60,7 @@ from flagserver.storage.journal import DiskJournal
 from flagserver.storage.redis.store import RedisStore
 from flagserver.system import SystemClock, SystemEntropy
 from flagserver.targets.alb import AlbDriver
+from flagserver.targets.hooks import CodeDeployHooks
 
 INSTALLATION = Principal("installation", "admin", "admin")
 """Who makes the first things of an installation, before there is anybody."""
@@ -147,10 +150,12 @@ def open_sources(
 
 @dataclass(frozen=True)
 class Outside:
-    """What lies outside of our store: what rollouts move, and where their numbers come from."""
+    """What lies outside of our store: what rollouts move, where their numbers come from, and who
+    asks us before it goes on."""
 
     drivers: Mapping[str, TargetDriver]
     sources: Mapping[str, SignalSource]
+    gates: Gates = field(default_factory=lambda: CodeDeployHooks(Aws()))
 
 
 def open_outside(settings: Settings, store: Store, snapshots: Snapshots, egress: Egress) -> Outside:
@@ -159,6 +164,11 @@ def open_outside(settings: Settings, store: Store, snapshots: Snapshots, egress:
     drivers: list[TargetDriver] = [AlbDriver(aws)]
     sources = [*open_sources(settings, store, snapshots, egress), CloudWatch(aws), Hosts(aws)]
     return Outside({each.kind: each for each in drivers}, {each.name: each for each in sources})
+
+
+def build_gatekeeper(services: Services, store: Store, holder: str) -> Gatekeeper:
+    """Return what looks after hooks that wait, for a controller."""
+    return Gatekeeper(services.hooks, store, holder)
 
 
 def build_notices(
@@ -223,6 +233,7 @@ def build_services(
         ),
         schedules=Schedules(store, clock, entropy),
         watching=Watching(store, store, clock, entropy),
+        hooks=Hooks(store, outside.gates, outside.sources, clock, entropy),
         sessions=Sessions(store, store, clock, entropy),
         record=Record(store),
         health=partial(health, snapshots, store),

@@ -139,10 +139,13 @@ def controller() -> None:
     board.add(partial(metrics.of_snapshots, services.snapshots))
     publish_in_background(board, following)
     notices.start()
+    gatekeeper = bootstrap.build_gatekeeper(services, store, holder)
+    gatekeeper.start()
     tick = settings.tick_seconds
     loop = Controller(services.record, store, steering, holder, tick_seconds=tick)
     board.add(loop.samples)
     loop.run(stop)
+    gatekeeper.stop()
     notices.stop()
     following.set()
 

@@ -22,6 +22,7 @@ from flagserver.domain.documents import (
     Event,
     Idempotency,
 )
+from flagserver.domain.hooks import Asking
 from flagserver.domain.metrics import Posted
 from flagserver.domain.notices import Notice
 from flagserver.domain.outcomes import Row, Totals
@@ -395,6 +396,19 @@ class TargetDriver(Protocol):
 
     def commands_by_hand(self, target: Target) -> list[str]:
         """Return the commands that a person runs to do what `roll_back` does, when we cannot."""
+
+
+class Gates(Protocol):
+    """An engine that asks before it goes on, and waits for its answer: CodeDeploy's hooks."""
+
+    def asking(self, deployment: str) -> Asking:
+        """Return how a deployment stands at this moment, and which of its hooks waits. Raises
+        NotFound, TargetUnavailable."""
+
+    def answer(self, deployment: str, execution: str, *, passed: bool) -> bool:
+        """Answer a question. execution: the engine's id of it. False: it was answered before, or
+        nobody asks any more. Raises TargetUnavailable; then it may have been answered, and to
+        answer again is safe."""
 
 
 class SignalSource(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .environments import Environments
 from .flags import Flags
 from .health import Health
+from .hooks import Hooks
 from .metrics import Metrics
 from .outcomes import Outcomes
 from .record import Record
@@ -30,6 +31,7 @@ class Services:
     outcomes: Outcomes
     metrics: Metrics
     rollouts: Rollouts
+    hooks: Hooks
     schedules: Schedules
     watching: Watching
     sessions: Sessions

@@ -59,6 +59,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "create_token": {"scope": "admin"},
     "sdk_outcomes": BATCH,
     "ask_codedeploy": {"deployment": "d-7CMGXZ9DN", "execution": "eyJlbmMiOiJBMjU2R0NNIn0"},
+    "ask_codedeploy": {"deployment": "d-7CMGXZ9DN", "execution": "eyJlbmMiOiJBMjU2R0NNIn0"},
     "post_metrics": {
         "environment": "production",
         "points": [{"metric": "carts.lost", "service": "shop", "numerator": 3, "denominator": 40}],
