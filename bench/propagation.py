@@ -19,7 +19,8 @@ from bench.harness.percentiles import percentile
 from bench.harness.report import Argument, Options, Row, at_most, run, say
 from bench.harness.talk import Talker
 
-PROCESSES = 4
+PROCESSES = len(os.sched_getaffinity(0))
+"""As many as run at once: more of them would only show how the system shares out its cores."""
 SETTLE_SECONDS = 2.0
 
 
@@ -32,10 +33,10 @@ def measure(options: Options) -> Iterator[Row]:
         serving = stack.enter_context(server.serving(200))
         say(f"{clients} clients in {PROCESSES} processes, {changes} changes")
         program, environment = Path(followers.__file__), server.sdk_environment(serving)
-        python, each = places.installed(), clients // PROCESSES
+        python = places.installed()
         talkers = [
             Talker(stack, python, program, each, server.MOVING, environment=environment)
-            for _ in range(PROCESSES)
+            for each in shared_out(clients)
         ]
         connected = sum(talker.hear() for talker in talkers)
         time.sleep(SETTLE_SECONDS)
@@ -58,6 +59,12 @@ def measure(options: Options) -> Iterator[Row]:
     yield Row("sync_p99", f"{what}, p99", percentile(syncs, 99), "ms")
     yield Row("each_p50", "until one of the clients does, p50", percentile(singles, 50), "ms")
     yield Row("each_p99", "until one of the clients does, p99", percentile(singles, 99), "ms")
+
+
+def shared_out(clients: int) -> list[int]:
+    """Return how many clients each process has."""
+    each, more = divmod(clients, PROCESSES)
+    return [each + (number < more) for number in range(min(PROCESSES, clients))]
 
 
 def sync(file: IO[bytes]) -> float:

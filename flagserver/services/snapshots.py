@@ -127,6 +127,7 @@ class Snapshots:
         self._edges = edges
         self._views: dict[str, View] = {}
         self._tokens: dict[str, Token] = {}
+        self._unprepared: set[str] = set()
         self._watchers: list[Watcher] = []
         self._listeners: list[Callable[[Event], None]] = []
         self._position = "0-0"
@@ -246,7 +247,8 @@ class Snapshots:
             self._check()
         if self.trust.alarm is not None:
             return
-        events = self._store.events(self._position, wait_seconds)
+        # What is sent of a new view is put together when nothing else is there to be told.
+        events = self._store.events(self._position, 0.0 if self._unprepared else wait_seconds)
         if self._interruptions != self._store.interruptions():
             # It may be another store that says this: it is asked again, once it was looked at.
             self._look_closely()
@@ -256,6 +258,8 @@ class Snapshots:
             self._position = event.id
         if events:
             self.trust.go_along()
+        else:
+            self._prepare()
         self._seen()
 
     def keep(self) -> None:
@@ -263,6 +267,10 @@ class Snapshots:
         snapshots = {name: view.snapshot for name, view in self.views().items()}
         if self.source == STORE:
             self.trust.keep(snapshots, self._tokens)
+
+    def _prepare(self) -> None:
+        while self._unprepared:
+            prepared(self._views[self._unprepared.pop()])
 
     def _keep_following(self, stop: threading.Event) -> None:
         while not stop.wait(KEEP_SECONDS):
@@ -408,8 +416,8 @@ class Snapshots:
         self._views = {**self._views, environment: view}
         for watcher in self._watchers:
             watcher.changed(view, message)
-        # Those who listen need none of this, so they are told first.
-        prepared(view)
+        # Those who listen need none of what is sent to others, so they are told first.
+        self._unprepared.add(environment)
 
 
 def _with(

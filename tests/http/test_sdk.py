@@ -16,7 +16,7 @@ import pytest
 
 from flagserver.domain.errors import StoreUnavailable
 from flagserver.http.streams import Limits
-from flagserver.services.snapshots import dump
+from flagserver.services.snapshots import View, dump
 
 from .api import Api, a_store, an_api, eventually
 from .routes import BATCH
@@ -82,6 +82,32 @@ def test_a_snapshot_of_many_changes_is_what_one_made_at_once_would_be(api: Api) 
     assert empty.json["flags"] == {}
     assert json.loads(view.body) == view.snapshot.to_wire()
     assert view.body == dump(view.snapshot.to_wire())
+
+
+class Watcher:
+    """Notes what was ready of a view when it was told of it."""
+
+    def __init__(self) -> None:
+        self.ready: list[bool] = []
+
+    def changed(self, view: View, message: bytes) -> None:
+        self.ready.append("packed" in vars(view))
+
+    def streams(self) -> int:
+        return 0
+
+
+def test_who_listens_does_not_wait_for_what_others_may_ask(api: Api) -> None:
+    api.flag("new-search", share=25)
+    watcher, snapshots = Watcher(), api.services.snapshots
+    snapshots.watch(watcher)
+
+    api.share("new-search", 30)
+    told = list(watcher.ready)
+    api.follow()
+
+    assert told == [False]
+    assert "packed" in vars(snapshots.view("production")), "made when there was nothing to tell"
 
 
 def test_a_snapshot_never_asks_the_store(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from sortition.core.records import dataclass
 
-_LINE_END = re.compile("\r\n|\n|\r")
+_CARRIAGE_RETURN = re.compile("\r\n?")
 _RETRY = re.compile(r"[0-9]{1,12}", re.ASCII)
 """More digits than these are a wait that nobody means."""
 
@@ -54,13 +54,14 @@ class Parser:
         if self._after_cr and text:
             self._after_cr = False
             text = text.removeprefix("\n")
-        start = 0
-        for found in _LINE_END.finditer(text):
-            yield from self._line(text[start : found.start()])
-            start = found.end()
         # A carriage return at the very end may be half of a pair.
         self._after_cr = text.endswith("\r")
-        self._keep(text[start:])
+        if "\r" in text:
+            text = _CARRIAGE_RETURN.sub("\n", text)
+        *lines, rest = text.split("\n")
+        for line in lines:
+            yield from self._line(line)
+        self._keep(rest)
 
     def _keep(self, rest: str) -> None:
         if rest:
@@ -70,8 +71,10 @@ class Parser:
                 raise TooLong
 
     def _line(self, end: str) -> Iterator[Message]:
-        line = "".join([*self._pending, end])
-        self._pending, self._pending_size = [], 0
+        line = end
+        if self._pending:
+            line = "".join([*self._pending, end])
+            self._pending, self._pending_size = [], 0
         if not line:
             yield from self._dispatch()
             return

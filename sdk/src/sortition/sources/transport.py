@@ -16,7 +16,7 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
 import h11
@@ -73,6 +73,7 @@ class Connection:
             raise TimedOut("no connection in time") from error
         except OSError as error:
             raise Unreachable(f"no connection ({type(error).__name__})") from error
+        self._readable = _readable(self._socket)
 
     def send(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
@@ -169,7 +170,7 @@ class Connection:
     def _receive(self, deadline: float) -> bytes | None:
         left = deadline - time.monotonic()
         pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
-        if not pending and not _readable(self._socket, max(0.0, left)):
+        if not pending and not self._readable(max(0.0, left)):
             return None
         try:
             return self._socket.recv(CHUNK)
@@ -211,13 +212,14 @@ def _connect(parts: SplitResult, timeout: float) -> socket.socket:
         raise
 
 
-def _readable(watched: socket.socket, wait: float) -> bool:
+def _readable(watched: socket.socket) -> Callable[[float], bool]:
+    """Return what waits so many seconds for a socket and tells whether it may be read."""
     if not hasattr(select, "poll"):
-        return bool(select.select([watched], [], [], wait)[0])
+        return lambda wait: bool(select.select([watched], [], [], wait)[0])
     # Not `select`: it fails on file descriptors above 1023, which busy hosts have.
     poll = select.poll()
     poll.register(watched, select.POLLIN)
-    return bool(poll.poll(wait * 1000))
+    return lambda wait: bool(poll.poll(wait * 1000))
 
 
 def _unpacked(data: bytes, limit: int) -> bytes:
