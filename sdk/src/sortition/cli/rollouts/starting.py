@@ -37,9 +37,7 @@ def describing(command: F) -> F:
         click.option(
             "--schedule",
             metavar="NAME|STEPS",
-            shell_complete=completion.schedules,
-            help="A template (`sortition schedules list`), or as in 5%:5m,25%:10m,100%.  "
-            "[the environment's]",
+            help="As in 5%:5m,25%:10m,100%; or CodeDeploy's names.  [standard]",
         ),
         click.option(
             "--relation",
