@@ -6,7 +6,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from flagserver import bootstrap
 from flagserver.bootstrap import Outside
 from flagserver.domain.commands import NewFlag
 from flagserver.domain.documents import Principal
+from flagserver.domain.errors import Refusal
 from flagserver.domain.rollout_commands import NewRollout
 from flagserver.domain.targets import Reading, Target
 from flagserver.settings import Settings
@@ -68,6 +69,10 @@ class Weights:
     def read(self, target: Target) -> Reading:
         """Return what was set."""
         return Reading(self.shares.get(target.name, 0), healthy=True)
+
+    def read_all(self, targets: Collection[Target]) -> dict[Target, Reading | Refusal]:
+        """Return what was set of each."""
+        return {target: self.read(target) for target in targets}
 
     def set(self, target: Target, share: int, before: Reading, deadline: float) -> Reading:  # noqa: ARG002
         """Set it."""

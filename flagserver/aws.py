@@ -1,6 +1,7 @@
 """How this server speaks to AWS: one policy for every call, whoever makes it.
 
-    writes: one try, 5 s at most. Whether one that timed out took effect, only a read can tell.
+    writes: one try, 5 s at most. Whether one that timed out took effect, only a read can tell. The
+            caller is asked once more, when all is ready to be sent, whether it still may be.
     reads:  up to three tries, 5 s at most for all of them; at most so many a second for each
             service and region, and fewer after AWS throttled us, until that has been well for a
             while. A read whose turn would come too late is not made. (botocore's own adaptive mode
@@ -10,6 +11,7 @@ Region, credentials and endpoint (AWS_ENDPOINT_URL) are found as boto3 finds the
 
 AwsError
 ├── AwsNotSet       no region or no credentials: nothing was asked
+├── AwsNotSent      the caller's time was over before it was sent: nothing was asked
 ├── AwsRefused      AWS answered no: nothing happened. `code` is AWS's own
 │   └── AwsThrottled    too many requests, of us or of others in the account: later perhaps
 └── AwsUnknown      no answer in time, or a failure on their side: it may have happened
@@ -80,6 +82,10 @@ class AwsNotSet(AwsError):
     """There is no region, or there are no credentials."""
 
 
+class AwsNotSent(AwsError):
+    """Whoever wanted it did not want it any more when it was to be sent."""
+
+
 class AwsRefused(AwsError):
     """AWS answered, and refused. code: AWS's own, `RuleNotFound`."""
 
@@ -140,6 +146,15 @@ def unwatched(service: str, operation: str) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+Permit = Callable[[], bool]
+"""Is asked when a write lies ready, signed, whether it may still be sent."""
+
+
+def always() -> bool:
+    """Permit it."""
+    return True
+
+
 class Aws:
     """Clients of AWS's services, made when first needed and kept. Safe to use from any thread."""
 
@@ -162,7 +177,7 @@ class Aws:
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str | None, bool], Any] = {}
         self._allowances: dict[tuple[str, str | None], Allowance] = {}
-        self._until = threading.local()
+        self._caller = threading.local()
         self._account: str | None = None
 
     @property
@@ -190,7 +205,7 @@ class Aws:
             raise ValueError(f"{operation} is not known to change nothing; call `write`.")
         deadline = self._monotonic() + READ_SECONDS
         allowance = self._wait_for_turn(service, region, deadline)
-        self._until.deadline = deadline
+        self._caller.deadline = deadline
         try:
             answer = self._call(service, operation, region, parameters, writes=False)
         except AwsThrottled:
@@ -229,10 +244,22 @@ class Aws:
         raise AwsUnknown(f"{service} {operation} goes on after {PAGES} pages.")
 
     def write(
-        self, service: str, operation: str, region: str | None = None, /, **parameters: Any
+        self,
+        service: str,
+        operation: str,
+        region: str | None = None,
+        may: Permit = always,
+        /,
+        **parameters: Any,
     ) -> dict[str, Any]:
         """Return the answer to a call that changes something, tried once. Raises AwsError; after
-        AwsUnknown it may have taken effect, at once or in a moment."""
+        AwsUnknown it may have taken effect, at once or in a moment.
+
+        may: asked at the last moment, for making a client and renewing credentials take a while at
+        times. After it lies only connecting, CONNECT_SECONDS at most and a name's look-up. False:
+        AwsNotSent.
+        """
+        self._caller.may = may
         return self._call(service, operation, region, parameters, writes=True)
 
     def _call(
@@ -249,7 +276,9 @@ class Aws:
         with self._lock:
             if key not in self._clients:
                 client = self._opened().client(service, region_name=region, config=_config(writes))
-                if not writes:
+                if writes:
+                    client.meta.events.register_last("before-send", self._still_wanted)
+                else:
                     client.meta.events.register_first("before-send", self._still_time)
                 self._clients[key] = client
             return self._clients[key]
@@ -259,10 +288,18 @@ class Aws:
             self._session = boto3.session.Session()
         return self._session
 
+    # botocore (`Endpoint._do_get_response`) says `before-send` at each try, when the request is
+    # signed and before it looks for a connection; what a handler raises ends the call.
+
     def _still_time(self, event_name: str, **_: Any) -> None:
-        if self._monotonic() + READ_TRY_SECONDS > self._until.deadline:
-            what = event_name.removeprefix("before-send.").replace(".", " ")
-            raise AwsUnknown(f"{what}: no good answer within {READ_SECONDS:g} s")
+        if self._monotonic() + READ_TRY_SECONDS > self._caller.deadline:
+            raise AwsUnknown(f"{_what(event_name)}: no good answer within {READ_SECONDS:g} s")
+
+    def _still_wanted(self, event_name: str, **_: Any) -> None:
+        if not self._caller.may():
+            raise AwsNotSent(
+                f"{_what(event_name)}: there was no time left to send it; nothing was written."
+            )
 
     def _wait_for_turn(self, service: str, region: str | None, deadline: float) -> Allowance:
         with self._lock:
@@ -332,6 +369,10 @@ def _config(writes: bool) -> Config:
         max_pool_connections=10,
         user_agent_appid="sortition",
     )
+
+
+def _what(event_name: str) -> str:
+    return event_name.removeprefix("before-send.").replace(".", " ")
 
 
 @contextmanager

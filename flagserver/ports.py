@@ -22,6 +22,7 @@ from flagserver.domain.documents import (
     Event,
     Idempotency,
 )
+from flagserver.domain.errors import Refusal
 from flagserver.domain.hooks import Asking
 from flagserver.domain.metrics import Posted
 from flagserver.domain.notices import Notice
@@ -376,6 +377,14 @@ class TargetDriver(Protocol):
 
     def read(self, target: Target) -> Reading:
         """Return how the target stands now. Raises TargetUnavailable."""
+
+    def read_all(self, targets: Collection[Target]) -> Mapping[Target, Reading | Refusal]:
+        """Return how each of them stands now, in as few calls as the other side allows: what a tick
+        asks for. Never raises.
+
+        One that cannot be read is a TargetUnavailable and spoils no other; one that is gone is a
+        reading with `foreign`, as it is for `read`. `healthy` may be left unknown.
+        """
 
     def set(self, target: Target, share: int, before: Reading, deadline: float) -> Reading:
         """Give the canary `nearest(share)` and return what is read back afterwards, whatever it is.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flagserver.domain.errors import Conflict, Invalid, TargetOwned, TargetUnavailable
+from flagserver.domain.errors import Conflict, Invalid, Refusal, TargetOwned, TargetUnavailable
 from flagserver.domain.signals import Ask, Measured, Signal
 from flagserver.domain.targets import Reading, Target
 
@@ -63,6 +63,9 @@ class FakeTargetDriver:
         self._ask("read", target)
         return self._reading(target)
 
+    def read_all(self, targets: Collection[Target]) -> Mapping[Target, Reading | Refusal]:
+        return {target: self._read_or_refusal(target) for target in targets}
+
     def set(self, target: Target, share: int, before: Reading, deadline: float) -> Reading:
         self._ask("set", target, share)
         found, wanted = self._reading(target), self.nearest(target, share)
@@ -94,6 +97,12 @@ class FakeTargetDriver:
         """Let a target exist, and return how it stands, to be changed at will."""
         self.weights[target.name] = FakeWeight(**told)
         return self.weights[target.name]
+
+    def _read_or_refusal(self, target: Target) -> Reading | Refusal:
+        try:
+            return self.read(target)
+        except Refusal as error:
+            return error
 
     def _ask(self, verb: str, target: Target, *more: Any) -> None:
         self.calls.append((verb, target.name, *more))

@@ -33,6 +33,7 @@ REFUSED = (
     "an OIDC action with neither ClientSecret nor UseExistingClientSecret",
     "no forward, redirect or fixed response at the end, or more than one of them",
     "a target group that another load balancer uses",
+    "a list of rules or listeners of which one is not there",
 )
 """What AWS refuses and moto does not; tests/awsfake/test_refused.py has a case for each."""
 
@@ -129,8 +130,9 @@ def install() -> None:
     def rules_now_or_then(self: Any, *args: Any, **given: Any) -> Any:
         return [_then(rule, "actions") for rule in describe_rules(self, *args, **given)]
 
-    def listeners_now_or_then(self: Any, *args: Any, **given: Any) -> Any:
-        found = describe_listeners(self, *args, **given)
+    def listeners_now_or_then(self: Any, load_balancer_arn: Any, listener_arns: Any) -> Any:
+        found = describe_listeners(self, load_balancer_arn, listener_arns)
+        _check_found(found, [] if load_balancer_arn else listener_arns)
         return [_then(listener, "default_actions") for listener in found] if _stale.get() else found
 
     def health(self: Any, target: Any, ec2: Any) -> FakeHealthStatus:
@@ -227,6 +229,11 @@ def _put(backend: ELBv2Backend, arn: str, actions: list[FakeAction]) -> None:
 
 
 # --- what AWS refuses -----------------------------------------------------------------------------
+
+
+def _check_found(listeners: Sequence[Any], asked_for: Sequence[str]) -> None:
+    if len(listeners) < len(asked_for):
+        raise Refused("ListenerNotFound", "One or more listeners not found")
 
 
 def _check(

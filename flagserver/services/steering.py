@@ -191,36 +191,42 @@ class Steering:
         """Read every target and measure every guard, each driver and source side by side."""
         now = self._now()
         some = list(some)
-        targets = {
-            target.id: target
-            for held in some
-            for target in held.rollout.traffic
-            if held.rollout.state is not State.PENDING
-        }
+        targets: dict[str, list[Target]] = {}
+        for held in some:
+            if held.rollout.state is not State.PENDING:
+                for target in held.rollout.traffic:
+                    targets.setdefault(target.kind, []).append(target)
         asks: dict[str, list[Ask]] = {}
         for held in some:
             for guard in _watched(held.rollout):
                 asks.setdefault(guard.signal.source, []).append(_ask(held.rollout, guard))
-        reading = {id: self._pool.submit(self._read, target) for id, target in targets.items()}
+        reading = [self._pool.submit(self._read_all, *each) for each in targets.items()]
         measuring = {
             name: self._pool.submit(self._measure, name, list(dict.fromkeys(some_asks)), now)
             for name, some_asks in asks.items()
         }
-        readings = {id: found.result() for id, found in reading.items()}
+        readings: dict[str, Reading] = {}
+        for found in reading:
+            readings.update(found.result())
         measured: dict[Ask, Measured] = {}
         for future in measuring.values():
             measured.update(future.result())
-        found = {id: reading for id, reading in readings.items() if reading is not None}
-        return Seen(now, looked, found, measured, flags)
+        return Seen(now, looked, readings, measured, flags)
 
-    def _read(self, target: Target) -> Reading | None:
+    def _read_all(self, kind: str, targets: Sequence[Target]) -> dict[str, Reading]:
+        """Return how the targets of a kind stand, by id, of those that can be read."""
         try:
-            return self._drivers[target.kind].read(target)
-        except Refusal as error:
-            log.warning("%s cannot be read: %s", target.id, error.detail)
+            found = self._drivers[kind].read_all(targets)
         except Exception:
-            log.exception("%s cannot be read", target.id)
-        return None
+            log.exception("targets of kind %s cannot be read", kind)
+            return {}
+        readings = {}
+        for target, reading in found.items():
+            if isinstance(reading, Refusal):
+                log.warning("%s cannot be read: %s", target.id, reading.detail)
+            else:
+                readings[target.id] = reading
+        return readings
 
     def _measure(self, source: str, asks: Sequence[Ask], now: float) -> Mapping[Ask, Measured]:
         try:

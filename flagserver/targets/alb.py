@@ -14,26 +14,27 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from flagserver.aws import Arn, Aws, AwsError, AwsRefused, AwsUnknown
-from flagserver.domain.errors import Conflict, Invalid, TargetOwned, TargetUnavailable
+from flagserver.aws import Aws, AwsError, AwsRefused, AwsUnknown
+from flagserver.domain.errors import Conflict, Invalid, Refusal, TargetOwned, TargetUnavailable
 from flagserver.domain.targets import Reading, Target
 
 from . import forwards
 from .forwards import Action
 from .owners import Owners
+from .rules import DEFAULT, GONE, Found, Rule, Rules, rule_of
 
 log = logging.getLogger(__name__)
-
-SETTINGS = frozenset({"canary", "stable"})
-GONE = frozenset({"RuleNotFound", "ListenerNotFound", "LoadBalancerNotFound"})
 
 LOOKS = 3
 PAUSE_SECONDS = 0.2
 """ELB shows a write a moment late at times: so often, so far apart, it is looked at again."""
+
+OWNERS_SECONDS = 5.0
+"""After so long no further rule's owner is asked for in one reading of many: a tick."""
 
 ROLL_BACK_SECONDS = 3.0
 """How long a rollback looks through ECS for whoever may own the rule."""
@@ -42,18 +43,6 @@ NOT_IN_USE = "Target.NotInUse"
 """Why a group that no rule names has no healthy targets: nobody checks them."""
 
 UNCHECKED = "Target.HealthCheckDisabled"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A target as AWS has to be asked for it. rule: None for the listener's default rule."""
-
-    region: str
-    account: str
-    listener: str
-    rule: str | None
-    canary: str
-    stable: str
 
 
 class AlbDriver:
@@ -69,6 +58,7 @@ class AlbDriver:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._aws = aws
+        self._rules = Rules(aws, monotonic)
         self._owners = Owners(aws, monotonic)
         self._monotonic = monotonic
         self._sleep = sleep
@@ -117,6 +107,32 @@ class AlbDriver:
             return replace(found, owner=owner, healthy=healthy)
         except AwsError as error:
             raise TargetUnavailable(str(error)) from None
+
+    def read_all(self, targets: Collection[Target]) -> Mapping[Target, Reading | Refusal]:
+        """Return how each rule stands now, 20 of a region in a call; see `ports`. How fit canaries
+        are is not asked: `set` does it before a first share."""
+        found: dict[Target, Reading | Refusal] = {}
+        rules: dict[Target, Rule] = {}
+        for target in targets:
+            try:
+                rules[target] = rule_of(target)
+            except Invalid as error:
+                found[target] = error
+        described = self._rules.describe_all(rules.values())
+        until = self._monotonic() + OWNERS_SECONDS
+        for target, rule in rules.items():
+            try:
+                found[target] = self._with_owner(rule, described[rule], until)
+            except AwsError as error:
+                found[target] = TargetUnavailable(str(error))
+        return found
+
+    def _with_owner(self, rule: Rule, found: Found, until: float) -> Reading:
+        reading = _reading(rule, found)
+        if self._monotonic() >= until:
+            raise AwsUnknown(f"There was no time left to ask who owns {rule.arn}.")
+        owner = self._owners.of(rule.region, rule.listener, rule.rule, recent=True)
+        return replace(reading, owner=owner)
 
     # --- moving it ---
 
@@ -177,20 +193,19 @@ class AlbDriver:
         kept: Sequence[Action] = [{"Type": "forward"}]
         notes: list[str] = []
         try:
-            found = self._describe(rule)
+            found = self._rules.describe(rule).actions
             kept = found if forwards.forward_of(found) is not None else kept
         except AwsError:
             notes = [
                 "# The rule could not be read: an authenticate action, if any, is to be added."
             ]
         actions = json.dumps(forwards.rewritten(kept, {rule.stable: 1}), separators=(",", ":"))
-        if rule.rule is not None:
-            words = ["modify-rule", "--rule-arn", rule.rule, "--actions", actions]
-            look = ["describe-rules", "--rule-arns", rule.rule]
+        if rule.kind == DEFAULT:
+            words = ["modify-listener", "--listener-arn", rule.arn, "--default-actions", actions]
+            look = ["describe-listeners", "--listener-arns", rule.arn]
         else:
-            words = ["modify-listener", "--listener-arn", rule.listener]
-            words += ["--default-actions", actions]
-            look = ["describe-listeners", "--listener-arns", rule.listener]
+            words = ["modify-rule", "--rule-arn", rule.arn, "--actions", actions]
+            look = ["describe-rules", "--rule-arns", rule.arn]
         return [
             *notes,
             shlex.join(["aws", "elbv2", *words, "--region", rule.region]),
@@ -199,33 +214,12 @@ class AlbDriver:
 
     # --- looking ---
 
-    def _describe(self, rule: Rule) -> Sequence[Action]:
-        if rule.rule is None:
-            told = self._elb(rule, "describe_listeners", ListenerArns=[rule.listener])
-            actions: Sequence[Action] = told["Listeners"][0]["DefaultActions"]
-        else:
-            told = self._elb(rule, "describe_rules", RuleArns=[rule.rule])
-            actions = told["Rules"][0]["Actions"]
-            if told["Rules"][0]["IsDefault"]:
-                raise Invalid(
-                    f"{rule.rule} is the default rule; name its listener instead, {rule.listener}.",
-                    field="/name",
-                )
-        return actions
-
     def _look(self, rule: Rule) -> Reading:
         """Return the weights, without owner and health. Raises AwsError."""
         try:
-            actions = self._describe(rule)
+            return _reading(rule, self._rules.describe(rule))
         except AwsRefused as error:
-            if error.code in GONE:
-                return Reading(
-                    None, foreign=f"{rule.rule or rule.listener} does not exist any more."
-                )
-            raise
-        said = forwards.foreign(actions, rule.canary, rule.stable)
-        share = _share(rule, actions) if said is None else None
-        return Reading(share, foreign=said, raw={"actions": actions})
+            return _reading(rule, error)
 
     def _as_decided_on(self, rule: Rule, wanted: int, before: Reading) -> Reading:
         """Look until the rule is as the caller saw it, or as it is to be; a reading can be late."""
@@ -281,23 +275,10 @@ class AlbDriver:
     def _write(
         self, rule: Rule, actions: Sequence[Action], deadline: float, wanted: int
     ) -> Reading:
-        """Write once, read back. Raises TargetUnavailable when it is too late, AwsError."""
-        if self._monotonic() >= deadline:
-            raise TargetUnavailable("There was no time left to write; nothing was written.")
+        """Write once, unless it is too late, and read back. Raises AwsError."""
         unknown = None
         try:
-            if rule.rule is None:
-                self._aws.write(
-                    "elbv2",
-                    "modify_listener",
-                    rule.region,
-                    ListenerArn=rule.listener,
-                    DefaultActions=actions,
-                )
-            else:
-                self._aws.write(
-                    "elbv2", "modify_rule", rule.region, RuleArn=rule.rule, Actions=actions
-                )
+            self._rules.write(rule, actions, lambda: self._monotonic() < deadline)
         except AwsUnknown as error:
             unknown = error
         found = self._read_back(rule, wanted)
@@ -320,20 +301,23 @@ class AlbDriver:
         ours = self._aws.account()
         if rule.account != ours:
             raise Invalid(
-                f"{rule.rule or rule.listener} is of account {rule.account}; our credentials are "
-                f"of {ours}.",
+                f"{rule.arn} is of account {rule.account}; our credentials are of {ours}.",
                 field="/name",
             )
 
     def _actions_or_invalid(self, rule: Rule) -> Sequence[Action]:
         try:
-            return self._describe(rule)
+            found = self._rules.describe(rule)
         except AwsRefused as error:
             if error.code in GONE:
-                raise Invalid(
-                    f"{rule.rule or rule.listener} does not exist.", field="/name"
-                ) from None
+                raise Invalid(f"{rule.arn} does not exist.", field="/name") from None
             raise
+        if found.is_default:
+            raise Invalid(
+                f"{rule.arn} is the default rule; name its listener instead, {rule.listener}.",
+                field="/name",
+            )
+        return found.actions
 
     def _check_forward(self, rule: Rule, actions: Sequence[Action]) -> None:
         said = forwards.foreign(actions, rule.canary, rule.stable)
@@ -367,58 +351,15 @@ class AlbDriver:
         return self._aws.read("elbv2", operation, rule.region, **parameters)
 
 
-def rule_of(target: Target) -> Rule:
-    """Return what a target names. Raises Invalid, naming the field."""
-    where = _arn(target.name, "/name")
-    unknown = sorted(name for name, _ in target.settings if name not in SETTINGS)
-    if unknown:
-        raise Invalid(
-            f"An alb target has the settings canary and stable, not {', '.join(unknown)}.",
-            field=f"/settings/{unknown[0]}",
-        )
-    if where.kind not in {"listener", "listener-rule"} or not where.path.startswith("app/"):
-        raise Invalid(
-            f"{target.name} is not the ARN of a rule or listener of an Application Load Balancer.",
-            field="/name",
-        )
-    canary, stable = (_group(target, name, where) for name in ("canary", "stable"))
-    if canary == stable:
-        raise Invalid("The canary and the stable group are one.", field="/settings/canary")
-    is_rule = where.kind == "listener-rule"
-    path = where.path.rpartition("/")[0] if is_rule else where.path
-    return Rule(
-        region=where.region,
-        account=where.account,
-        listener=where.of("listener", path),
-        rule=target.name if is_rule else None,
-        canary=canary,
-        stable=stable,
-    )
-
-
-def _group(target: Target, name: str, where: Arn) -> str:
-    text = target.get(name)
-    if not isinstance(text, str):
-        raise Invalid(
-            f"An alb target needs {name}, the ARN of a target group.", field=f"/settings/{name}"
-        )
-    arn = _arn(text, f"/settings/{name}")
-    if arn.kind != "targetgroup" or (arn.region, arn.account) != (where.region, where.account):
-        raise Invalid(
-            f"{text} is not the ARN of a target group of the rule's account and region.",
-            field=f"/settings/{name}",
-        )
-    return text
-
-
-def _arn(text: str, field: str) -> Arn:
-    try:
-        arn = Arn.parse(text)
-    except ValueError as error:
-        raise Invalid(str(error), field=field) from None
-    if arn.service != "elasticloadbalancing":
-        raise Invalid(f"{text} is not of Elastic Load Balancing.", field=field)
-    return arn
+def _reading(rule: Rule, found: Found) -> Reading:
+    """Return what AWS said of a rule as a reading, without owner and health. Raises AwsError."""
+    if isinstance(found, AwsRefused) and found.code in GONE:
+        return Reading(None, foreign=f"{rule.arn} does not exist any more.")
+    if isinstance(found, AwsError):
+        raise found
+    said = forwards.foreign(found.actions, rule.canary, rule.stable)
+    share = _share(rule, found.actions) if said is None else None
+    return Reading(share, foreign=said, raw={"actions": found.actions})
 
 
 def _actions(reading: Reading) -> Sequence[Action]:

@@ -122,6 +122,14 @@ ELB: dict[str, list[Callable[[Double, Scene], None]]] = {
     elbv2.REFUSED[8]: [oidc(), oidc(UseExistingClientSecret=True)],
     elbv2.REFUSED[9]: [two_ends],
     elbv2.REFUSED[10]: [another_balancers_group],
+    elbv2.REFUSED[11]: [
+        lambda aws, scene: aws.client("elbv2").describe_rules(
+            RuleArns=[scene.rule, f"{scene.rule[:-4]}0000"]
+        ),
+        lambda aws, scene: aws.client("elbv2").describe_listeners(
+            ListenerArns=[scene.listener, f"{scene.listener[:-4]}0000"]
+        ),
+    ],
 }
 
 

@@ -213,6 +213,33 @@ def test_up_the_standard_schedule_and_back(bench):
     assert bench.really() == 0
 
 
+def test_many_are_read_at_once_and_one_that_is_gone_spoils_no_other(bench):
+    bench.at(5)
+    found = bench.driver.read_all([bench.unknown, bench.target])
+    assert set(found) == {bench.unknown, bench.target}
+    assert found[bench.target] == bench.driver.read(bench.target)
+    assert found[bench.target].share == 5 * PERCENT
+    assert found[bench.unknown] == bench.driver.read(bench.unknown)
+    assert found[bench.unknown].foreign
+
+
+def test_among_many_too_it_is_said_who_owns_one(bench):
+    bench.owned()
+    assert bench.driver.read_all([bench.target])[bench.target].owner
+
+
+def test_what_cannot_be_read_among_many_is_said_and_not_raised(bench):
+    bench.down()
+    found = bench.driver.read_all([bench.target, bench.unknown])
+    assert all(isinstance(each, TargetUnavailable) for each in found.values())
+    assert len(found) == 2
+
+
+def test_to_read_none_is_no_call(bench):
+    bench.down()
+    assert bench.driver.read_all([]) == {}
+
+
 def test_setting_what_is_so_already_writes_nothing(bench):
     before = bench.driver.read(bench.target)
     bench.driver.set(bench.target, 5 * PERCENT, before, NEVER)
