@@ -9,7 +9,9 @@ POST /double/calls/clear
 GET  /double/weights?arn=<rule or listener> {"weights": {<target group>: 5, …}}
 POST /double/health     {"group", "target", "state", "reason"}
 POST /double/metrics    {"namespace", "data": [<as PutMetricData has it, Timestamp in unix s>]}
-POST /double/codedeploy {"deployment", "status", "task_sets"}
+POST /double/codedeploy {"deployment", "region", "status", "task_sets"}: it looks like this now
+POST /double/codedeploy/times {"application", "group", "region", "install", "back", "bake"}
+GET  /double/hooks      [{"function", "event", "at", "payload": {"DeploymentId", …}}, …]
 POST /double/ecs        {"deployment", …in ECS's own words}
 POST /double/reset
 """
@@ -27,15 +29,16 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from moto.backends import get_backend
-from moto.codedeploy.models import codedeploy_backends
 from moto.ecs.models import ecs_backends
 from moto.elbv2.models import elbv2_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from . import deployments, elbv2
 from .clock import Clock
-from .cloudwatch import CloudWatch
+from .cloudwatch import LOOK_SECONDS, CloudWatch
+from .codedeploy.service import CodeDeploy
 from .faults import Fault, Faults
+from .world import World
 
 ACCOUNT = "123456789012"
 """Whose everything is: moto's own."""
@@ -61,6 +64,7 @@ class Double:
         self.faults = Faults()
         self.calls: deque[dict[str, Any]] = deque(maxlen=CALLS)
         self.cloudwatch = CloudWatch(clock)
+        self.codedeploy = CodeDeploy(lambda account: World(clock, self.cloudwatch, account))
         elbv2.install()
         deployments.install()
         _turn(clock)
@@ -83,6 +87,7 @@ class Double:
             }
         )
         environ["wsgi.input"] = BytesIO(body)
+        self.codedeploy.look()
         if fault is None:
             return self._real(environ, start)
         return self._faulty(fault, Call(environ, body, service, region), start)
@@ -121,6 +126,7 @@ class Double:
 
     def _told(self, what: str, environ: Environ, start: Start) -> Answer:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        self.codedeploy.look()
         try:
             told = json.loads(body) if body else {}
             asked = {
@@ -137,6 +143,8 @@ class Double:
                 return {"now": self.clock.now(), "scale": self.clock.scale}
             case "GET", "calls":
                 return list(self.calls)
+            case "GET", "hooks":
+                return self.codedeploy.hooks(ACCOUNT)
             case "GET", "weights":
                 return {"weights": elbv2.weights(told["arn"], ACCOUNT)}
             case "POST", _:
@@ -155,8 +163,11 @@ class Double:
                 group, target, state, reason
             ),
             "metrics": self._publish,
-            "codedeploy": lambda deployment, status, region, task_sets=(): (
-                deployments.say_codedeploy(deployment, status, list(task_sets), ACCOUNT, region)
+            "codedeploy": lambda deployment, status, region, task_sets=(): self.codedeploy.say(
+                ACCOUNT, region, deployment, status, task_sets
+            ),
+            "codedeploy/times": lambda application, group, region, **times: self.codedeploy.take(
+                ACCOUNT, region, application, group, times
             ),
             "ecs": lambda deployment, **told: deployments.say_ecs(deployment, told),
             "reset": self._reset,
@@ -165,8 +176,24 @@ class Double:
     def _set_clock(
         self, now: float | None = None, scale: float | None = None, advance: float = 0.0
     ) -> None:
-        self.clock.set((self.clock.now() if now is None else now) + advance, scale)
+        until = (self.clock.now() if now is None else now) + advance
+        while (moment := self._next_moment(until)) < until:
+            self.clock.set(moment, scale)
+            self._look()
+        self.clock.set(until, scale)
+        self._look()
+
+    def _next_moment(self, until: float) -> float:
+        """Return when something happens next: while a deployment runs, whatever CodeDeploy is due
+        to do, and every whole minute, at which alarms are looked at."""
+        due, now = self.codedeploy.due(), self.clock.now()
+        if due is None:
+            return until
+        return min(until, max(now, due), now - now % LOOK_SECONDS + LOOK_SECONDS)
+
+    def _look(self) -> None:
         self.cloudwatch.look()
+        self.codedeploy.look()
 
     def _publish(self, namespace: str, region: str, data: list[dict[str, Any]]) -> None:
         for datum in data:
@@ -174,11 +201,12 @@ class Double:
 
     def _reset(self) -> None:
         # Not EC2, whose networks are all alike and take long to make.
-        for backends in (elbv2_backends, codedeploy_backends, ecs_backends):
+        for backends in (elbv2_backends, ecs_backends):
             for regions in backends.values():
                 for backend in regions.values():
                     backend.reset()
         self.cloudwatch.forget()
+        self.codedeploy.forget()
         elbv2.forget()
         deployments.forget()
         self.faults.clear()

@@ -90,6 +90,71 @@ def weights(arn: str, account: str) -> dict[str, int] | None:
     return {arn: weight for each in forwards for arn, weight in _groups(each)}
 
 
+# --- as CodeDeploy sets it ------------------------------------------------------------------------
+
+
+def serving(listener: str, names: Sequence[str], account: str) -> str:
+    """Return which of these target groups, by name, a listener's rules forward the most to.
+
+    Raises LookupError when one of them does not exist, or none is forwarded to.
+    """
+    backend = elbv2_backends[account][listener.split(":")[3]]
+    arns = {name: _arn_of(backend, name) for name in names}
+    most: dict[str, int] = dict.fromkeys(names, 0)
+    for arn, _ in _rules_of(backend, listener):
+        for name, group in arns.items():
+            most[name] = max(most[name], (weights(arn, account) or {}).get(group, 0))
+    if not any(most.values()):
+        raise LookupError(f"{listener} forwards to none of {', '.join(names)}.")
+    return max(names, key=lambda name: most[name])
+
+
+def shift(listener: str, by_name: Mapping[str, int], account: str) -> None:
+    """Let every rule of a listener, its default one too, that forwards to one of these target
+    groups forward to all of them with these weights; a group of 0 stays in it, as at AWS."""
+    backend = elbv2_backends[account][listener.split(":")[3]]
+    wanted = {_arn_of(backend, name): weight for name, weight in by_name.items()}
+    for arn, actions in _rules_of(backend, listener):
+        if any(wanted.keys() & dict(_groups(action.data)).keys() for action in actions):
+            _before[arn] = actions
+            _put(backend, arn, [_shifted(action, wanted) for action in actions])
+
+
+def _rules_of(backend: ELBv2Backend, listener: str) -> list[tuple[str, list[FakeAction]]]:
+    """Return the actions of a listener's default rule, by the listener's ARN, and of its others.
+
+    Raises LookupError.
+    """
+    for balancer in backend.load_balancers.values():
+        found = balancer.listeners.get(listener)
+        if found is not None:
+            others = [rule for rule in found.rules.values() if not rule.is_default]
+            return [
+                (listener, list(found.default_actions)),
+                *((rule.arn, list(rule.actions)) for rule in others),
+            ]
+    raise LookupError(f"There is no listener {listener}.")
+
+
+def _arn_of(backend: ELBv2Backend, name: str) -> str:
+    for group in backend.target_groups.values():
+        if group.name == name:
+            return str(group.arn)
+    raise LookupError(f"There is no target group {name}.")
+
+
+def _shifted(action: FakeAction, wanted: Mapping[str, int]) -> FakeAction:
+    if action.type != "forward":
+        return action
+    data = copy.deepcopy(action.data)
+    data.pop("TargetGroupArn", None)
+    forward = data.setdefault("ForwardConfig", {})
+    forward["TargetGroups"] = [
+        {"TargetGroupArn": arn, "Weight": weight} for arn, weight in wanted.items()
+    ]
+    return FakeAction(data)
+
+
 # --- operations -----------------------------------------------------------------------------------
 
 

@@ -64,3 +64,90 @@ def _group(elb: Any, name: str, vpc: str) -> str:
     arn: str = made["TargetGroups"][0]["TargetGroupArn"]
     elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": "10.0.0.1", "Port": 8080}])
     return arn
+
+
+# --- CodeDeploy -----------------------------------------------------------------------------------
+
+APPLICATION = "shop"
+GROUP = "blue-green"
+ROLE = "arn:aws:iam::123456789012:role/deploy"
+CANARY = "CodeDeployDefault.ECSCanary10Percent5Minutes"
+EVERY_ROLLBACK = {
+    "enabled": True,
+    "events": ["DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_ALARM", "DEPLOYMENT_STOP_ON_REQUEST"],
+}
+
+
+def deployment_group(scene: Scene, name: str = "shop", **told: Any) -> dict[str, Any]:
+    """Return what CreateDeploymentGroup wants for the scene's service, but for what is told."""
+    pair: dict[str, Any] = {
+        "targetGroups": [{"name": f"{name}-blue"}, {"name": f"{name}-green"}],
+        "prodTrafficRoute": {"listenerArns": [scene.listener]},
+    }
+    return {
+        "applicationName": APPLICATION,
+        "deploymentGroupName": GROUP,
+        "deploymentConfigName": CANARY,
+        "serviceRoleArn": ROLE,
+        "ecsServices": [{"clusterName": "main", "serviceName": name}],
+        "deploymentStyle": {
+            "deploymentType": "BLUE_GREEN",
+            "deploymentOption": "WITH_TRAFFIC_CONTROL",
+        },
+        "blueGreenDeploymentConfiguration": {
+            "terminateBlueInstancesOnDeploymentSuccess": {
+                "action": "TERMINATE",
+                "terminationWaitTimeInMinutes": 5,
+            },
+            "deploymentReadyOption": {"actionOnTimeout": "CONTINUE_DEPLOYMENT"},
+        },
+        "loadBalancerInfo": {"targetGroupPairInfoList": [pair]},
+        "autoRollbackConfiguration": EVERY_ROLLBACK,
+        **told,
+    }
+
+
+def app_spec(version: int = 2, **hooks: str) -> str:
+    """Return an AppSpec for ECS. version: of the task definition; hooks: event -> function."""
+    lines = [
+        "version: 0.0",
+        "Resources:",
+        "  - TargetService:",
+        "      Type: AWS::ECS::Service",
+        "      Properties:",
+        f"        TaskDefinition: arn:aws:ecs:{REGION}:123456789012:task-definition/shop:{version}",
+        "        LoadBalancerInfo: {ContainerName: shop, ContainerPort: 8080}",
+        *(["Hooks:"] if hooks else []),
+        *(f"  - {event}: {function}" for event, function in hooks.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def revision(version: int = 2, **hooks: str) -> dict[str, Any]:
+    """Return the same as CreateDeployment takes it."""
+    return {
+        "revisionType": "AppSpecContent",
+        "appSpecContent": {"content": app_spec(version, **hooks)},
+    }
+
+
+def build_codedeploy(url: str, scene: Scene, region: str = REGION, **told: Any) -> None:
+    """Make an application for ECS with one deployment group over the scene's listener. told: of the
+    group, as CreateDeploymentGroup wants it."""
+    codedeploy = client("codedeploy", url, region)
+    codedeploy.create_application(applicationName=APPLICATION, computePlatform="ECS")
+    codedeploy.create_deployment_group(**deployment_group(scene, **told))
+
+
+def deploy(url: str, version: int = 2, region: str = REGION, **told: Any) -> str:
+    """Begin a deployment of a version; return its id. told: of CreateDeployment."""
+    made = client("codedeploy", url, region).create_deployment(
+        **{
+            "applicationName": APPLICATION,
+            "deploymentGroupName": GROUP,
+            "revision": revision(version),
+            **told,
+        }
+    )
+    id: str = made["deploymentId"]
+    return id

@@ -13,6 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from examples.awsfake import scene as scenes
 from examples.awsfake.clock import Clock
 from examples.awsfake.scene import KEYS, REGION
 from tests.awsfake.double import T0, Double, double
@@ -332,33 +333,23 @@ def test_a_percentile_of_few(aws, treat, state):
 # --- deployments ----------------------------------------------------------------------------------
 
 
-def test_a_codedeploy_deployment_has_a_target_with_weights(aws):
+def test_a_codedeploy_deployment_looks_as_somebody_says(aws):
     client = aws.client("codedeploy")
-    client.create_application(applicationName="shop", computePlatform="ECS")
-    client.create_deployment_group(
-        applicationName="shop",
-        deploymentGroupName="shop",
-        serviceRoleArn="arn:aws:iam::123456789012:role/deploy",
-        ecsServices=[{"clusterName": "main", "serviceName": "shop"}],
-    )
-    made = client.create_deployment(applicationName="shop", deploymentGroupName="shop")
-    deployment = made["deploymentId"]
+    scenes.build_codedeploy(aws.url, aws.scene())
+    deployment = scenes.deploy(aws.url)
     green = {"taskSetLabel": "Green", "trafficWeight": 10.0, "status": "ACTIVE"}
     aws.tell(
         "codedeploy",
         deployment=deployment,
-        status="InProgress",
+        status="Baking",
         region=REGION,
         task_sets=[green],
     )
-    assert client.list_deployments(includeOnlyStatuses=["InProgress"])["deployments"] == [
-        deployment
-    ]
+    aws.tell("clock", advance=3600)
+    assert client.list_deployments(includeOnlyStatuses=["Baking"])["deployments"] == [deployment]
     (target,) = client.list_deployment_targets(deploymentId=deployment)["targetIds"]
     told = client.get_deployment_target(deploymentId=deployment, targetId=target)
     assert told["deploymentTarget"]["ecsTarget"]["taskSetsInfo"] == [green]
-    many = client.batch_get_deployment_targets(deploymentId=deployment, targetIds=[target])
-    assert len(many["deploymentTargets"]) == 1
 
 
 def test_deployments_of_an_ecs_service(aws):

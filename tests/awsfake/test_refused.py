@@ -219,20 +219,6 @@ CLOUDWATCH: dict[str, list[Callable[[Double, Scene], None]]] = {
 
 DEPLOYMENTS: dict[str, list[Callable[[Double, Scene], None]]] = {
     deployments.REFUSED[0]: [
-        lambda aws, scene: aws.client("codedeploy").list_deployments(applicationName="shop"),
-        lambda aws, scene: aws.client("codedeploy").list_deployments(includeOnlyStatuses=["Late"]),
-    ],
-    deployments.REFUSED[1]: [
-        lambda aws, scene: aws.client("codedeploy").batch_get_deployments(
-            deploymentIds=[f"d-{number}" for number in range(26)]
-        )
-    ],
-    deployments.REFUSED[2]: [
-        lambda aws, scene: aws.client("codedeploy").get_deployment(deploymentId="d-1"),
-        lambda aws, scene: aws.client("codedeploy").list_deployment_targets(deploymentId="d-1"),
-        lambda aws, scene: aws.client("codedeploy").get_deployment_target(
-            deploymentId="d-1", targetId="main:shop"
-        ),
         lambda aws, scene: aws.client("ecs").list_service_deployments(service="shop"),
     ],
 }

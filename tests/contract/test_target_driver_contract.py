@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from examples.awsfake.scene import Scene
+from examples.awsfake.scene import Scene, build_codedeploy, deploy
 from flagserver.domain.errors import Conflict, Invalid, TargetOwned, TargetUnavailable
 from flagserver.domain.targets import Target
 from flagserver.ports import TargetDriver
@@ -140,23 +140,10 @@ def an_alb(aws: Double, *, default: bool) -> Bench:
     )
 
 
-def codedeploy(aws: Double, scene: Scene, status: str = "InProgress") -> str:
+def codedeploy(aws: Double, of: Scene, status: str = "InProgress") -> str:
     """Let a CodeDeploy deployment run that shifts traffic of the scene's listener."""
-    client = aws.client("codedeploy")
-    client.create_application(applicationName="shop", computePlatform="ECS")
-    pair = {
-        "targetGroups": [{"name": "shop-blue"}, {"name": "shop-green"}],
-        "prodTrafficRoute": {"listenerArns": [scene.listener]},
-    }
-    client.create_deployment_group(
-        applicationName="shop",
-        deploymentGroupName="shop",
-        serviceRoleArn="arn:aws:iam::123456789012:role/deploy",
-        loadBalancerInfo={"targetGroupPairInfoList": [pair]},
-    )
-    made: str = client.create_deployment(applicationName="shop", deploymentGroupName="shop")[
-        "deploymentId"
-    ]
+    build_codedeploy(aws.url, of)
+    made = deploy(aws.url)
     aws.tell("codedeploy", deployment=made, status=status, region="eu-west-1")
     return made
 

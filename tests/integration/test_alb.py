@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from examples.awsfake.scene import REGION, Scene
+from examples.awsfake.scene import APPLICATION, REGION, Scene, deploy, deployment_group
 from flagserver.domain.errors import Conflict, Invalid, TargetOwned, TargetUnavailable
 from flagserver.domain.targets import Target
 from flagserver.targets.alb import AlbDriver
@@ -246,26 +246,16 @@ def test_a_rule_that_is_gone(house):
 # --- who owns it ----------------------------------------------------------------------------------
 
 
-def codedeploy(aws: Double, listener: str, status: str) -> None:
-    client = aws.client("codedeploy")
-    client.create_application(applicationName="shop", computePlatform="ECS")
-    pair = {
-        "targetGroups": [{"name": "shop-blue"}, {"name": "shop-green"}],
-        "prodTrafficRoute": {"listenerArns": [listener]},
-    }
-    client.create_deployment_group(
-        applicationName="shop",
-        deploymentGroupName="blue-green",
-        serviceRoleArn="arn:aws:iam::123456789012:role/deploy",
-        loadBalancerInfo={"targetGroupPairInfoList": [pair]},
-    )
-    made = client.create_deployment(applicationName="shop", deploymentGroupName="blue-green")
-    aws.tell("codedeploy", deployment=made["deploymentId"], status=status, region=REGION)
+def codedeploy(aws: Double, of: Scene, status: str, name: str = "shop") -> None:
+    group = deployment_group(of, name)
+    aws.client("codedeploy").create_application(applicationName=APPLICATION, computePlatform="ECS")
+    aws.client("codedeploy").create_deployment_group(**group)
+    aws.tell("codedeploy", deployment=deploy(aws.url), status=status, region=REGION)
 
 
 @pytest.mark.parametrize("status", ["Created", "Queued", "InProgress", "Baking", "Ready"])
 def test_a_codedeploy_deployment_that_runs_owns_the_listener(house, status):
-    codedeploy(house.aws, house.scene.listener, status)
+    codedeploy(house.aws, house.scene, status)
     owner = house.driver.read(house.target).owner
     assert "CodeDeploy" in owner
     assert "shop/blue-green" in owner
@@ -276,12 +266,12 @@ def test_a_codedeploy_deployment_that_runs_owns_the_listener(house, status):
 
 @pytest.mark.parametrize("status", ["Succeeded", "Failed", "Stopped"])
 def test_one_that_is_over_owns_nothing(house, status):
-    codedeploy(house.aws, house.scene.listener, status)
+    codedeploy(house.aws, house.scene, status)
     assert house.driver.read(house.target).owner is None
 
 
 def test_one_of_another_listener_owns_nothing_here(house):
-    codedeploy(house.aws, house.aws.scene("other").listener, "InProgress")
+    codedeploy(house.aws, house.aws.scene("other"), "InProgress", "other")
     assert house.driver.read(house.target).owner is None
 
 
