@@ -83,6 +83,12 @@ class GuardBody(Command):
         )
 
 
+class Requires(Command):
+    """What must have been before: the same version of the service, complete in an environment."""
+
+    environment: Key
+
+
 class RolloutPlan(Command):
     """A rollout that is thought of.
 
@@ -91,6 +97,7 @@ class RolloutPlan(Command):
     guards: `standard` (what SDKs report), `none`, or each by itself.  alarms: CloudWatch alarms
     that take this rollout back when one fires.
     requests_per_second: of the whole service, where the server has not seen it itself.
+    requires: where this version must have been complete before.
     """
 
     environment: Key
@@ -104,6 +111,7 @@ class RolloutPlan(Command):
     ) = "standard"
     alarms: list[LongName] = Field(default_factory=list, max_length=100)
     requests_per_second: float | None = Field(default=None, gt=0, le=10**9)
+    requires: Requires | None = None
 
     def the_schedule(self, read: Callable[[str | None], Schedule]) -> Schedule:
         """Return the schedule that is meant. Raises Invalid, naming the field.

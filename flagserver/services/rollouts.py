@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from flagserver.domain import access, documents, flags, guards, plan, rollout_flags, verbs
+from flagserver.domain import (
+    access,
+    documents,
+    flags,
+    guards,
+    plan,
+    requirements,
+    rollout_flags,
+    verbs,
+)
 from flagserver.domain.commands import Enlarging, Reasoned
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.environments import Environment
@@ -440,7 +449,15 @@ class Rollouts:
             for i, guard in enumerate(draft.guards)
         ]
         checks.append(lambda: self._check_quiet(draft))
+        if command.requires is not None:
+            required = command.requires.environment
+            checks.append(lambda: self._check_required(draft, required))
         return checks
+
+    def _check_required(self, draft: Rollout, environment: str) -> None:
+        self._environment(environment, "/requires/environment")
+        known = [view.rollout for view in self.all(environment)]
+        requirements.check(draft, environment, known)
 
     def _check_target(self, target: Target, i: int) -> None:
         with under(f"/targets/{i}"):
@@ -495,12 +512,12 @@ class Rollouts:
         asked = f"{idempotency.key} {idempotency.fingerprint}"
         return f"r-{hashlib.sha256(asked.encode()).hexdigest()[: 2 * ID_OCTETS]}"
 
-    def _environment(self, key: str) -> Environment:
+    def _environment(self, key: str, field: str = "/environment") -> Environment:
         document = self._store.read(documents.ENVIRONMENTS, key)
         if document is None:
             known = ", ".join(sorted(self._store.read_all(documents.ENVIRONMENTS)))
             words = f"There is no environment {key!r}; there are: {known}."
-            raise Invalid(words, field="/environment")
+            raise Invalid(words, field=field)
         return Environment.from_body(document.body)
 
     def _now(self) -> float:
