@@ -177,6 +177,27 @@ def test_a_start_shows_the_plan_first_and_then_says_which_it_is(desk: Desk, tmp_
     assert "is started: api 2 in production, 5%:5m,25%:10m,100%." in done.stdout
 
 
+def test_it_goes_by_a_template_and_keeps_its_steps(desk: Desk) -> None:
+    here = ("--env", "production")
+    desk.run("schedules", "set", "careful", "1%:30m,100%", *here)
+
+    planned = desk.rollouts("plan", *FLAG_ALONE, "--schedule", "careful")
+    done = desk.rollouts("start", *FLAG_ALONE, "--schedule", "careful", *SURE)
+    desk.run("schedules", "set", "careful", "50%:5m,100%", *here)
+    [it] = desk.json("list")["rollouts"]
+
+    assert "api in production  careful, 1%:30m,100%  30m in all" in planned.stdout
+    assert done.stdout.endswith("is started: api in production, careful, 1%:30m,100%.\n")
+    assert (it["schedule"], it["schedule_name"]) == ("1%:30m,100%", "careful")
+
+
+def test_it_goes_by_the_environments_default_unless_told_otherwise(desk: Desk) -> None:
+    desk.run("env", "set", "production", "--schedule", "2%:10m,100%")
+
+    assert desk.json("plan", *FLAG_ALONE)["schedule"] == "2%:10m,100%"
+    assert desk.json("plan", *FLAG_ALONE, "--schedule", "standard")["duration"] == 1800
+
+
 @pytest.mark.parametrize(
     ("given", "option"),
     [((), "--reason"), (("--reason", "a test"), "--confirm")],

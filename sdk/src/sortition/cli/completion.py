@@ -33,6 +33,20 @@ def environments(
     return [CompletionItem(e["key"]) for e in found if e["key"].startswith(incomplete)]
 
 
+def schedules(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the schedules that begin so, of --env where that was given."""
+    given = {"environment": context.params.get("environment")}
+    query = {name: text for name, text in given.items() if text}
+    found = _ask("/api/v1/schedules", **query).get("schedules", [])
+    return [
+        CompletionItem(it["name"], help=it["text"])
+        for it in found
+        if it["name"].startswith(incomplete)
+    ]
+
+
 def rollouts(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

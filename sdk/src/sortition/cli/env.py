@@ -26,10 +26,17 @@ def list_environments(context: click.Context) -> None:
     """List environments."""
     content = options.api(context).get("/api/v1/environments")
     rows = [
-        [e["key"], "critical" if e["critical"] else "", e["description"], str(e["revision"])]
+        [
+            e["key"],
+            "critical" if e["critical"] else "",
+            e["default_schedule"],
+            e["description"],
+            str(e["revision"]),
+        ]
         for e in content["environments"]
     ]
-    say(context, content, table("Environment", "", "Description", "Revision>", rows=rows))
+    columns = ("Environment", "", "Schedule", "Description", "Revision>")
+    say(context, content, table(*columns, rows=rows))
 
 
 @env.command("get")
@@ -39,7 +46,12 @@ def get_environment(context: click.Context, key: str) -> None:
     """Show one environment."""
     found = options.api(context).get(f"/api/v1/environments/{key}")
     critical = ", critical" if found["critical"] else ""
-    say(context, found, f"{key}{critical}, revision {found['revision']}\n{found['description']}")
+    lines = [
+        f"{key}{critical}, revision {found['revision']}",
+        found["description"],
+        f"rollouts go by {found['default_schedule']} unless they say otherwise",
+    ]
+    say(context, found, "\n".join(filter(None, lines)))
 
 
 @env.command("create")
@@ -65,6 +77,13 @@ def create_environment(context: click.Context, /, key: str, **given: Any) -> Non
 @KEY
 @click.option("--description", help="What it is for.")
 @CRITICAL
+@click.option(
+    "--schedule",
+    "default_schedule",
+    metavar="NAME|STEPS",
+    shell_complete=completion.schedules,
+    help="What its rollouts go by that name none.",
+)
 @options.write()
 @click.pass_context
 def set_environment(context: click.Context, /, key: str, **given: Any) -> None:

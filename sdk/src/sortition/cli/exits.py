@@ -63,6 +63,7 @@ OPTIONS = {
     "/alarms": "--alarm",
     "/confirm_environment": "--confirm",
     "/conditions": "--condition",
+    "/default_schedule": "--schedule",
     "/description": "--description",
     "/environment": "--env",
     "/expires": "--expires",

@@ -13,6 +13,7 @@ from .doctor import doctor, status
 from .env import env
 from .flags import flags
 from .rollouts import rollouts
+from .schedules import schedules
 from .token import token
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -50,5 +51,5 @@ def cli(
         context.obj = Api((url or "").rstrip("/"), token.strip(), timeout)
 
 
-for command in (flags, rollouts, env, token, status, doctor, completion):
+for command in (flags, rollouts, schedules, env, token, status, doctor, completion):
     cli.add_command(command)

@@ -31,7 +31,7 @@ def shown(plan: Plan, *, problems: bool = True) -> RenderableType:
 
 def _head(plan: Plan) -> list[str]:
     bakes = duration(plan["duration"])
-    lines = [f"{words.title(plan)}  {clean(plan['schedule'])}  {bakes} in all"]
+    lines = [f"{words.title(plan)}  {words.schedule(plan)}  {bakes} in all"]
     if _moves_both(plan):
         lines.append(words.RELATIONS.get(plan["relation"], str(plan["relation"])))
     rate = plan["requests_per_second"]

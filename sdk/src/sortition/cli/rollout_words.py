@@ -17,6 +17,9 @@ PPM_PER_PERCENT = 10_000
 
 STANDING_STILL = frozenset({"holding", "paused"})
 
+NO_NAME = "custom"
+"""What a schedule is called that was written down step by step, without a name."""
+
 VERDICTS = {
     "pass": "✔ pass",
     "fail": "✖ fail",
@@ -56,6 +59,12 @@ def title(it: Rollout) -> str:
     """Return what is rolled out where: `api 2.4.0 in production`."""
     version = f" {it['version']}" if it["version"] else ""
     return clean(f"{it['service']}{version} in {it['environment']}")
+
+
+def schedule(it: Rollout) -> str:
+    """Return what it goes by: `5%:5m,100%`, after its name where it has one."""
+    name, text = clean(it["schedule_name"]), it["schedule"]
+    return f"{name}, {text}" if name not in {text, NO_NAME} else str(text)
 
 
 def state(it: Rollout) -> str:

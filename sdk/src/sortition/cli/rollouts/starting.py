@@ -37,7 +37,9 @@ def describing(command: F) -> F:
         click.option(
             "--schedule",
             metavar="NAME|STEPS",
-            help="As in 5%:5m,25%:10m,100%; or CodeDeploy's names.  [standard]",
+            shell_complete=completion.schedules,
+            help="A template (`sortition schedules list`), or as in 5%:5m,25%:10m,100%.  "
+            "[the environment's]",
         ),
         click.option(
             "--relation",
@@ -182,7 +184,7 @@ def _started(it: Mapping[str, Any]) -> str:
         return f"{words.state(it)}: {it['id']} was started before and has ended."
     if it["state"] == "pending" and it["start_at"] and it["start_at"] != it["created"]:
         return f"✔ {it['id']} starts at {it['start_at']}."
-    return f"✔ {it['id']} is started: {words.title(it)}, {it['schedule']}."
+    return f"✔ {it['id']} is started: {words.title(it)}, {words.schedule(it)}."
 
 
 @rollouts.command("schema")
