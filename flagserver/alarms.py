@@ -158,7 +158,9 @@ def _own(
 
 
 def _percent(name: str, what: str, failed: Body, total: Body, limit: float) -> Alarm:
-    expression = f"IF(FILL(total, 0) >= {LEAST}, 100 * FILL(failed, 0) / total, 0)"
+    # Without a FILL of the total: a minute that is not published yet would be 0 %, and where every
+    # newest minute is late no two of two would ever be above the limit.
+    expression = f"IF(total >= {LEAST}, 100 * FILL(failed, 0) / total, 0)"
     says = f"{what} > {limit:g} %, 2 of 2 minutes with {LEAST} requests or more"
     result = {"Id": "percent", "Expression": expression, "Label": f"{what}, %", "ReturnData": True}
     return _metric(name, says, ">", limit, 2, {"Metrics": [result, failed, total]})
