@@ -65,7 +65,8 @@ class Way:
     """What happens to octets in one direction.
 
     delay: seconds that each piece takes.  rate: octets a second.  piece: octets written at once.
-    hole: pieces are swallowed.  held: pieces wait until this is False again.
+    hole: pieces are swallowed.  held: pieces wait until this is False again; a change that sets it
+    holds the piece that it saw, too.
     cut_after: octets of each connection that pass before it is cut.  by_reset: by RST, else by FIN.
     passed: octets that went through, of all connections.
     """
@@ -121,6 +122,7 @@ class _Loss:
     asked: bytes
     reset: bool
     watch: Watch
+    then: Callable[[], None]
 
 
 class Proxy:
@@ -205,10 +207,12 @@ class Proxy:
         """Listen (again), at the same port."""
         self._do(self._listen())
 
-    def lose_answer(self, asked: bytes, *, reset: bool = False) -> Watch:
+    def lose_answer(
+        self, asked: bytes, *, reset: bool = False, then: Callable[[], None] = lambda: None
+    ) -> Watch:
         """Let the next piece upwards that holds these octets take effect, and lose what the server
-        says to it. The connection then stays mute, or ends with RST."""
-        loss = _Loss(asked, reset, Watch(f"the answer to {asked!r} to be lost"))
+        says to it. The connection then stays mute, or ends with RST. then: happens at once."""
+        loss = _Loss(asked, reset, Watch(f"the answer to {asked!r} to be lost"), then)
         self._losses.append(loss)
         return loss.watch
 
@@ -320,8 +324,7 @@ class _Link:
         count = 0
         with suppress(OSError):
             while data := await reader.read(PIECE):
-                while way.held:  # noqa: ASYNC110 (another thread says when)
-                    await asyncio.sleep(HELD_SECONDS)
+                await _until_let_go(way)
                 if way.delay:
                     await asyncio.sleep(way.delay)
                 if way.hole:
@@ -330,6 +333,8 @@ class _Link:
                 data = seen(way.changed(data))
                 if self._mute:
                     continue
+                # Whoever saw the piece may have held it.
+                await _until_let_go(way)
                 count = await self._pass(way, writer, data, count)
             if self._mute or way.hole:
                 # Nor does the word that it is over get through.
@@ -365,8 +370,14 @@ class _Link:
         self._mute = True
         if loss.reset:
             self.cut(reset=True)
+        loss.then()
         loss.watch.tell()
         return b""
+
+
+async def _until_let_go(way: Way) -> None:
+    while way.held:  # noqa: ASYNC110 (another thread says when)
+        await asyncio.sleep(HELD_SECONDS)
 
 
 async def _open(upstream: str | int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
