@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 
-from flagserver.aws import Aws
+from flagserver.aws import Aws, Watch
 from flagserver.domain import tokens
 from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Idempotency, Principal
@@ -61,6 +62,7 @@ from flagserver.storage.redis.store import RedisStore
 from flagserver.system import SystemClock, SystemEntropy
 from flagserver.targets.alb import AlbDriver
 from flagserver.targets.hooks import CodeDeployHooks
+from flagserver.telemetry import Telemetry, telemetry_of
 
 INSTALLATION = Principal("installation", "admin", "admin")
 """Who makes the first things of an installation, before there is anybody."""
@@ -85,6 +87,15 @@ def open_board(settings: Settings, component: str) -> Board:
     build = of_build(version("sortition-server"), component)
     board.add(lambda: build)
     return board
+
+
+def open_telemetry(environ: Mapping[str, str] = os.environ) -> Telemetry:
+    """Return what counts and traces, as OpenTelemetry's environment variables say. Raises
+    SettingsError."""
+    try:
+        return telemetry_of(environ, SystemClock())
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def open_egress(settings: Settings) -> Egress:
@@ -158,9 +169,14 @@ class Outside:
     gates: Gates = field(default_factory=lambda: CodeDeployHooks(Aws()))
 
 
-def open_outside(settings: Settings, store: Store, snapshots: Snapshots, egress: Egress) -> Outside:
-    """Return every driver and source, by name. Nothing is asked yet. Raises SettingsError."""
-    aws = Aws()
+def open_outside(
+    settings: Settings, store: Store, snapshots: Snapshots, egress: Egress, watch: Watch
+) -> Outside:
+    """Return every driver and source, by name. Nothing is asked yet. Raises SettingsError.
+
+    watch: is told of every call of AWS.
+    """
+    aws = Aws(watch=watch)
     drivers: list[TargetDriver] = [AlbDriver(aws)]
     sources = [*open_sources(settings, store, snapshots, egress), CloudWatch(aws), Hosts(aws)]
     return Outside({each.kind: each for each in drivers}, {each.name: each for each in sources})
@@ -172,20 +188,28 @@ def build_gatekeeper(services: Services, store: Store, holder: str) -> Gatekeepe
 
 
 def build_notices(
-    outbox: Outbox, leases: Leases, notifiers: Iterable[Notifier], clock: Clock, holder: str
+    outbox: Outbox,
+    leases: Leases,
+    notifiers: Iterable[Notifier],
+    clock: Clock,
+    holder: str,
+    telemetry: Telemetry | None = None,
 ) -> Notices:
     """Return what brings notices to these. holder: this process, as its leases name it."""
-    chance = random.SystemRandom().random
+    notifiers, chance = list(notifiers), random.SystemRandom().random
+    tally = (telemetry or Telemetry()).tally
+    tally.will_notify([each.name for each in notifiers])
     return Notices(
-        Deliverer(each, outbox, leases, clock, holder, chance=chance) for each in notifiers
+        Deliverer(*(each, outbox, leases, clock, holder), chance=chance, count=tally.notified)
+        for each in notifiers
     )
 
 
-def open_notices(settings: Settings, store: Store, holder: str) -> Notices:
+def open_notices(settings: Settings, store: Store, holder: str, telemetry: Telemetry) -> Notices:
     """Return what tells people, as the settings say. Raises SettingsError."""
     clock = SystemClock()
     notifiers = open_notifiers(settings, open_egress(settings), clock)
-    return build_notices(store, store, notifiers, clock, holder)
+    return build_notices(store, store, notifiers, clock, holder, telemetry)
 
 
 def _check_url(egress: Egress, name: str, url: str) -> None:
@@ -203,10 +227,12 @@ def build_services(
     entropy: Entropy | None = None,
     copies: Copies | None = None,
     outside: Outside | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Services:
     """Return the services over a store. Nothing is read or started yet.
 
     copies: where what is known is kept, for a process that serves.
+    telemetry: what is counted and traced of rollouts, for a process that tells of it.
     outside: what rollouts move and measure; as the settings say, unless it is given.
     """
     clock = clock or SystemClock()
@@ -218,7 +244,10 @@ def build_services(
         copies=copies,
     )
     outcomes = Outcomes(store, snapshots, clock)
-    outside = outside or open_outside(settings, store, snapshots, open_egress(settings))
+    telemetry = telemetry or Telemetry()
+    outside = outside or open_outside(
+        settings, store, snapshots, open_egress(settings), telemetry.call
+    )
     return Services(
         flags=Flags(store, clock, entropy),
         environments=Environments(store, clock, entropy),
@@ -230,6 +259,7 @@ def build_services(
             *(store, store, outside.drivers, outside.sources, clock, entropy),
             rate=outcomes.rate,
             tick_seconds=settings.tick_seconds,
+            told=telemetry.turned,
         ),
         schedules=Schedules(store, clock, entropy),
         watching=Watching(store, store, clock, entropy),
@@ -248,9 +278,13 @@ def build_steering(
     clock: Clock | None = None,
     entropy: Entropy | None = None,
     outside: Outside | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Steering:
     """Return what moves rollouts, for a controller. holder: this process, as its leases name it."""
-    outside = outside or open_outside(settings, store, services.snapshots, open_egress(settings))
+    telemetry = telemetry or Telemetry()
+    outside = outside or open_outside(
+        settings, store, services.snapshots, open_egress(settings), telemetry.call
+    )
     return Steering(
         *(store, store, store),
         DiskJournal(settings.data_dir / "journal" / "rollouts"),
@@ -259,6 +293,7 @@ def build_steering(
         holder,
         samples=samples(services.outcomes),
         tick_seconds=settings.tick_seconds,
+        telemetry=telemetry,
     )
 
 

@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -25,9 +26,10 @@ from flagserver.demo import running
 from flagserver.demo.shop import DemoError, Place, Shop
 from flagserver.domain.errors import Refusal
 from flagserver.domain.stores import EMPTY, UNSAFE
-from flagserver.http import metrics
+from flagserver.http import alone, metrics
 from flagserver.http.app import create_app
 from flagserver.http.front import Front
+from flagserver.http.rollout_measures import Standings
 from flagserver.http.streams import Hub, Limits
 from flagserver.measures import Board
 from flagserver.ports import Store, StoreIdentity
@@ -36,6 +38,7 @@ from flagserver.services import Services, recovery
 from flagserver.settings import Settings, SettingsError
 from flagserver.storage.embedded import EmbeddedStore
 from flagserver.system import SystemClock, SystemEntropy
+from flagserver.telemetry import Telemetry, read_exporters
 from flagserver.web import Workers, allow_many_files, follow_in_background, listen, serve
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,7 @@ def main() -> None:
 def run() -> None:
     """Web, controller and embedded store in one: everything a small team needs."""
     settings = read_settings()
+    check_telemetry()
     url, store = settings.redis_url, None
     children = []
     try:
@@ -93,14 +97,15 @@ def web(workers: int) -> None:
     """The HTTP API and the admin UI, over the store of SORTITION_REDIS_URL."""
     settings = read_settings()
     check_admin_token(settings)
-    store, services = open_services(settings, serving=True)
     try:
         if workers > 1:
+            check_telemetry()
+            open_services(settings, serving=True)
             processes = Workers(settings, (*command("web-process"), "--ready"), workers)
             processes.run(lambda: click.echo(f"{workers} processes serve.", err=True))
         else:
             at = listen(settings.host, settings.port)
-            serve(web_application(settings, store, services), at)
+            serve_web(settings, at)
     except ProcessError as error:
         raise Failed(str(error)) from None
 
@@ -114,8 +119,7 @@ def web_process(ready: int) -> None:
         at = listen(settings.host, settings.port, shared=True)
     except ProcessError as error:
         raise Failed(str(error)) from None
-    front = web_application(settings, *open_services(settings, serving=True))
-    serve(front, at, on_ready=lambda: _say(ready))
+    serve_web(settings, at, on_ready=lambda: _say(ready))
 
 
 @main.command()
@@ -123,11 +127,12 @@ def controller() -> None:
     """The loop that moves rollouts and tells people, over the store of SORTITION_REDIS_URL. Any
     number: each rollout is held by one of them."""
     settings = read_settings()
-    store, services = open_services(settings, serving=True)
+    telemetry = open_telemetry()
+    store, services = open_services(settings, serving=True, telemetry=telemetry)
     holder = f"{os.getpid()}-{SystemEntropy().hex(4)}"
     try:
-        steering = bootstrap.build_steering(settings, store, services, holder)
-        notices = bootstrap.open_notices(settings, store, holder)
+        steering = bootstrap.build_steering(settings, store, services, holder, telemetry=telemetry)
+        notices = bootstrap.open_notices(settings, store, holder, telemetry)
     except SettingsError as error:
         raise Failed(str(error)) from None
     stop = threading.Event()
@@ -137,6 +142,7 @@ def controller() -> None:
     following = follow_in_background(services.snapshots)
     board = bootstrap.open_board(settings, "controller")
     board.add(partial(metrics.of_snapshots, services.snapshots))
+    board.add(telemetry.tally.samples)
     publish_in_background(board, following)
     notices.start()
     gatekeeper = bootstrap.build_gatekeeper(services, store, holder)
@@ -144,10 +150,24 @@ def controller() -> None:
     tick = settings.tick_seconds
     loop = Controller(services.record, store, steering, holder, tick_seconds=tick)
     board.add(loop.samples)
+    show_alone(settings, services, board)
     loop.run(stop)
     gatekeeper.stop()
     notices.stop()
+    telemetry.close()
     following.set()
+
+
+def show_alone(settings: Settings, services: Services, board: Board) -> None:
+    """Serve a controller's measures where the settings say, if they do."""
+    if settings.controller_port is None:
+        return
+    app = alone.create_app(services, board, public=settings.metrics_public)
+    try:
+        alone.serve_in_background(app, settings.host, settings.controller_port)
+    except OSError as error:
+        where = f"{settings.host}:{settings.controller_port}"
+        raise Failed(f"SORTITION_CONTROLLER_PORT: {where}: {error.strerror}.") from None
 
 
 @main.group("demo", invoke_without_command=True)
@@ -349,7 +369,25 @@ def with_store_url(settings: Settings) -> Settings:
     return settings.with_redis_url(settings.redis_url or EmbeddedStore(settings.data_dir).url)
 
 
-def open_services(settings: Settings, *, serving: bool = False) -> tuple[Store, Services]:
+def check_telemetry() -> None:
+    """End when OpenTelemetry's variables cannot be followed; nothing is opened."""
+    try:
+        read_exporters(os.environ)
+    except ValueError as error:
+        raise Failed(str(error)) from None
+
+
+def open_telemetry() -> Telemetry:
+    """Return what counts and traces, or end with what is wrong with OpenTelemetry's variables."""
+    try:
+        return bootstrap.open_telemetry()
+    except SettingsError as error:
+        raise Failed(str(error)) from None
+
+
+def open_services(
+    settings: Settings, *, serving: bool = False, telemetry: Telemetry | None = None
+) -> tuple[Store, Services]:
     """Return the store and the services over it, or end with what is wrong with the settings.
 
     serving: keep what is known on disk, and believe no other store.
@@ -359,7 +397,7 @@ def open_services(settings: Settings, *, serving: bool = False) -> tuple[Store, 
     except (SettingsError, ValueError) as error:
         raise Failed(str(error)) from None
     copies = bootstrap.open_copies(settings) if serving else None
-    return store, bootstrap.build_services(settings, store, copies=copies)
+    return store, bootstrap.build_services(settings, store, copies=copies, telemetry=telemetry)
 
 
 def check_admin_token(settings: Settings) -> None:
@@ -393,7 +431,19 @@ def first_things(
             return
 
 
-def web_application(settings: Settings, store: Store, services: Services) -> Front:
+def serve_web(
+    settings: Settings, at: socket.socket, *, on_ready: Callable[[], None] = lambda: None
+) -> None:
+    """Serve there until told to stop. on_ready: called once connections are accepted."""
+    telemetry = open_telemetry()
+    store, services = open_services(settings, serving=True, telemetry=telemetry)
+    serve(web_application(settings, store, services, telemetry), at, on_ready=on_ready)
+    telemetry.close()
+
+
+def web_application(
+    settings: Settings, store: Store, services: Services, telemetry: Telemetry
+) -> Front:
     """Return the whole web application: it serves what this machine's disk has, and follows the
     store once that answers."""
     scheme = urlsplit(settings.url).scheme
@@ -406,6 +456,8 @@ def web_application(settings: Settings, store: Store, services: Services) -> Fro
     front = Front(app, services, hub, scheme=scheme)
     board.add(partial(metrics.of_front, front))
     board.add(partial(metrics.of_services, services))
+    board.add(telemetry.tally.samples)
+    board.add_asked(Standings(services.rollouts).samples)
     services.snapshots.restore()
     begin = partial(first_things, settings, store, services)
     publish_in_background(board, follow_in_background(services.snapshots, begin))

@@ -2,7 +2,8 @@
 
 Each process writes what it counted to a file of its own in `metrics/` of the data directory, and
 whichever of them is asked adds up what all have written. Numbers that grow outlive their process;
-others count only while it lives. No label names a person, a request, a flag or a token.
+others count only while it lives. What is the same for all, whoever is asked reads anew. No label
+names a person, a request, a flag or a token.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ ENDED = "ended.json"
 
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 TICK_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+ROLLOUT_SECONDS = (60.0, 300.0, 900.0, 1800.0, 2100.0, 2700.0, 3600.0)
+DETECTION_SECONDS = (30.0, 60.0, 120.0, 180.0, 300.0, 600.0)
+ROLLBACK_SECONDS = (5.0, 15.0, 30.0, 60.0, 120.0, 600.0)
 
 Labels = tuple[str, ...]
 Value = float | Sequence[float]
@@ -62,6 +66,8 @@ class Told(NamedTuple):
     over: Literal["sum", "max", "min"] = "sum"
     edges: tuple[float, ...] = ()
 
+
+ROLLOUT: Labels = ("service", "environment")
 
 CATALOGUE = (
     Told("build_info", "gauge", "1, for each version that runs.", ("version", "component"), "max"),
@@ -99,6 +105,65 @@ CATALOGUE = (
     Told("controller_ticks", "counter", "Ticks of controllers.", ("result",)),
     Told("controller_tick_duration_seconds", "histogram", "Of a tick.", edges=TICK_SECONDS),
     Told("controller_last_tick_timestamp_seconds", "gauge", "Its end.", over="max"),
+    Told("controller_rollouts", "gauge", "Rollouts that controllers of this host hold."),
+    # What stands in the store, told by whoever is asked.
+    Told(
+        *("rollout_state", "gauge", "1 for each state that a rollout of the service is in."),
+        ("service", "environment", "state"),
+        "max",
+    ),
+    Told("rollout_step", "gauge", "Of the newest, from 1; 0 before the first.", ROLLOUT, "max"),
+    Told(
+        *("rollout_step_deadline_timestamp_seconds", "gauge"),
+        "When its step's wait will be over; not told while the timer stands.",
+        ROLLOUT,
+        "max",
+    ),
+    Told("rollout_target_ratio", "gauge", "The share that is intended.", ROLLOUT, "max"),
+    Told("rollout_observed_ratio", "gauge", "The share that was read back last.", ROLLOUT, "max"),
+    # What was counted by whoever committed it.
+    Told(
+        *("rollouts", "counter", "Rollouts that came to an end, or could not be taken back."),
+        (*ROLLOUT, "outcome", "trigger"),
+    ),
+    Told(
+        *("rollout_duration_seconds", "histogram", "From the start to the end."),
+        ("service", "outcome"),
+        edges=ROLLOUT_SECONDS,
+    ),
+    Told(
+        *("rollbacks", "counter", "Rollouts that were taken back."),
+        (*ROLLOUT, "trigger", "guardrail"),
+    ),
+    Told(
+        *("rollback_detection_seconds", "histogram", "From the first bad point to the decision."),
+        ("service",),
+        edges=DETECTION_SECONDS,
+    ),
+    Told(
+        *("rollback_duration_seconds", "histogram", "From the decision to 0 %, read back."),
+        ("service",),
+        edges=ROLLBACK_SECONDS,
+    ),
+    Told(
+        *("guardrail_used_ratio", "gauge", "Observed by limit: 1 is at the limit."),
+        (*ROLLOUT, "guardrail", "track"),
+        "max",
+    ),
+    Told(
+        *("guardrail_evaluations", "counter", "Verdicts."),
+        ("service", "guardrail", "verdict"),
+    ),
+    Told(
+        *("metrics_newest_point_timestamp_seconds", "gauge", "Of what guards watch, by source."),
+        ("source",),
+        "max",
+    ),
+    Told(
+        *("cloud_calls", "counter", "Calls of AWS, tries counted as one."),
+        ("service", "operation", "outcome"),
+    ),
+    Told("notifications", "counter", "Tries to tell somebody.", ("channel", "outcome")),
 )
 """Every metric, without `sortition_` before it and, of a counter, `_total` after it."""
 
@@ -131,6 +196,7 @@ class Board:
         self._now = now
         self._alive = alive or _alive
         self._sources: list[Callable[[], Samples]] = []
+        self._asked: list[Callable[[], Samples]] = []
         host = socket.gethostname().replace("/", "-")
         self._name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}.json"
         self._failed = False
@@ -138,6 +204,11 @@ class Board:
     def add(self, source: Callable[[], Samples]) -> None:
         """Ask a quick function for measures whenever they are wanted; from any thread."""
         self._sources.append(source)
+
+    def add_asked(self, source: Callable[[], Samples]) -> None:
+        """Ask a function only for a page, on the thread of whoever wants one: what all processes
+        would tell alike, and what takes a while to tell."""
+        self._asked.append(source)
 
     def publish(self) -> None:
         """Write down what was counted here. Raises nothing."""
@@ -173,6 +244,8 @@ class Board:
             if path.name != self._name and (read := _read(path)) is not None:
                 samples, at = read
                 _add(merged, samples, living=self._now() - at < LIVE_SECONDS)
+        for source in self._asked:
+            _add(merged, source(), living=True)
         return merged
 
     def gather_the_ended(self) -> None:

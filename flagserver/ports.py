@@ -6,10 +6,10 @@ time; none waits without bound.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 from sortition.core.model import Snapshot
 from sortition.record.entry import Link
@@ -23,6 +23,7 @@ from flagserver.domain.documents import (
     Idempotency,
 )
 from flagserver.domain.errors import Refusal
+from flagserver.domain.guards import Action, Verdict
 from flagserver.domain.hooks import Asking
 from flagserver.domain.metrics import Posted
 from flagserver.domain.notices import Notice
@@ -32,6 +33,10 @@ from flagserver.domain.signals import Ask, Measured, Signal
 from flagserver.domain.stores import Conditions, StoreState
 from flagserver.domain.targets import Reading, Target
 from flagserver.domain.tokens import Token
+from flagserver.domain.verbs import Turn
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,3 +519,72 @@ class Egress(Protocol):
         seconds: for all of it, looking the name up included.  limit: octets of the answer's body.
         Raises NotAllowed, NoAnswer. Tries once.
         """
+
+
+# --- measuring ourselves --------------------------------------------------------------------------
+
+
+class LookSpan(Protocol):
+    """One look at a rollout, as it is traced. What is called while it is entered belongs to it;
+    left, it has ended."""
+
+    def __enter__(self) -> Self:
+        """Begin to look."""
+
+    def __exit__(self, *_: object) -> None:
+        """Have looked."""
+
+
+class Telemetry(Protocol):
+    """Who counts and traces what rollouts do. Every method returns at once, whatever is on the
+    other side, and raises nothing."""
+
+    def holds(self, rollouts: Collection[Rollout]) -> None:
+        """Be told which rollouts this process holds from now on."""
+
+    def look(self, rollout: Rollout) -> LookSpan:
+        """Return a look at a rollout that begins now."""
+
+    def judged(
+        self, look: LookSpan, rollout: Rollout, action: Action, verdicts: Sequence[Verdict]
+    ) -> None:
+        """Be told how a rollout's guards stand, and what follows."""
+
+    def turned(self, turn: Turn) -> None:
+        """Be told of a turn that this process has committed; of each once."""
+
+    def within(self, looks: Sequence[LookSpan], act: Callable[P, T]) -> Callable[P, T]:
+        """Return `act` so that what it calls, on whatever thread, belongs to these looks."""
+
+
+class NoTelemetry:
+    """Nobody counts or traces."""
+
+    def __enter__(self) -> Self:
+        """Begin to look."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Have looked."""
+
+    def holds(self, rollouts: Collection[Rollout]) -> None:
+        """Tell nobody."""
+
+    def look(self, rollout: Rollout) -> LookSpan:  # noqa: ARG002 (the door's form)
+        """Return a look that nobody traces."""
+        return self
+
+    def judged(
+        self, look: LookSpan, rollout: Rollout, action: Action, verdicts: Sequence[Verdict]
+    ) -> None:
+        """Tell nobody."""
+
+    def turned(self, turn: Turn) -> None:
+        """Tell nobody."""
+
+    def within(self, looks: Sequence[LookSpan], act: Callable[P, T]) -> Callable[P, T]:  # noqa: ARG002
+        """Return it as it is."""
+        return act
+
+
+UNTOLD = NoTelemetry()

@@ -20,6 +20,7 @@ SETTINGS = {
     "Default: one is made and shown once.",
     "SORTITION_FLUSH_SECONDS": "How often SDKs report outcomes. Default 5.",
     "SORTITION_TICK_SECONDS": "How often a controller looks at rollouts. Default 5.",
+    "SORTITION_CONTROLLER_PORT": "Where a controller answers /metrics itself. Default: nowhere.",
     "SORTITION_METRICS_PUBLIC": "1: /metrics needs no token. Default: an admin token.",
     "SORTITION_PUBLIC_URL": "Where people reach the server, for links. Default from host, port.",
     "SORTITION_OFREP_ORIGINS": "Origins of web pages that may ask by OFREP, with commas: "
@@ -96,7 +97,8 @@ class Outward:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How this process was told to run. redis_url None: the embedded store."""
+    """How this process was told to run. redis_url None: the embedded store. controller_port None:
+    a controller shows its measures through the web process beside it only."""
 
     host: str = "127.0.0.1"
     port: int = 8400
@@ -105,6 +107,7 @@ class Settings:
     admin_token_file: Path | None = None
     flush_seconds: float = 5.0
     tick_seconds: float = 5.0
+    controller_port: int | None = None
     public_url: str | None = None
     ofrep_origins: tuple[str, ...] = ()
     metrics_public: bool = False
@@ -133,6 +136,9 @@ class Settings:
             flush_seconds=_seconds(environ, "SORTITION_FLUSH_SECONDS", 5.0),
             # A lease is asked for anew at each tick and lives 15 s: a longer tick would lose it.
             tick_seconds=_seconds(environ, "SORTITION_TICK_SECONDS", 5.0, 0.25, 10),
+            controller_port=_number(environ, "SORTITION_CONTROLLER_PORT", 0, 1, 65535)
+            if environ.get("SORTITION_CONTROLLER_PORT")
+            else None,
             metrics_public=_yes(environ, "SORTITION_METRICS_PUBLIC"),
             public_url=(environ.get("SORTITION_PUBLIC_URL") or "").rstrip("/") or None,
             ofrep_origins=_origins(environ, "SORTITION_OFREP_ORIGINS"),

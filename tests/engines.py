@@ -24,6 +24,7 @@ from flagserver.services.rollouts import Rollouts
 from flagserver.services.steering import Steering
 from flagserver.settings import Settings
 from flagserver.storage.redis.store import RedisStore
+from flagserver.telemetry import Telemetry
 
 from .builders import ADMIN, SURE, House
 from .fakes import FakeSignalSource, FakeTargetDriver
@@ -64,7 +65,7 @@ class Engine(House):
     """A server with everything that lies outside of it in memory, and any number of controllers.
 
     rates: (canary, control) failure rates of every point from now on; None: no data.
-    over: a store of the test's own, instead of one in memory.
+    over: a store of the test's own, instead of one in memory.  telemetry: of the first process.
     """
 
     directory: Path = field(default_factory=lambda: Path("nowhere"))
@@ -72,6 +73,7 @@ class Engine(House):
     source: FakeSignalSource = field(default_factory=FakeSignalSource)
     rates: tuple[float | None, float | None] = (0.0, 0.0)
     over: RedisStore | None = None
+    telemetry: Telemetry | None = None
 
     def __post_init__(self) -> None:
         self.redis = fakeredis.FakeServer()
@@ -86,14 +88,18 @@ class Engine(House):
         self._points: list[tuple[float, float | None, float | None]] = []
         self.controller = self.new_controller()
 
-    def another_process(self, store: Any = None) -> Services:
+    def another_process(self, store: Any = None, telemetry: Telemetry | None = None) -> Services:
         """Return services as another process on the same store has them."""
         store = self.store if store is None else store
         return bootstrap.build_services(
-            Settings(), store, self.clock, self.entropy, outside=self.outside
+            *(Settings(), store, self.clock, self.entropy),
+            outside=self.outside,
+            telemetry=telemetry or self.telemetry,
         )
 
-    def new_controller(self, holder: str = "first", store: Any = None) -> Steering:
+    def new_controller(
+        self, holder: str = "first", store: Any = None, telemetry: Telemetry | None = None
+    ) -> Steering:
         """Return another controller, with a disk of its own."""
         return bootstrap.build_steering(
             Settings(data_dir=self.directory / holder),
@@ -103,6 +109,7 @@ class Engine(House):
             self.clock,
             self.entropy,
             self.outside,
+            telemetry or self.telemetry,
         )
 
     @property

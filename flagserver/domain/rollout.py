@@ -158,6 +158,7 @@ class Rollout:
     step: index into `plan`, -1 before the first.  generation: rises with every intent.
     intended: target id -> share that is to be.  confirmed: target id -> share that was read back
     (a flag's: that was committed); a target that is missing is in no known state.
+    step_began: when this step was intended.
     step_confirmed_at: when this step's shares were first all confirmed.
     watched: seconds of this step's hold that count, up to `counting_since`; since then it counts,
     unless that is None: stopped, or not yet confirmed.
@@ -184,6 +185,7 @@ class Rollout:
     generation: int = 0
     intended: Mapping[str, int] = field(default_factory=dict)
     confirmed: Mapping[str, int] = field(default_factory=dict)
+    step_began: float | None = None
     step_confirmed_at: float | None = None
     watched: float = 0.0
     counting_since: float | None = None
@@ -348,7 +350,7 @@ class Rollout:
         watcher = body.get("watcher")
         return cls(
             **{name: body[name] for name in (*_PLAIN, *_MOVING)},
-            **{name: _read(body[name]) for name in _INSTANTS},
+            **{name: _read(body.get(name)) for name in _INSTANTS},
             state=State(body["state"]),
             schedule=Schedule.from_body(body["schedule"]),
             relation=Relation(body["relation"]),
@@ -370,7 +372,8 @@ _PLAIN = (
 )
 _MOVING = ("step", "generation", "intended", "confirmed", "watched")
 _INSTANTS = (
-    *("created", "step_confirmed_at", "counting_since", "start_at", "started", "ended", "changed"),
+    *("created", "step_began", "step_confirmed_at", "counting_since", "start_at", "started"),
+    *("ended", "changed"),
 )
 _ROLLBACK_INSTANTS = ("detected", "first_bad", "applied", "confirmed")
 

@@ -315,6 +315,7 @@ def move(rollout: Rollout, step: int, now: float) -> Turn:
         step=step,
         generation=rollout.generation + 1,
         intended=rollout.plan[step].shares,
+        step_began=now,
         step_confirmed_at=None,
         watched=0.0,
         counting_since=None,

@@ -39,7 +39,7 @@ from flagserver.domain.states import State
 from flagserver.domain.targets import Mode, Target
 from flagserver.domain.times import moment
 from flagserver.domain.verbs import Turn
-from flagserver.ports import Clock, Documents, Entropy, Looks, SignalSource, TargetDriver
+from flagserver.ports import UNTOLD, Clock, Documents, Entropy, Looks, SignalSource, TargetDriver
 
 from .schedules import Schedules
 from .turns import FlagState, RolloutView, Turns
@@ -99,6 +99,7 @@ class Rollouts:
         entropy: Entropy,
         rate: Rate,
         tick_seconds: float = TICK_SECONDS,
+        told: Callable[[Turn], None] = UNTOLD.turned,
     ) -> None:
         self._store = store
         self._looks = looks
@@ -108,7 +109,7 @@ class Rollouts:
         self._entropy = entropy
         self._rate = rate
         self._gap = gap_seconds(tick_seconds)
-        self._turns = Turns(store, clock, entropy)
+        self._turns = Turns(store, clock, entropy, told)
         self._schedules = Schedules(store, clock, entropy)
 
     # Looking

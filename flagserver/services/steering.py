@@ -29,15 +29,18 @@ from flagserver.domain.states import State
 from flagserver.domain.targets import Reading, Target
 from flagserver.domain.times import from_unix, moment
 from flagserver.ports import (
+    UNTOLD,
     Clock,
     Documents,
     Entropy,
     Journal,
     Lease,
     Looks,
+    LookSpan,
     RolloutLeases,
     SignalSource,
     TargetDriver,
+    Telemetry,
 )
 
 from .outcomes import Outcomes
@@ -67,11 +70,13 @@ Samples = Callable[[Rollout, float], int | None]
 
 @dataclass(slots=True)
 class Held:
-    """A rollout whose lease is ours. until: monotonic second at which the lease may end."""
+    """A rollout whose lease is ours. until: monotonic second at which the lease may end; look: this
+    tick's."""
 
     view: RolloutView
     lease: Lease
     until: float
+    look: LookSpan = UNTOLD
     verdicts: list[Verdict] = field(default_factory=list)
 
     @property
@@ -108,6 +113,7 @@ class Steering:
         holder: str,
         samples: Samples,
         tick_seconds: float = TICK_SECONDS,
+        telemetry: Telemetry = UNTOLD,
     ) -> None:
         self._leases = leases
         self._looks = looks
@@ -118,7 +124,8 @@ class Steering:
         self._holder = holder
         self._samples = samples
         self._gap = gap_seconds(tick_seconds)
-        self._turns = Turns(store, clock, entropy)
+        self._telemetry = telemetry
+        self._turns = Turns(store, clock, entropy, telemetry.turned)
         self._held: dict[str, Held] = {}
         self._told: dict[str, tuple[Any, float]] = {}
         self._newest: dict[tuple[str, str], float] = {}
@@ -142,8 +149,9 @@ class Steering:
             raise
         seen = self._see(self._held.values(), looked, flags)
         for id, held in list(self._held.items()):
-            if id in self._held:
-                self._survive(id, lambda held=held: self._look(held, seen))  # type: ignore[misc]
+            with held.look:
+                if id in self._held:
+                    self._survive(id, lambda held=held: self._look(held, seen))  # type: ignore[misc]
         self._looks.saw(dict.fromkeys(self._held, seen.now))
 
     def step_down(self) -> None:
@@ -167,7 +175,7 @@ class Steering:
         names = [f"rollout/{id}" for id in live]
         leases = self._leases.acquire_all(names, self._holder, ttl_seconds=LEASE_SECONDS)
         held = {
-            id: Held(view, lease, began + LEASE_SECONDS)
+            id: Held(view, lease, began + LEASE_SECONDS, self._telemetry.look(view.rollout))
             for (id, view), lease in zip(live.items(), leases, strict=True)
             if lease is not None
         }
@@ -179,6 +187,7 @@ class Steering:
             self._told.pop(id, None)
             self._newest = {key: at for key, at in self._newest.items() if key[0] != id}
         self._held = held
+        self._telemetry.holds(self.held.values())
 
     # Looking
 
@@ -192,17 +201,28 @@ class Steering:
         now = self._now()
         some = list(some)
         targets: dict[str, list[Target]] = {}
+        reading_for: dict[str, list[LookSpan]] = {}
         for held in some:
             if held.rollout.state is not State.PENDING:
                 for target in held.rollout.traffic:
                     targets.setdefault(target.kind, []).append(target)
+                    reading_for.setdefault(target.kind, []).append(held.look)
         asks: dict[str, list[Ask]] = {}
+        asking_for: dict[str, list[LookSpan]] = {}
         for held in some:
             for guard in _watched(held.rollout):
                 asks.setdefault(guard.signal.source, []).append(_ask(held.rollout, guard))
-        reading = [self._pool.submit(self._read_all, *each) for each in targets.items()]
+                asking_for.setdefault(guard.signal.source, []).append(held.look)
+        within = self._telemetry.within
+        reading = [
+            self._pool.submit(within(reading_for[kind], self._read_all), kind, some_targets)
+            for kind, some_targets in targets.items()
+        ]
         measuring = {
-            name: self._pool.submit(self._measure, name, list(dict.fromkeys(some_asks)), now)
+            name: self._pool.submit(
+                within(asking_for[name], self._measure),
+                *(name, list(dict.fromkeys(some_asks)), now),
+            )
             for name, some_asks in asks.items()
         }
         readings: dict[str, Reading] = {}
@@ -244,6 +264,7 @@ class Steering:
             return
         held.verdicts = self._judge(rollout, seen)
         action = guards.act(held.verdicts, decisions.context(rollout, now, until))
+        self._telemetry.judged(held.look, rollout, action, held.verdicts)
         late = rollout.late_writes(held.lease.token, now)
         obstacle = self._obstacle(rollout, seen, late)
         look = Look(action, until, obstacle, self._samples(rollout, now))
@@ -433,14 +454,19 @@ class Steering:
         if not exposed:
             return
         begun = dict(self._journal.all_lowered())
-        views = [Held(RolloutView(r, 0), Lease(r.name, self._holder, 0), 0.0) for r in exposed]
+        views = [
+            Held(RolloutView(r, 0), Lease(r.name, self._holder, 0), 0.0, self._telemetry.look(r))
+            for r in exposed
+        ]
         seen = self._see(views, {}, {})
-        for rollout in exposed:
+        for held in views:
+            rollout = held.rollout
             cause = rollout.rollback or begun.get(rollout.id)
-            self._survive(
-                rollout.id,
-                lambda r=rollout, c=cause: self._lower_without_store(r, c, seen),  # type: ignore[misc]
-            )
+            with held.look:
+                self._survive(
+                    rollout.id,
+                    lambda r=rollout, c=cause: self._lower_without_store(r, c, seen),  # type: ignore[misc]
+                )
 
     def _lower_without_store(self, rollout: Rollout, cause: Rollback | None, seen: Seen) -> None:
         """cause: why it goes back already."""

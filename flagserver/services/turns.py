@@ -13,7 +13,7 @@ from flagserver.domain.flags import Flag, State, default_state
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.times import rfc3339
 from flagserver.domain.verbs import CONTROLLER, Turn
-from flagserver.ports import Clock, Documents, Entropy
+from flagserver.ports import UNTOLD, Clock, Documents, Entropy
 
 ATTEMPTS = 10
 """How often a turn is tried again because a flag of it was changed at the same time."""
@@ -39,10 +39,18 @@ class FlagState:
 class Turns:
     """Reads rollouts and commits what happens to them."""
 
-    def __init__(self, store: Documents, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        store: Documents,
+        clock: Clock,
+        entropy: Entropy,
+        told: Callable[[Turn], None] = UNTOLD.turned,
+    ) -> None:
+        """told: of every turn that was committed here."""
         self._store = store
         self._clock = clock
         self._entropy = entropy
+        self._told = told
         self._live: dict[str, RolloutView] = {}
 
     # Looking
@@ -162,6 +170,7 @@ class Turns:
                 raise StaleRevision(words, revision=mine) from error
             if done.repeated:
                 return self.get(turn.after.id)
+            self._told(turn)
             ended = turn.after.state.shown.terminal
             return RolloutView(turn.after, 1 if ended else revision + 1)
         raise Conflict(f"The flags of {turn.after.name} change too quickly. Try again.")

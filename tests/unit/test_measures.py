@@ -166,6 +166,8 @@ def test_no_label_names_a_person_a_request_a_flag_or_a_token():
 
     assert labels == {
         *("version", "component", "handler", "code", "environment", "kind", "result"),
+        *("service", "state", "outcome", "trigger", "guardrail", "track", "verdict", "source"),
+        *("operation", "channel"),
     }
 
 
