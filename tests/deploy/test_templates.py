@@ -1,0 +1,218 @@
+"""CloudFormation's templates: right by its own schemas, and saying what is said elsewhere."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.validate import ParamValidator
+
+from flagserver.alarms import Pair, standard
+
+from .templates import DEPLOY, TEMPLATES, Stack, read
+
+LINT = Path(sys.executable).with_name("cfn-lint")
+ALL = sorted(path.name for path in TEMPLATES.glob("*.yaml"))
+
+BALANCER = "app/shop/50dc6c495c0c9188"
+BLUE = "targetgroup/shop-blue/c5e1b0d6f3a94e21"
+GREEN = "targetgroup/shop-green/73e2d6bc24d8a067"
+PAIR = Pair(BALANCER, (BLUE, GREEN))
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:alarms"
+
+CODEDEPLOY = {
+    "Name": "shop",
+    "Cluster": "main",
+    "Service": "web",
+    "ProductionListener": "arn:production",
+    "TestListener": "arn:test",
+    "BlueName": "shop-blue",
+    "GreenName": "shop-green",
+    "Alarm": "sortition-shop",
+    "ServiceRole": "arn:aws:iam::123456789012:role/codedeploy",
+}
+
+
+def lint(*files: Path) -> subprocess.CompletedProcess[str]:
+    # What would be fetched from somewhere is not: the schemas are within cfn-lint.
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"}
+    command = [str(LINT), "--", *map(str, files)]
+    return subprocess.run(command, env=nowhere, capture_output=True, text=True)
+
+
+# --- as CloudFormation wants them -----------------------------------------------------------------
+
+
+def test_cfn_lint_finds_nothing():
+    done = lint(*(TEMPLATES / name for name in ALL))
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert len(ALL) == 6
+
+
+def test_cfn_lint_would_find_something(tmp_path):
+    text = (TEMPLATES / "codedeploy.yaml").read_text()
+    broken = tmp_path / "codedeploy.yaml"
+    broken.write_text(text.replace("CanaryPercentage: 5", "CanaryPercent: 5"))
+
+    done = lint(broken)
+
+    assert done.returncode != 0
+    assert "CanaryPercent" in done.stdout
+
+
+def test_they_are_numbered_in_the_order_in_which_they_are_made():
+    order = [read(name)["Description"].split(":")[0] for name in ALL]
+
+    assert sorted(order) == [f"Sortition {n}" for n in range(1, 7)]
+
+
+@pytest.mark.parametrize("name", ["alarms.yaml", "hook.yaml", "roles.yaml"])
+def test_what_is_made_is_up_to_date(name):
+    made = runpy.run_path(str(DEPLOY.parent / "scripts" / "deploy-templates"))
+
+    wanted = made["written"](made["MADE"][name]())
+
+    assert (TEMPLATES / name).read_text() == wanted, "run scripts/deploy-templates"
+
+
+# --- alarms ---------------------------------------------------------------------------------------
+
+
+def alarms(**parameters: Any) -> dict[str, dict[str, Any]]:
+    """Return the bodies of the alarms that the template makes, by name."""
+    stack = Stack(read("alarms.yaml"), LoadBalancer=BALANCER, Blue=BLUE, Green=GREEN, **parameters)
+    kinds = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
+    found = [told for kind in kinds for told in stack.of_type(kind).values()]
+    return {told["AlarmName"]: told for told in found}
+
+
+def test_they_are_the_alarms_of_the_command():
+    assert alarms() == {alarm.name: alarm.body for alarm in standard(PAIR)}
+
+
+def test_they_are_with_a_topic_and_what_a_service_counts_itself():
+    wanted = standard(
+        PAIR, prefix="x", notify=[TOPIC], namespace="Shop", dimensions={"service": "shop"}
+    )
+
+    made = alarms(Prefix="x", Topic=TOPIC, Namespace="Shop", ServiceName="shop")
+
+    assert made == {alarm.name: alarm.body for alarm in wanted}
+    assert len(made) == 12
+
+
+def test_a_composite_is_made_after_what_it_names():
+    for parameters in ({}, {"Namespace": "Shop"}):
+        stack = Stack(
+            read("alarms.yaml"), LoadBalancer=BALANCER, Blue=BLUE, Green=GREEN, **parameters
+        )
+        (composite,) = (r for r in stack.resources.values() if "Composite" in r["Type"])
+        named = {
+            told["Properties"]["AlarmName"]
+            for name, told in stack.resources.items()
+            if name in composite["DependsOn"]
+        }
+        rule = composite["Properties"]["AlarmRule"]
+        assert set(re.findall(r'ALARM\("(.+?)"\)', rule)) == named
+
+
+# --- CodeDeploy -----------------------------------------------------------------------------------
+
+
+def lower(value: Any) -> Any:
+    """Return CloudFormation's properties as CodeDeploy's API names them."""
+    if isinstance(value, list):
+        return [lower(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    special = {"ECSServices": "ecsServices"}
+    return {
+        special.get(name, name[0].lower() + name[1:]): lower(each) for name, each in value.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    client = boto3.client(
+        "codedeploy", region_name="eu-west-1", aws_access_key_id="k", aws_secret_access_key="s"
+    )
+    return client.meta.service_model
+
+
+def valid(model: Any, operation: str, parameters: Any) -> str:
+    shape = model.operation_model(operation).input_shape
+    report: str = ParamValidator().validate(parameters, shape).generate_report()
+    return report
+
+
+def test_the_group_and_the_configurations_are_as_codedeploys_own_model_has_them(model):
+    stack = Stack(read("codedeploy.yaml"), **CODEDEPLOY)
+    (group,) = stack.of_type("AWS::CodeDeploy::DeploymentGroup").values()
+    told = lower(group) | {"applicationName": "shop", "deploymentConfigName": "x"}
+
+    assert valid(model, "CreateDeploymentGroup", told) == ""
+    for config in stack.of_type("AWS::CodeDeploy::DeploymentConfig").values():
+        assert valid(model, "CreateDeploymentConfig", lower(config)) == ""
+    assert valid(model, "CreateDeploymentGroup", told | {"alarms": []}) != ""
+
+
+def test_nothing_goes_on_blind_and_every_failure_goes_back():
+    (group,) = (
+        Stack(read("codedeploy.yaml"), **CODEDEPLOY)
+        .of_type("AWS::CodeDeploy::DeploymentGroup")
+        .values()
+    )
+
+    assert group["AlarmConfiguration"] == {
+        "Enabled": True,
+        "IgnorePollAlarmFailure": False,
+        "Alarms": [{"Name": "sortition-shop"}],
+    }
+    assert len(group["AutoRollbackConfiguration"]["Events"]) == 3
+    (pair,) = group["LoadBalancerInfo"]["TargetGroupPairInfoList"]
+    # One listener for each route is all that CodeDeploy takes.
+    assert pair["ProdTrafficRoute"]["ListenerArns"] == ["arn:production"]
+    assert pair["TestTrafficRoute"]["ListenerArns"] == ["arn:test"]
+    assert [each["Name"] for each in pair["TargetGroups"]] == ["shop-blue", "shop-green"]
+
+
+# --- the hook's function --------------------------------------------------------------------------
+
+
+def test_the_function_in_the_template_is_the_one_that_is_tested():
+    stack = Stack(
+        read("hook.yaml"), Url="https://flags.example", TokenSecret="arn:secret", Role="arn:role"
+    )
+    (function,) = stack.of_type("AWS::Lambda::Function").values()
+    code = function["Code"]["ZipFile"]
+
+    assert code == (DEPLOY / "lambda" / "codedeploy_hook.py").read_text()
+    # Lambda calls inline code `index`.
+    assert function["Handler"] == "index.handler"
+    assert "def handler(event" in code
+    assert len(code.encode()) < 4 * 1024 * 1024
+    assert set(function["Environment"]["Variables"]) == {"SORTITION_URL", "SORTITION_TOKEN_SECRET"}
+    # CodeDeploy's managed role may call nothing else.
+    assert function["FunctionName"].startswith("CodeDeployHook_")
+
+
+# --- signals --------------------------------------------------------------------------------------
+
+
+def test_signals_go_to_a_queue_or_to_the_server():
+    queue = Stack(read("signals.yaml"))
+    server = Stack(read("signals.yaml"), Url="https://flags.example", TokenSecret="arn:secret")
+
+    assert set(queue.resources) == {"Queue", "QueuePolicy", "Deployments", "Alarms"}
+    assert set(server.resources) == {
+        *("Connection", "Destination", "DestinationRole", "Deployments", "Alarms"),
+    }
+    (destination,) = server.of_type("AWS::Events::ApiDestination").values()
+    assert destination["InvocationEndpoint"] == ("https://flags.example/api/v1/signals/eventbridge")
