@@ -48,6 +48,7 @@ from flagserver.services.schedules import Schedules
 from flagserver.services.sessions import Sessions
 from flagserver.services.snapshots import Snapshots
 from flagserver.services.steering import Steering, samples
+from flagserver.services.syncing import Syncing
 from flagserver.services.tokens import Tokens
 from flagserver.services.watching import Watching
 from flagserver.settings import Settings, SettingsError
@@ -263,6 +264,7 @@ def build_services(
         ),
         schedules=Schedules(store, clock, entropy),
         watching=Watching(store, store, clock, entropy),
+        syncing=Syncing(store, outside.drivers, clock, entropy),
         hooks=Hooks(store, outside.gates, outside.sources, clock, entropy),
         sessions=Sessions(store, store, clock, entropy),
         record=Record(store),

@@ -26,6 +26,7 @@ from . import (
     routing,
     schedules,
     sdk,
+    syncing,
     tokens,
     watching,
 )
@@ -35,7 +36,19 @@ from .routing import PUBLIC, Call, Route, Routes
 def all_routes(settings: Settings, board: Board) -> list[Route]:
     """Return every route of the API."""
     own = Routes()
-    rooms = (flags, environments, tokens, rollouts, hooks, watching, schedules, posted, health, sdk)
+    rooms = (
+        flags,
+        environments,
+        tokens,
+        rollouts,
+        hooks,
+        watching,
+        syncing,
+        schedules,
+        posted,
+        health,
+        sdk,
+    )
     found = [route for room in rooms for route in room.routes.all]
     found += ofrep.routes(settings.ofrep_origins, urlsplit(settings.url).path).all
 

@@ -16,6 +16,7 @@ from .rollouts import Rollouts
 from .schedules import Schedules
 from .sessions import Sessions
 from .snapshots import Snapshots
+from .syncing import Syncing
 from .tokens import Tokens
 from .watching import Watching
 
@@ -34,6 +35,7 @@ class Services:
     hooks: Hooks
     schedules: Schedules
     watching: Watching
+    syncing: Syncing
     sessions: Sessions
     record: Record
     health: Callable[[], Health]

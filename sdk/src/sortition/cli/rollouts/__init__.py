@@ -1,6 +1,6 @@
 """`sortition rollouts`: plan one, start it, follow it, and take it back."""
 
-from . import changing, following, looking, starting  # each adds its commands
+from . import changing, following, looking, starting, syncing  # each adds its commands
 from .group import rollouts
 
-__all__ = ["changing", "following", "looking", "rollouts", "starting"]
+__all__ = ["changing", "following", "looking", "rollouts", "starting", "syncing"]

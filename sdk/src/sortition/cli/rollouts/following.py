@@ -17,7 +17,9 @@ from ..watching import Watch
 from .group import LIVE_ID, F, rollouts
 
 
-def _seconds(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+def seconds_of(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> float | None:
     """Return the seconds that `45m`, `1h30m` or plain seconds mean."""
     if text is None:
         return None
@@ -39,7 +41,7 @@ def watching(command: F) -> F:
             "--timeout",
             "seconds",
             metavar="DURATION",
-            callback=_seconds,
+            callback=seconds_of,
             help="Follow it no longer than this.  [its schedule and 15m]",
         ),
         click.option("--fail-on-hold", is_flag=True, help="End with 4 when it holds or is paused."),
@@ -57,7 +59,7 @@ def watching(command: F) -> F:
         click.option(
             "--lost-after",
             metavar="DURATION",
-            callback=_seconds,
+            callback=seconds_of,
             default="2m",
             show_default=True,
             help="How long nothing may be heard.",
