@@ -164,7 +164,6 @@ def install() -> None:
     create_listener, modify_listener = ELBv2Backend.create_listener, ELBv2Backend.modify_listener
     describe_rules, health_for = ELBv2Backend.describe_rules, FakeTargetGroup.health_for
     describe_listeners = ELBv2Backend.describe_listeners
-    models.ALLOWED_ACTIONS.append("jwt-validation")
 
     def strict_create_rule(self: Any, listener_arn: str, *args: Any, **given: Any) -> Any:
         _check(self, given["actions"], [], _balancer_of(listener_arn))
@@ -222,7 +221,19 @@ def install() -> None:
         (FakeTargetGroup, "health_for", health),
     ):
         setattr(owner, name, ours)
+    _allow_jwt()
     _answer_as_aws()
+
+
+def _allow_jwt() -> None:
+    """Let there be actions that moto does not know yet."""
+    validate = ELBv2Backend._validate_actions  # noqa: SLF001 (there is no other door)
+
+    def without_jwt(self: Any, actions: Sequence[FakeAction]) -> None:
+        validate(self, [action for action in actions if action.type != "jwt-validation"])
+
+    models.ALLOWED_ACTIONS.append("jwt-validation")
+    setattr(ELBv2Backend, "_validate_actions", without_jwt)  # noqa: B010 (mypy)
 
 
 def _answer_as_aws() -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
 
 from examples.awsfake.scene import APPLICATION, REGION, Scene, deploy, deployment_group
@@ -32,6 +33,23 @@ OIDC: dict[str, Any] = {
         "ClientSecret": "s3cret",
         "Scope": "openid",
     },
+}
+COGNITO: dict[str, Any] = {
+    "Type": "authenticate-cognito",
+    "Order": 1,
+    "AuthenticateCognitoConfig": {
+        "UserPoolArn": "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_shop",
+        "UserPoolClientId": "shop",
+        "UserPoolDomain": "shop",
+        "SessionCookieName": "sign-in",
+        "Scope": "openid",
+        "OnUnauthenticatedRequest": "authenticate",
+    },
+}
+JWT: dict[str, Any] = {
+    "Type": "jwt-validation",
+    "Order": 1,
+    "JwtValidationConfig": {"JwksEndpoint": "https://id.example/keys", "Issuer": "id"},
 }
 STICKY = {"Enabled": True, "DurationSeconds": 3600}
 
@@ -92,6 +110,16 @@ class House:
         return str(made["TargetGroups"][0]["TargetGroupArn"])
 
 
+def config(house: House, **weights: int) -> dict[str, Any]:
+    """Sides with their weights, as a forward has them."""
+    return {
+        "TargetGroups": [
+            {"TargetGroupArn": getattr(house.scene, side), "Weight": weight}
+            for side, weight in weights.items()
+        ]
+    }
+
+
 @pytest.fixture
 def house(aws: Double) -> House:
     return House(aws)
@@ -110,6 +138,52 @@ def test_all_else_of_the_rule_is_kept(house):
     assert forward["Order"] == 50
     assert forward["ForwardConfig"]["TargetGroupStickinessConfig"] == STICKY
     assert house.weights() == {"blue": 3, "green": 1}
+
+
+@pytest.mark.parametrize("action", [OIDC, COGNITO, JWT], ids=lambda each: each["Type"])
+def test_whoever_signs_in_before_is_kept_at_every_step_and_back(house, action):
+    house.forward({house.scene.blue: 1, house.scene.green: 0}, action)
+    as_it_is = house.actions()[0]
+    for share in (FIVE, QUARTER, 500_000, 1_000_000):
+        house.set(share)
+        assert house.actions()[0] == as_it_is
+    house.driver.roll_back(house.target, NEVER)
+    assert house.actions()[0] == as_it_is
+    assert as_it_is["Order"] == 1
+
+
+def test_of_a_default_rule_too_all_else_is_kept(house):
+    forward = {"Type": "forward", "Order": 50, "ForwardConfig": config(house, blue=1, green=0)}
+    house.elb.modify_listener(ListenerArn=house.scene.listener, DefaultActions=[OIDC, forward])
+    rule_before = house.actions()
+    groups = {"canary": house.scene.green, "stable": house.scene.blue}
+    target = Target.of("alb", house.scene.listener, **groups)
+    house.aws.forget_calls()
+    for share in (FIVE, QUARTER):
+        house.driver.set(target, share, house.driver.read(target), NEVER)
+    assert house.aws.calls("ModifyListener", "ModifyRule") == ["ModifyListener"] * 2
+    told = house.elb.describe_listeners(ListenerArns=[house.scene.listener])["Listeners"][0]
+    sign_in, after = told["DefaultActions"]
+    assert sign_in["AuthenticateOidcConfig"]["ClientId"] == "shop"
+    assert after["Order"] == 50
+    assert after["ForwardConfig"]["TargetGroups"] == config(house, blue=3, green=1)["TargetGroups"]
+    # The listener's other rules are none of it.
+    assert house.actions() == rule_before
+
+
+def test_the_smallest_and_the_largest_share_are_within_what_aws_takes(house):
+    house.set(1_000)
+    assert house.weights() == {"blue": 999, "green": 1}
+    house.set(999_000)
+    assert house.weights() == {"blue": 1, "green": 999}
+
+
+def test_others_of_five_groups_stay_in_the_rule_at_0(house):
+    others = {house.group(f"other-{number}"): 0 for number in range(3)}
+    house.forward({house.scene.blue: 1, house.scene.green: 0, **others})
+    house.driver.check(house.target)
+    house.set(FIVE)
+    assert house.weights() == {"blue": 19, "green": 1, **others}
 
 
 def test_a_rollback_leaves_one_group_so_that_sticky_clients_leave_too(house):
@@ -204,6 +278,29 @@ def test_an_error_of_theirs(house):
     assert house.aws.calls("ModifyRule") == ["ModifyRule"]
     house.aws.fault("DescribeRules", "fail")
     assert house.driver.read(house.target).share == 0
+
+
+def test_a_write_whose_lease_ends_between_our_look_and_the_socket_is_not_sent(house):
+    clock = [0.0]
+    session = boto3.session.Session()
+    # Credentials that are renewed when a request is signed, or a process that was stopped there.
+    session.events.register(
+        "request-created.elastic-load-balancing-v2.ModifyRule",
+        lambda **_: clock.__setitem__(0, 11.0),
+    )
+    aws = house.aws.aws(session=session)
+    driver = AlbDriver(aws, monotonic=lambda: clock[0], sleep=lambda _: None)
+    before = driver.read(house.target)
+    with pytest.raises(TargetUnavailable, match="nothing was written"):
+        driver.set(house.target, FIVE, before, 10.0)
+    clock[0] = 0.0
+    house.set(FIVE)
+    with pytest.raises(TargetUnavailable, match="nothing was written"):
+        driver.roll_back(house.target, 10.0)
+    assert house.weights() == {"blue": 19, "green": 1}
+    # One, that of the other driver; ours never left.
+    assert house.aws.calls("ModifyRule") == ["ModifyRule"]
+    assert driver.roll_back(house.target, 12.0).share == 0
 
 
 def test_eventual_consistency_for_a_moment(house):
@@ -378,7 +475,10 @@ def bad(house: House, case: str) -> Target:
     targets = {
         "listener of another account": (scene.listener.replace("123456789012", "210987654321"), {}),
         "rule of another account": (scene.rule.replace("123456789012", "210987654321"), {}),
+        "listener of another region": (scene.listener.replace(REGION, "eu-north-1"), {}),
+        "rule and groups of another region": (scene.rule.replace(REGION, "eu-north-1"), {}),
         "unknown rule": (scene.rule[:-4] + "0000", {}),
+        "unknown listener": (scene.listener[:-4] + "0000", {}),
         "no ARN": ("shop", {}),
         "of another service": ("arn:aws:s3:eu-west-1:123456789012:listener/app/a/b/c", {}),
         "network load balancer": (scene.listener.replace("/app/", "/net/"), {}),
@@ -390,10 +490,12 @@ def bad(house: House, case: str) -> Target:
         "unknown setting": (scene.rule, {"canray": scene.green}),
     }
     name, settings = targets[case]
+    groups = {"canary": scene.green, "stable": scene.blue}
     if "another account" in case:
-        groups = {"canary": scene.green, "stable": scene.blue}
         settings = {k: v.replace("123456789012", "210987654321") for k, v in groups.items()}
-    all_settings: dict[str, Any] = {"canary": scene.green, "stable": scene.blue, **settings}
+    if "groups of another region" in case:
+        settings = {k: v.replace(REGION, "eu-north-1") for k, v in groups.items()}
+    all_settings: dict[str, Any] = {**groups, **settings}
     return Target.of("alb", name, **all_settings)
 
 
@@ -402,7 +504,10 @@ def bad(house: House, case: str) -> Target:
     [
         ("listener of another account", "/name"),
         ("rule of another account", "/name"),
+        ("listener of another region", "/settings/canary"),
+        ("rule and groups of another region", "/name"),
         ("unknown rule", "/name"),
+        ("unknown listener", "/name"),
         ("no ARN", "/name"),
         ("of another service", "/name"),
         ("network load balancer", "/name"),
@@ -419,6 +524,7 @@ def test_bad_input(house, case, field):
         house.driver.check(bad(house, case))
     assert refused.value.field == field
     assert house.aws.calls("ModifyRule", "ModifyListener") == []
+    assert house.weights() == {"blue": 1, "green": 0}
 
 
 def test_the_default_rules_own_arn_is_not_its_name(house):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import boto3
 import pytest
@@ -13,6 +19,7 @@ from flagserver.aws import (
     Allowance,
     Arn,
     Aws,
+    AwsNotSent,
     AwsNotSet,
     AwsRefused,
     AwsThrottled,
@@ -63,6 +70,66 @@ def test_what_changes_anything_is_tried_once(fake, aws, kind, error):
     with pytest.raises(error):
         aws.write("elbv2", "modify_rule", RuleArn=RULE, Actions=[])
     assert len(fake.calls("ModifyRule")) == 1
+
+
+class Keeper(BaseHTTPRequestHandler):
+    """What gives an ECS task its credentials: they end soon, and the next ones take a while."""
+
+    asked = 0
+    seconds = 0.0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        if self.asked > 1:
+            time.sleep(self.seconds)
+        soon = datetime.now(UTC) + timedelta(seconds=60)
+        told = {"AccessKeyId": "double", "SecretAccessKey": "double", "Token": "double"}
+        body = json.dumps({**told, "Expiration": f"{soon:%Y-%m-%dT%H:%M:%SZ}"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Keeper]]:
+    handler = type("Keeper", (Keeper,), {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+        yield handler
+        server.shutdown()
+
+
+def test_what_was_allowed_when_it_was_asked_for_and_is_not_when_it_is_sent_is_not_sent(
+    fake, keeper
+):
+    keeper.seconds = 0.8
+    aws = Aws(session=boto3.session.Session())
+    deadline = time.monotonic() + 0.5
+    asked: list[bool] = []
+
+    def may() -> bool:
+        asked.append(time.monotonic() < deadline)
+        return asked[-1]
+
+    with pytest.raises(AwsNotSent, match="nothing was written"):
+        aws.write("elbv2", "modify_rule", None, may, RuleArn=RULE, Actions=[])
+    assert asked == [False]
+    assert keeper.asked > 1
+    assert fake.calls("ModifyRule") == []
+    # The same, with time left, does leave.
+    deadline = time.monotonic() + 60
+    with pytest.raises(AwsRefused):
+        aws.write("elbv2", "modify_rule", None, may, RuleArn=RULE, Actions=[])
+    assert fake.calls("ModifyRule") == ["ModifyRule"]
 
 
 def test_a_refusal_has_the_code_of_aws(aws):
