@@ -15,7 +15,8 @@ from flagserver.domain.plan import Preview
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.states import State
 from flagserver.domain.times import from_unix
-from flagserver.services.rollouts import Planned, Standing
+from flagserver.services.rollouts import Standing
+from flagserver.services.starting import Planned
 from flagserver.services.turns import RolloutView
 
 

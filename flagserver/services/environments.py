@@ -8,7 +8,7 @@ from flagserver.domain import access, documents, environments
 from flagserver.domain.commands import EnvironmentEdit, NewEnvironment
 from flagserver.domain.documents import Change, Document, Fact, Idempotency, Principal, Write
 from flagserver.domain.environments import FIRST_ENVIRONMENTS, Environment
-from flagserver.domain.errors import AlreadyExists, NotFound, under
+from flagserver.domain.errors import AlreadyExists, Invalid, NotFound, under
 from flagserver.domain.schedule import parse
 from flagserver.domain.times import rfc3339
 from flagserver.ports import Clock, Documents, Entropy
@@ -123,6 +123,15 @@ class Environments:
         write = Write(documents.ENVIRONMENTS, environment.key, expected, body)
         change = Change(writes=(write,), fact=fact, idempotency=idempotency)
         self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
+
+
+def known_environment(store: Documents, key: str, field: str = "/environment") -> Environment:
+    """Return the environment that a field of a request names. Raises Invalid, which lists them."""
+    document = store.read(documents.ENVIRONMENTS, key)
+    if document is None:
+        known = ", ".join(sorted(store.read_all(documents.ENVIRONMENTS)))
+        raise Invalid(f"There is no environment {key!r}; there are: {known}.", field=field)
+    return Environment.from_body(document.body)
 
 
 def _view(document: Document) -> EnvironmentView:

@@ -71,6 +71,14 @@ class Turns:
         """Return every rollout that has ended and is still kept, by id."""
         return _views(self._store.read_all(documents.ENDED_ROLLOUTS))
 
+    def all_live(self) -> list[RolloutView]:
+        """Return every rollout that has not ended, newest first."""
+        return _newest_first(self.live())
+
+    def all(self) -> list[RolloutView]:
+        """Return every rollout that is kept: those that have not ended first, then newest first."""
+        return [*self.all_live(), *_newest_first(self.ended())]
+
     def find(self, id: str) -> RolloutView | None:
         """Return a rollout, live or ended, or None."""
         for collection in (documents.ROLLOUTS, documents.ENDED_ROLLOUTS):
@@ -213,6 +221,10 @@ class Turns:
             notices=telling.notices(turn, by_hand),
             idempotency=idempotency,
         )
+
+
+def _newest_first(views: Mapping[str, RolloutView]) -> list[RolloutView]:
+    return sorted(views.values(), key=lambda view: view.rollout.created, reverse=True)
 
 
 def _views(found: Mapping[str, Document]) -> dict[str, RolloutView]:

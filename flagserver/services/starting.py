@@ -1,0 +1,269 @@
+"""Planning a rollout, and starting it once everything is found to be in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from flagserver.domain import access, flags, guards, plan, requirements, rollout_flags, verbs
+from flagserver.domain.documents import Idempotency, Principal
+from flagserver.domain.errors import Conflict, Invalid, NotFound, TargetUnavailable, under
+from flagserver.domain.guards import Guard, Kind, Verdict
+from flagserver.domain.plan import Preview
+from flagserver.domain.rollout import Rollout
+from flagserver.domain.rollout_commands import NewRollout, RolloutPlan
+from flagserver.domain.signals import Measure, Measured
+from flagserver.domain.targets import Mode, Target
+from flagserver.domain.times import moment
+from flagserver.domain.verbs import Turn
+from flagserver.ports import Clock, Documents, Entropy, SignalSource, TargetDriver
+
+from .environments import known_environment
+from .schedules import Schedules
+from .turns import FlagState, RolloutView, Turns
+
+ID_OCTETS = 5
+"""A rollout's id is 40 random bits: enough to be told apart, short enough to be said."""
+
+Rate = Callable[[str, str], float | None]
+"""(environment, service) -> requests per second of late, None if nobody reports."""
+
+Check = Callable[[], None]
+"""Raises what refuses a start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a rollout would do. problems: what would refuse its start now, in sentences."""
+
+    rollout: Rollout
+    steps: tuple[Preview, ...]
+    requests_per_second: float | None
+    problems: tuple[str, ...]
+
+
+class Starting:
+    """The use cases of `rollouts` around one that is not there yet."""
+
+    def __init__(
+        self,
+        store: Documents,
+        turns: Turns,
+        schedules: Schedules,
+        drivers: Mapping[str, TargetDriver],
+        sources: Mapping[str, SignalSource],
+        clock: Clock,
+        entropy: Entropy,
+        rate: Rate,
+    ) -> None:
+        self._store = store
+        self._turns = turns
+        self._schedules = schedules
+        self._drivers = drivers
+        self._sources = sources
+        self._clock = clock
+        self._entropy = entropy
+        self._rate = rate
+
+    def plan(self, command: RolloutPlan, by: Principal) -> Planned:
+        """Return what every step would really do. Raises Invalid; changes nothing."""
+        access.check(by, access.READ, command.environment)
+        known_environment(self._store, command.environment)
+        draft = self._draft(command, "r-planned", by).after
+        rate = command.requests_per_second or self._rate(command.environment, command.service)
+        steps = plan.preview(
+            draft.schedule,
+            draft.relation,
+            draft.targets,
+            draft.guards,
+            requests_per_second=rate,
+            nearest=self._nearest,
+        )
+        return Planned(draft, steps, rate, tuple(self._problems(draft, command)))
+
+    def start(
+        self, command: NewRollout, by: Principal, idempotency: Idempotency | None = None
+    ) -> RolloutView:
+        """Start a rollout, at once or when its time comes. The same idempotency key twice is the
+        same rollout.
+
+        Raises Invalid, Conflict (a flag is in another rollout, an alarm fires already),
+        TargetOwned, TargetUnavailable, and what `flags.check_may_enlarge` raises.
+        """
+        access.check(by, access.CHANGE, command.environment)
+        flags.check_may_enlarge(known_environment(self._store, command.environment), command)
+        id = self._id(idempotency)
+        if idempotency is not None:
+            self._store.repeats(idempotency)  # refuses a key that was used for another rollout
+        again = self._turns.find(id)
+        if again is not None:
+            return again
+        older = self._older(command) if command.replace else None
+        turn = self._draft(command, id, by, older)
+        seen = self._flags(turn.after)
+        for check in self._checks(turn.after, command, seen, older):
+            check()
+        return self._turns.commit(turn, 0, by, ends=older, flags=seen, idempotency=idempotency)
+
+    # The draft
+
+    def _draft(
+        self, command: RolloutPlan, id: str, by: Principal, older: RolloutView | None = None
+    ) -> Turn:
+        environment = known_environment(self._store, command.environment)
+        now = self._now()
+        at = now
+        reason = lost_after = None
+        if isinstance(command, NewRollout):
+            at = now if command.start_at is None else max(now, moment(command.start_at))
+            reason, lost_after = command.reason, command.lost_after()
+        return verbs.create(
+            id=id,
+            environment=command.environment,
+            service=command.service,
+            version=command.version,
+            schedule=command.the_schedule(partial(self._schedules.read, environment)),
+            relation=command.the_relation(),
+            targets=self._known(command.the_targets()),
+            guards=self._measurable(command),
+            by=by.id,
+            now=now,
+            start_at=at,
+            instead_of=None if older is None else older.rollout,
+            reason=reason,
+            lost_after=lost_after,
+        )
+
+    def _known(self, targets: Sequence[Target]) -> Sequence[Target]:
+        for i, target in enumerate(targets):
+            if not target.is_flag and target.kind not in self._drivers:
+                known = ", ".join(sorted({"flag", *self._drivers}))
+                raise Invalid(
+                    f"There is no kind of target {target.kind!r}; there are: {known}.",
+                    field=f"/targets/{i}/kind",
+                )
+            if target.mode is not Mode.DRIVE:
+                raise Invalid(
+                    f"A {target.kind} can only be driven; {target.mode} is for engines that own "
+                    "their weights.",
+                    field=f"/targets/{i}/mode",
+                )
+        return targets
+
+    def _measurable(self, command: RolloutPlan) -> Sequence[Guard]:
+        all_guards = command.the_guards()
+        for i, guard in enumerate(all_guards):
+            if guard.signal.source not in self._sources:
+                known = ", ".join(sorted(self._sources)) or "none"
+                raise Invalid(
+                    f"There is no source of signals {guard.signal.source!r}; there are: {known}.",
+                    field=command.guard_field(i, guard, "/signal/source"),
+                )
+        return all_guards
+
+    def _flags(self, draft: Rollout) -> dict[str, FlagState]:
+        """Return the draft's flags by key. Raises Invalid for one that is not there."""
+        found = {}
+        for i, target in enumerate(draft.targets):
+            if not target.is_flag:
+                continue
+            try:
+                found[target.name] = self._turns.flag(target.name, draft.environment)
+            except NotFound as error:
+                raise Invalid(error.detail, field=f"/targets/{i}/name") from None
+        return found
+
+    def _older(self, command: NewRollout) -> RolloutView | None:
+        """Return the rollout that moves any of these targets now."""
+        wanted = {target.id for target in command.the_targets()}
+        for view in self._turns.live().values():
+            here = view.rollout.environment == command.environment
+            if here and any(target.id in wanted for target in view.rollout.targets):
+                return view
+        return None
+
+    def _id(self, idempotency: Idempotency | None) -> str:
+        if idempotency is None:
+            return f"r-{self._entropy.hex(ID_OCTETS)}"
+        asked = f"{idempotency.key} {idempotency.fingerprint}"
+        return f"r-{hashlib.sha256(asked.encode()).hexdigest()[: 2 * ID_OCTETS]}"
+
+    def _nearest(self, target: Target, share: int) -> int:
+        driver = self._drivers.get(target.kind)
+        return share if driver is None else driver.nearest(target, share)
+
+    def _now(self) -> float:
+        return moment(self._clock.now())
+
+    # What may stand against it
+
+    def _problems(self, draft: Rollout, command: RolloutPlan) -> list[str]:
+        """Return what would refuse the start now, one sentence for each thing."""
+        found = []
+        for check in self._checks(draft, command, self._flags(draft), None):
+            try:
+                check()
+            except (Invalid, NotFound, Conflict, TargetUnavailable) as refusal:
+                found.append(refusal.detail)
+        return found
+
+    def _checks(
+        self,
+        draft: Rollout,
+        command: RolloutPlan,
+        seen: Mapping[str, FlagState],
+        replaced: RolloutView | None,
+    ) -> Iterator[Check]:
+        """Yield everything that a start is checked for, each by itself."""
+        older = None if replaced is None else replaced.rollout
+        taken_over = {target.id for target in older.targets} if older is not None else set()
+        for i, target in enumerate(draft.targets):
+            if target.is_flag:
+                there, place = seen[target.name], f"/targets/{i}"
+                yield partial(rollout_flags.check, draft, there.flag, there.state, older, place)
+            elif target.id not in taken_over:
+                yield partial(self._check_target, target, i)
+        for i, guard in enumerate(draft.guards):
+            yield partial(self._check_guard, guard, i, command)
+        yield partial(self._check_quiet, draft)
+        if command.requires is not None:
+            yield partial(self._check_required, draft, command.requires.environment)
+
+    def _check_required(self, draft: Rollout, environment: str) -> None:
+        known_environment(self._store, environment, "/requires/environment")
+        known = [
+            view.rollout for view in self._turns.all() if view.rollout.environment == environment
+        ]
+        requirements.check(draft, environment, known)
+
+    def _check_target(self, target: Target, i: int) -> None:
+        with under(f"/targets/{i}"):
+            self._drivers[target.kind].check(target)
+
+    def _check_guard(self, guard: Guard, i: int, command: RolloutPlan) -> None:
+        try:
+            self._sources[guard.signal.source].check(guard.signal)
+        except Invalid as error:
+            field = command.guard_field(i, guard, "/signal" + (error.field or ""))
+            raise Invalid(error.detail, field=field) from None
+
+    def _check_quiet(self, draft: Rollout) -> None:
+        """Raise Conflict when an alarm fires already: it could tell nothing about this rollout."""
+        alarms = [g for g in draft.guards if g.signal.measure is Measure.ALARM]
+        for verdict in self._judge(draft, alarms):
+            if verdict.kind is Kind.FAIL:
+                raise Conflict(f"{verdict.sentence} It fires already, before anything was changed.")
+
+    def _judge(self, rollout: Rollout, some: Sequence[Guard]) -> list[Verdict]:
+        """Return how guards of a rollout stand now; asks their sources."""
+        now = self._now()
+        verdicts = []
+        for guard in some:
+            ask = guard.ask(rollout.environment, rollout.service, rollout.version)
+            measured = self._sources[guard.signal.source].measure([ask], now)
+            verdicts.append(
+                guards.judge(guard, measured.get(ask, Measured(error="no answer")), now)
+            )
+        return verdicts
