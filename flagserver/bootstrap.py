@@ -42,6 +42,7 @@ from flagserver.services.hooks import Gatekeeper, Hooks
 from flagserver.services.metrics import Metrics
 from flagserver.services.notices import Deliverer, Notices
 from flagserver.services.outcomes import Outcomes
+from flagserver.services.pushes import Postman, Pushes
 from flagserver.services.record import Record
 from flagserver.services.rollouts import Rollouts
 from flagserver.services.schedules import Schedules
@@ -57,6 +58,7 @@ from flagserver.signals.hosts import Hosts
 from flagserver.signals.metrics import MetricsSource
 from flagserver.signals.outcomes import OutcomesSource
 from flagserver.signals.prometheus import PrometheusSource
+from flagserver.signals.sqs import SqsMailbox
 from flagserver.storage.copies import DiskCopies
 from flagserver.storage.journal import DiskJournal
 from flagserver.storage.redis.store import RedisStore
@@ -188,6 +190,14 @@ def build_gatekeeper(services: Services, store: Store, holder: str) -> Gatekeepe
     return Gatekeeper(services.hooks, store, holder)
 
 
+def build_postman(settings: Settings, services: Services) -> Postman | None:
+    """Return what fetches events, where the settings name a queue, for a controller."""
+    url = settings.outward.signals_queue_url
+    if url is None:
+        return None
+    return Postman(SqsMailbox(Aws(), url), services.pushes, random.SystemRandom().random)
+
+
 def build_notices(
     outbox: Outbox,
     leases: Leases,
@@ -266,6 +276,7 @@ def build_services(
         watching=Watching(store, store, clock, entropy),
         syncing=Syncing(store, outside.drivers, clock, entropy),
         hooks=Hooks(store, outside.gates, outside.sources, clock, entropy),
+        pushes=Pushes(store, store, clock, entropy),
         sessions=Sessions(store, store, clock, entropy),
         record=Record(store),
         health=partial(health, snapshots, store),

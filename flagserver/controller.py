@@ -18,7 +18,7 @@ from flagserver import measures
 from flagserver.domain import documents
 from flagserver.domain.errors import Refusal, StoreUnavailable
 from flagserver.domain.rollout import TICK_SECONDS
-from flagserver.ports import Documents, Lease, Leases
+from flagserver.ports import Documents, Lease, Leases, Nudges
 from flagserver.services.record import Record
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Ticking(Protocol):
         """Give up what is held."""
 
 
-class Feed(Documents, Leases, Protocol):
+class Feed(Documents, Leases, Nudges, Protocol):
     """The part of the store that the loop itself needs."""
 
 
@@ -90,6 +90,7 @@ class Controller:
         self._reported = False
         self.ticks = Ticks()
         self._position: str | None = None
+        self._nudged: int | None = None
 
     @property
     def leading(self) -> bool:
@@ -123,7 +124,8 @@ class Controller:
             self._watch_record()
 
     def _rest(self, stop: threading.Event, until: float) -> None:
-        """Wait until the next tick is due, or a rollout was changed by somebody."""
+        """Wait until the next tick is due, a rollout was changed by somebody, or word came that
+        something happened outside."""
         stop.wait(WAKE_SECONDS)
         while not stop.is_set() and (left := until - self._monotonic()) > 0:
             try:
@@ -142,7 +144,11 @@ class Controller:
         for event in self._store.events(self._position, wait_seconds):
             self._position = event.id
             changed |= any(name == documents.ROLLOUTS for name, _ in event.documents)
-        return changed
+        return changed | self._word_came()
+
+    def _word_came(self) -> bool:
+        before, self._nudged = self._nudged, self._store.nudged()
+        return before is not None and self._nudged != before
 
     def _watch_record(self) -> None:
         broken = self._record.check()

@@ -142,17 +142,23 @@ def controller() -> None:
     following = follow_in_background(services.snapshots)
     board = bootstrap.open_board(settings, "controller")
     board.add(partial(metrics.of_snapshots, services.snapshots))
+    board.add(partial(metrics.of_asked, services))
     board.add(telemetry.tally.samples)
     publish_in_background(board, following)
     notices.start()
     gatekeeper = bootstrap.build_gatekeeper(services, store, holder)
     gatekeeper.start()
+    postman = bootstrap.build_postman(settings, services)
+    if postman is not None:
+        postman.start()
     tick = settings.tick_seconds
     loop = Controller(services.record, store, steering, holder, tick_seconds=tick)
     board.add(loop.samples)
     show_alone(settings, services, board)
     loop.run(stop)
     gatekeeper.stop()
+    if postman is not None:
+        postman.stop()
     notices.stop()
     telemetry.close()
     following.set()

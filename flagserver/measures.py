@@ -163,6 +163,8 @@ CATALOGUE = (
         *("cloud_calls", "counter", "Calls of AWS, tries counted as one."),
         ("service", "operation", "outcome"),
     ),
+    Told("hook_answers", "counter", "Answers to hooks of engines.", ("hook", "answer")),
+    Told("pushed_events", "counter", "Events that others told of.", ("result",)),
     Told("notifications", "counter", "Tries to tell somebody.", ("channel", "outcome")),
 )
 """Every metric, without `sortition_` before it and, of a counter, `_total` after it."""

@@ -353,7 +353,20 @@ class Outbox(Protocol):
         delivered everything up to it: a notice is delivered at least once."""
 
 
-class Store(Documents, Outcomes, Metrics, Sessions, RolloutLeases, Looks, Outbox, Protocol):
+class Nudges(Protocol):
+    """Word that something happened outside: a controller then looks before its next tick. Not
+    authoritative: word that is lost costs a few seconds."""
+
+    def nudge(self, id: str, *, ttl_seconds: float) -> bool:
+        """Pass word on, once for each id within that time. False: it was passed on before."""
+
+    def nudged(self) -> int:
+        """Return a number that rises whenever word is passed on."""
+
+
+class Store(
+    Documents, Outcomes, Metrics, Sessions, RolloutLeases, Looks, Outbox, Nudges, Protocol
+):
     """All of it, as one driver offers it."""
 
 
@@ -441,6 +454,25 @@ class SignalSource(Protocol):
         One ask that fails is a `Measured.error` and spoils no other; so are a time-out (5 s),
         throttling and a refusal of the other side. Never raises.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message of a queue. handle: by which it is taken out."""
+
+    handle: str
+    text: str = field(repr=False)
+
+
+class Mailbox(Protocol):
+    """A queue that events are put into, for servers that nobody outside can reach."""
+
+    def receive(self) -> Sequence[Letter]:
+        """Return what is there, a few at most, waiting a few seconds for the first. What is not
+        taken out comes again. Raises TargetUnavailable."""
+
+    def take_out(self, letters: Sequence[Letter]) -> None:
+        """Take messages out of the queue. Raises TargetUnavailable; then they may come again."""
 
 
 class NotDelivered(Exception):

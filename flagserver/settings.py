@@ -31,6 +31,7 @@ SETTINGS = {
     "http as well. Default none.",
     "SORTITION_WEBHOOK_URL": "Where every notice is posted, signed. Default: nowhere.",
     "SORTITION_PAGERDUTY_URL": "PagerDuty's Events API v2. Default that of its US region.",
+    "SORTITION_SIGNALS_QUEUE_URL": "A queue of SQS with EventBridge's events. Default: none.",
     "SORTITION_PROMETHEUS_URL": "A Prometheus whose queries guards may watch. Default: none.",
 }
 """What the server reads."""
@@ -79,6 +80,7 @@ class Outward:
     slack_webhook: str | None = field(default=None, repr=False)
     pagerduty_url: str = "https://events.pagerduty.com/v2/enqueue"
     pagerduty_key: str | None = field(default=None, repr=False)
+    signals_queue_url: str | None = None
     prometheus_url: str | None = None
     prometheus_token: str | None = field(default=None, repr=False)
 

@@ -43,7 +43,10 @@ from .world import World
 ACCOUNT = "123456789012"
 """Whose everything is: moto's own."""
 
-SERVICES = ("elbv2", "cloudwatch", "codedeploy", "ecs", "ec2", "sts", "acm", "iam")
+SERVICES = (
+    *("elbv2", "cloudwatch", "codedeploy", "ecs", "ec2", "sts", "acm", "iam"),
+    *("sqs", "secretsmanager", "appmesh"),
+)
 """What is there to be used; the rest of moto would need more packages."""
 
 CALLS = 10_000

@@ -73,7 +73,17 @@ def of_services(services: Services) -> Samples:
     outcomes = services.outcomes.batches
     return {
         **of_snapshots(services.snapshots),
+        **of_asked(services),
         "outcomes_batches": {(result,): float(number) for result, number in outcomes.items()},
+    }
+
+
+def of_asked(services: Services) -> Samples:
+    """Return what engines asked a process, and what events it heard."""
+    answers, heard = tuple(services.hooks.answers.items()), tuple(services.pushes.heard.items())
+    return {
+        "hook_answers": {labels: float(number) for labels, number in answers},
+        "pushed_events": {(result,): float(number) for result, number in heard},
     }
 
 

@@ -11,6 +11,7 @@ from .health import Health
 from .hooks import Hooks
 from .metrics import Metrics
 from .outcomes import Outcomes
+from .pushes import Pushes
 from .record import Record
 from .rollouts import Rollouts
 from .schedules import Schedules
@@ -33,6 +34,7 @@ class Services:
     metrics: Metrics
     rollouts: Rollouts
     hooks: Hooks
+    pushes: Pushes
     schedules: Schedules
     watching: Watching
     syncing: Syncing

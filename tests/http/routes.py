@@ -60,6 +60,13 @@ BODIES: dict[str, dict[str, Any]] = {
     "sdk_outcomes": BATCH,
     "ask_codedeploy": {"deployment": "d-7CMGXZ9DN", "execution": "eyJlbmMiOiJBMjU2R0NNIn0"},
     "ask_codedeploy": {"deployment": "d-7CMGXZ9DN", "execution": "eyJlbmMiOiJBMjU2R0NNIn0"},
+    "hear_eventbridge": {
+        "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
+        "source": "aws.cloudwatch",
+        "detail-type": "CloudWatch Alarm State Change",
+        "time": "2026-11-23T08:00:00Z",
+        "detail": {"alarmName": "sortition-shop", "state": {"value": "ALARM"}},
+    },
     "post_metrics": {
         "environment": "production",
         "points": [{"metric": "carts.lost", "service": "shop", "numerator": 3, "denominator": 40}],

@@ -167,7 +167,7 @@ def test_no_label_names_a_person_a_request_a_flag_or_a_token():
     assert labels == {
         *("version", "component", "handler", "code", "environment", "kind", "result"),
         *("service", "state", "outcome", "trigger", "guardrail", "track", "verdict", "source"),
-        *("operation", "channel"),
+        *("operation", "channel", "hook", "answer"),
     }
 
 

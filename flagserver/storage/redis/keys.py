@@ -20,6 +20,15 @@ NO_ONCE = "{sortition}:once:"
 """Named to the script in place of an idempotency key when there is none; never written."""
 
 
+NUDGES = "{sortition}:nudges"
+"""How often word from outside was passed on."""
+
+
+def nudge(digest: str) -> str:
+    """Return the key that is there while an event is known again; digest: of its id."""
+    return f"{{sortition}}:nudge:{digest}"
+
+
 def documents(collection: str) -> str:
     """Return the hash of a collection."""
     return f"{{sortition}}:documents:{_escaped(collection)}"

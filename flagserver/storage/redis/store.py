@@ -11,6 +11,7 @@ from .documents import RedisDocuments, full_jitter
 from .leases import RedisLeases
 from .looks import RedisLooks
 from .metrics import RedisMetrics
+from .nudges import RedisNudges
 from .outbox import RedisOutbox
 from .outcomes import RedisOutcomes
 from .server import Server
@@ -24,6 +25,7 @@ class RedisStore(
     RedisSessions,
     RedisLeases,
     RedisLooks,
+    RedisNudges,
     RedisOutbox,
 ):
     """`ports.Store`. Connects when it is first asked; threads share it, and it may be forked."""
