@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sortition.cli import exits
 
 from tests.cli.conftest import House
 
@@ -239,9 +240,14 @@ class TestApply:
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
-            ("flags: {new-search: {staging: {shares: 30}}}", "may hold share and weights"),
+            (
+                "flags: {new-search: {staging: {shares: 30}}}",
+                "flags.yaml:1:32: flags.new-search.staging.shares: is not known here",
+            ),
+            ("flags: {new-search: {staging: 30, staging: 60}}", "staging: it is there twice"),
+            ("flags: {new-search: {staging: true}}", "must be a number or a mapping, not true"),
             ("flags: {new-search: {nowhere: 30}}", "no environment 'nowhere'"),
-            ("other: 1", "one mapping, `flags`"),
+            ("other: 1", "flags is missing"),
             ("flags: {new-search: [", "flags.yaml"),
         ],
     )
@@ -254,3 +260,32 @@ class TestApply:
 
         assert done.exit_code == 2
         assert problem in done.stderr
+
+    def test_a_flag_in_a_rollout_is_refused_before_anything_is_done(
+        self, flagged: House, file: Path
+    ) -> None:
+        flagged.run("flags", "create", "other")
+        started = flagged.json(
+            *("rollouts", "start", "--env", "staging", "--service", "api"),
+            *("--flag", "new-search", "--guards", "none"),
+        )
+        file.write_text("flags: {other: {staging: 10}, new-search: {staging: 50}}")
+
+        done = flagged.run("flags", "apply", "-f", str(file))
+
+        assert done.exit_code == exits.CONFLICT
+        assert started["id"] in done.stderr
+        assert (flagged.share("staging"), flagged.share("staging", "other")) == (0.0, 0.0)
+
+    def test_a_token_of_one_environment_applies_its_part(self, flagged: House, file: Path) -> None:
+        admin = flagged.api.token
+        made = flagged.run("token", "create", "--scope", "deploy", "--env", "staging")
+        flagged.api.token = made.stdout.strip()
+        file.write_text("flags: {new-search: {staging: 10, production: 10}}")
+
+        whole = flagged.run("flags", "apply", "-f", str(file))
+        part = flagged.run("flags", "apply", "-f", str(file), "--env", "staging")
+
+        assert (whole.exit_code, part.exit_code) == (exits.USAGE, exits.DONE)
+        flagged.api.token = admin
+        assert (flagged.share("staging"), flagged.share("production")) == (10.0, 0.0)

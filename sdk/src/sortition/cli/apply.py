@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from . import linting
 from .api import Api, Failure
 from .exits import USAGE
 from .options import Write
@@ -60,17 +59,12 @@ class Step:
 
 
 def read(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return flag -> environment -> fields of a file. Raises Failure that names the place."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeError, yaml.YAMLError, RecursionError) as error:
-        raise Failure(f"{path}: {error}", USAGE, code="bad_file") from None
-    if not isinstance(content, dict) or set(content) != {"flags"}:
-        raise _bad(path, "the file holds one mapping, `flags`")
+    """Return flag -> environment -> fields of a file. Raises Failure that names every place where
+    something is wrong."""
+    content = linting.checked(path, "flags").content
     return {
-        str(key): {str(name): _fields(path, f"{key}.{name}", told) for name, told in states.items()}
-        for key, states in _mapping(path, "flags", content["flags"]).items()
-        if _mapping(path, str(key), states) is not None
+        key: {name: _fields(told) for name, told in states.items()}
+        for key, states in content["flags"].items()
     }
 
 
@@ -121,30 +115,13 @@ def carry_out(api: Api, steps: list[Step], write: Write) -> list[dict[str, Any]]
     return done
 
 
-def _fields(path: Path, place: str, told: Any) -> dict[str, Any]:
-    if isinstance(told, (int, float)) and not isinstance(told, bool):
+def _fields(told: Any) -> dict[str, Any]:
+    if not isinstance(told, dict):
         return {"share": float(told)}
-    fields = _mapping(path, place, told)
-    unknown = set(fields) - set(FIELDS)
-    if unknown or not fields:
-        known = " and ".join(FIELDS)
-        raise _bad(
-            path, f"{place} may hold {known}, not {', '.join(map(str, unknown)) or 'nothing'}"
-        )
     body: dict[str, Any] = {}
-    if "share" in fields:
-        body["share"] = fields["share"]
-    if "weights" in fields:
-        parts = _mapping(path, f"{place}.weights", fields["weights"])
-        body["weights"] = [{"variant": str(name), "weight": part} for name, part in parts.items()]
+    if "share" in told:
+        body["share"] = told["share"]
+    if "weights" in told:
+        weights = told["weights"]
+        body["weights"] = [{"variant": name, "weight": part} for name, part in weights.items()]
     return body
-
-
-def _mapping(path: Path, place: str, value: Any) -> dict[Any, Any]:
-    if not isinstance(value, dict):
-        raise _bad(path, f"{place} must be a mapping")
-    return value
-
-
-def _bad(path: Path, problem: str) -> Failure:
-    return Failure(f"{path}: {problem}.", USAGE, code="bad_file")

@@ -12,6 +12,7 @@ from .completion import completion
 from .doctor import doctor, status
 from .env import env
 from .flags import flags
+from .linting import lint_command
 from .rollouts import rollouts
 from .schedules import schedules
 from .token import token
@@ -51,5 +52,8 @@ def cli(
         context.obj = Api((url or "").rstrip("/"), token.strip(), timeout)
 
 
-for command in (flags, rollouts, schedules, env, token, status, doctor, completion):
+for command in (
+    *(flags, rollouts, schedules, env, token, status, doctor, completion),
+    *(lint_command,),
+):
     cli.add_command(command)
