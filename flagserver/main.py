@@ -162,6 +162,7 @@ def controller() -> None:
     notices.stop()
     telemetry.close()
     following.set()
+    board.publish()
 
 
 def show_alone(settings: Settings, services: Services, board: Board) -> None:
@@ -443,18 +444,20 @@ def serve_web(
     """Serve there until told to stop. on_ready: called once connections are accepted."""
     telemetry = open_telemetry()
     store, services = open_services(settings, serving=True, telemetry=telemetry)
-    serve(web_application(settings, store, services, telemetry), at, on_ready=on_ready)
+    board = bootstrap.open_board(settings, "web")
+    front = web_application(settings, store, services, telemetry, board)
+    serve(front, at, on_ready=on_ready)
     telemetry.close()
+    board.publish()
 
 
 def web_application(
-    settings: Settings, store: Store, services: Services, telemetry: Telemetry
+    settings: Settings, store: Store, services: Services, telemetry: Telemetry, board: Board
 ) -> Front:
     """Return the whole web application: it serves what this machine's disk has, and follows the
     store once that answers."""
     scheme = urlsplit(settings.url).scheme
     # Some files are left for requests, the store and the disk.
-    board = bootstrap.open_board(settings, "web")
     hub = Hub(Limits(most=min(Limits.most, allow_many_files() * 9 // 10)))
     app = create_app(services, settings, board)
     secure = scheme == "https"

@@ -202,6 +202,7 @@ class Board:
         host = socket.gethostname().replace("/", "-")
         self._name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}.json"
         self._failed = False
+        self._publishing = threading.Lock()
 
     def add(self, source: Callable[[], Samples]) -> None:
         """Ask a quick function for measures whenever they are wanted; from any thread."""
@@ -213,12 +214,13 @@ class Board:
         self._asked.append(source)
 
     def publish(self) -> None:
-        """Write down what was counted here. Raises nothing."""
+        """Write down what was counted here; once more before the process ends. Raises nothing."""
         if self._directory is None:
             return
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(self._directory / self._name, _content(self._own(), self._now()))
+            with self._publishing:
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _write(self._directory / self._name, _content(self._own(), self._now()))
             self._failed = False
         except OSError as error:
             if not self._failed:
@@ -226,10 +228,9 @@ class Board:
             self._failed = True
 
     def publish_until(self, stop: threading.Event) -> None:
-        """Go on publishing until told to stop, and once more."""
+        """Go on publishing until told to stop."""
         while not stop.wait(PUBLISH_SECONDS):
             self.publish()
-        self.publish()
 
     def page(self, accept: str = "") -> Page:
         """Return the measures of all processes, in the form that `accept` asks for."""
@@ -247,7 +248,11 @@ class Board:
                 samples, at = read
                 _add(merged, samples, living=self._now() - at < LIVE_SECONDS)
         for source in self._asked:
-            _add(merged, source(), living=True)
+            try:
+                _add(merged, source(), living=True)
+            except Exception:
+                # What else there is to tell is told all the same: now it is wanted most.
+                log.exception("some measures cannot be had")
         return merged
 
     def gather_the_ended(self) -> None:

@@ -5,9 +5,7 @@ So it is told of all of them, whichever controllers there are, and when there is
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from flagserver.domain.errors import Refusal
 from flagserver.domain.plan import NO_STEP
@@ -16,9 +14,6 @@ from flagserver.domain.states import State
 from flagserver.measures import Labels, Samples, Value
 from flagserver.services.rollouts import Rollouts
 from flagserver.services.turns import RolloutView
-
-ENDED_SECONDS = 60.0
-"""How old what is known of ended rollouts may be: they are many, and change no more."""
 
 WHOLE = 1_000_000
 """All of the traffic, in parts per million."""
@@ -36,28 +31,21 @@ class Standings:
     has begun.
     """
 
-    def __init__(self, rollouts: Rollouts, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rollouts: Rollouts) -> None:
         self._rollouts = rollouts
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._live: frozenset[str] = frozenset()
-        self._ended: dict[Key, State] = {}
-        self._ended_at = float("-inf")
 
     def samples(self) -> Samples:
         """Return what Prometheus is told; nothing while the store is away: `sortition_redis_up`
         says so."""
         try:
-            with self._lock:
-                return self._samples()
+            return self._samples()
         except Refusal:
             return {}
 
     def _samples(self) -> Samples:
-        live = self._rollouts.all(ended=False)
-        self._look_at_the_ended(frozenset(view.rollout.id for view in live))
+        live = self._rollouts.under_way()
         standings = self._rollouts.standings(live)
-        states: dict[Key, set[State]] = {key: {state} for key, state in self._ended.items()}
+        states = {key: {state} for key, state in self._rollouts.last_ends().items()}
         of_live: dict[Key, list[RolloutView]] = {}
         for view in live:
             of_live.setdefault(_key(view.rollout), []).append(view)
@@ -78,19 +66,6 @@ class Standings:
                 if (deadline := _deadline(view.rollout)) is not None
             },
         }
-
-    def _look_at_the_ended(self, live: frozenset[str]) -> None:
-        """Read anew how rollouts ended, when one has since the last time, or a while has passed."""
-        now = self._monotonic()
-        if self._live - live or now - self._ended_at >= ENDED_SECONDS:
-            # Those that have not ended come first, newest first; so do those that have.
-            views = self._rollouts.all()
-            self._ended = {}
-            for rollout in (view.rollout for view in views):
-                if rollout.state.shown.terminal:
-                    self._ended.setdefault(_key(rollout), rollout.state)
-            self._ended_at = now
-        self._live = live
 
     def _ratios(self, newest: Mapping[Key, RolloutView]) -> Samples:
         looks = self._rollouts.last_looks(list(newest.values()))

@@ -121,6 +121,15 @@ class Rollouts:
         kept = self._turns.all() if ended else self._turns.all_live()
         return [view for view in kept if environment in {None, view.rollout.environment}]
 
+    def under_way(self) -> list[RolloutView]:
+        """Return every rollout that has not ended, of all environments."""
+        return list(self._turns.live().values())
+
+    def last_ends(self) -> dict[tuple[str, str], State]:
+        """Return how the newest of the ended rollouts of each (service, environment) ended."""
+        ended = [view.rollout for view in self._turns.all() if view.rollout.state.shown.terminal]
+        return {(each.service, each.environment): each.state for each in reversed(ended)}
+
     def get(self, id: str, by: Principal) -> RolloutView:
         """Return a rollout. Raises NotFound, and Forbidden for another environment's."""
         view = self._turns.get(id)

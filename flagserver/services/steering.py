@@ -310,7 +310,8 @@ class Steering:
         """Keep what was seen, when it says something new or it is time to."""
         rollout = held.rollout
         kinds = [(verdict.guard.name, verdict.kind) for verdict in held.verdicts]
-        what = (rollout.state, rollout.step, action.does, action.reason, kinds)
+        shares = _observed(rollout, seen)
+        what = (rollout.state, rollout.step, action.does, action.reason, kinds, shares)
         before, at = self._told.get(rollout.id, (None, 0.0))
         if what == before and seen.now - at < LOOK_KEPT_SECONDS:
             return
@@ -570,6 +571,15 @@ def _ask(rollout: Rollout, guard: guards.Guard) -> Ask:
     return guard.ask(rollout.environment, rollout.service, rollout.version, flag)
 
 
+def _observed(rollout: Rollout, seen: Seen) -> dict[str, int | None]:
+    """Return the shares that the traffic was read at, by target id."""
+    return {
+        target.id: reading.share
+        for target in rollout.traffic
+        if (reading := seen.readings.get(target.id)) is not None
+    }
+
+
 def _look_body(held: Held, action: Action, seen: Seen) -> dict[str, Any]:
     rollout = held.rollout
     return {
@@ -578,10 +588,6 @@ def _look_body(held: Held, action: Action, seen: Seen) -> dict[str, Any]:
         "step": rollout.step,
         "does": str(action.does),
         "reason": action.reason,
-        "observed": {
-            target.id: reading.share
-            for target in rollout.traffic
-            if (reading := seen.readings.get(target.id)) is not None
-        },
+        "observed": _observed(rollout, seen),
         "guards": [verdict.to_body() for verdict in held.verdicts],
     }

@@ -33,6 +33,7 @@ EFFECTS = frozenset(
 READS = frozenset(
     {
         *("store.read", "store.read_all", "store.read_environment", "store.seen"),
+        *("store.keys", "store.read_some"),
         *("driver.read", "driver.nearest", "driver.commands_by_hand"),
         *("source.measure",),
         *("journal.kept", "journal.all_lowered"),

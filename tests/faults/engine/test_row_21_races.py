@@ -1,7 +1,9 @@
 """Two controllers, several people and a world that fails, in any order and in the middle of a tick.
 
-What holds whatever happens: never above the step's share, going back absorbs, every change has its
-entry, the record hangs together, and in the end nothing is left locked or claimed.
+What holds whatever happens: never above the step's share nor the flag above the traffic, going
+back absorbs, a kill stays one, what is to be approved waits, every change has its entry, the record
+hangs together, and in the end nothing is left locked or claimed. `test_row_21_mutants` shows that
+it is noticed when one of these does not hold.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class Racing(RuleBasedStateMachine):
             self.story.controller(life, f"machine-{n}") for n, life in enumerate(self.lives)
         ]
         self.seen: int | None = None
-        self.went_back = False
+        self.went_back = self.killed = self.traffic_first = False
 
     # The world
 
@@ -95,6 +97,7 @@ class Racing(RuleBasedStateMachine):
 
     @rule(who=controllers)
     def ticks_without_the_store(self, who: int) -> None:
+        self.traffic_first = True
         with self.engine.away():
             self.engine.tick(self.both[who])
 
@@ -141,6 +144,7 @@ class Racing(RuleBasedStateMachine):
                     rollouts.roll_back(id, Reasoned(), ADMIN)
                 case "kill":
                     self.engine.kill(FLAG, "production")
+                    self.killed = True
                 case "shrink":
                     self.engine.change(FLAG, "production", share=1)
                 case _:
@@ -162,6 +166,20 @@ class Racing(RuleBasedStateMachine):
         shares = {} if rollout.step == NO_STEP else rollout.plan[rollout.step].shares
         assert self.engine.weight * 10_000 <= shares.get(RULE.id, 0)
         assert self.engine.share * 10_000 <= shares.get(f"flag/{FLAG}", 0)
+
+    @invariant()
+    def the_flag_is_never_above_the_traffic(self) -> None:
+        """With the store away, traffic is taken back first."""
+        assert self.traffic_first or self.engine.share <= self.engine.weight
+
+    @invariant()
+    def a_kill_stays_one(self) -> None:
+        state = self.engine.flags.state(FLAG, "production").state
+        assert state.killed == self.killed
+
+    @invariant()
+    def what_is_to_be_approved_waits(self) -> None:
+        assert self.rollout.step <= 1 or self.rollout.approvals
 
     @invariant()
     def going_back_absorbs(self) -> None:
@@ -189,6 +207,12 @@ class Racing(RuleBasedStateMachine):
         assert self.engine.services.record.check() is None
 
     def teardown(self) -> None:
+        try:
+            self._ends_well()
+        finally:
+            self._directory.cleanup()
+
+    def _ends_well(self) -> None:
         """Somebody takes it back, and another controller finishes: then a new one may begin."""
         engine = self.engine
         engine.driver.faults, engine.rates = [], (0.0, 0.0)
@@ -201,7 +225,6 @@ class Racing(RuleBasedStateMachine):
         engine.unkill(FLAG, "production", **SURE)
         engine.driver.weights[RULE.name].share = 0
         assert engine.rollout(engine.start(version="3")).state is State.PENDING
-        self._directory.cleanup()
 
 
 TestRacing = pytest.mark.timeout(900)(Racing.TestCase)
