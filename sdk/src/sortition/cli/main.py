@@ -16,6 +16,7 @@ from .linting import lint_command
 from .rollouts import rollouts
 from .schedules import schedules
 from .token import token
+from .verifying import verify
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -54,6 +55,6 @@ def cli(
 
 for command in (
     *(flags, rollouts, schedules, env, token, status, doctor, completion),
-    *(lint_command,),
+    *(lint_command, verify),
 ):
     cli.add_command(command)
