@@ -146,6 +146,16 @@ class Gate(House):
         command = CodeDeployHook(deployment=DEPLOYMENT, execution=execution)
         return self.hooks.ask(command, by or ADMIN)
 
+    def ask_as(self, payload: dict[str, str]) -> Any:
+        """Ask as the function does that is called with this."""
+        from .builders import ADMIN
+
+        command = CodeDeployHook(
+            deployment=payload["DeploymentId"],
+            execution=payload["LifecycleEventHookExecutionId"],
+        )
+        return self.hooks.ask(command, ADMIN)
+
     def waiting(self) -> list[Hook]:
         return self.hooks.waiting()
 

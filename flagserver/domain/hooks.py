@@ -20,6 +20,7 @@ from .guards import Context, Does, Guard, Kind, Verdict
 from .rollout import Rollout
 from .signals import Measure
 from .states import State
+from .targets import Target
 from .times import from_unix, unix
 
 HOOKS = "hooks"
@@ -154,13 +155,21 @@ class Hook:
 
 
 def follows(rollout: Rollout, asking: Asking) -> bool:
-    """Tell whether a rollout follows a deployment: it names it, or its application and group."""
-    names = {asking.deployment, f"{asking.application}/{asking.group}"}
-    return any(
-        target.kind == CODEDEPLOY
-        and (target.name in names or target.get("deployment") == asking.deployment)
-        for target in rollout.traffic
-    )
+    """Tell whether a rollout follows a deployment: this very one, or, where it does not say which,
+    whatever is deployed to that application and group."""
+    return any(_follows(target, asking) for target in rollout.traffic)
+
+
+def _follows(target: Target, asking: Asking) -> bool:
+    if target.kind != CODEDEPLOY:
+        return False
+    deployment = target.get("deployment")
+    if deployment is not None:
+        return deployment == asking.deployment
+    return target.name.rpartition(":")[2] in {
+        asking.deployment,
+        f"{asking.application}/{asking.group}",
+    }
 
 
 # --- what a hook can know -------------------------------------------------------------------------

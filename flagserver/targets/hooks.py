@@ -20,6 +20,7 @@ ROLLBACK = "codeDeployRollback"
 OURS = "Sortition"
 """How the description of a deployment begins by which we go back; see `codedeploy`."""
 
+NOT_STARTED = "DeploymentNotStartedException"
 UNKNOWN = frozenset({"DeploymentDoesNotExistException", "InvalidDeploymentIdException"})
 ANSWERED = frozenset({"LifecycleEventAlreadyCompletedException", "DeploymentDoesNotExistException"})
 """There is nobody any more who waits for an answer."""
@@ -75,7 +76,14 @@ class CodeDeployHooks:
 
     def _waiting(self, deployment: str) -> str | None:
         """Return the hook that is in progress, the last of them if it says so of several."""
-        targets = self._aws.read("codedeploy", "list_deployment_targets", deploymentId=deployment)
+        try:
+            targets = self._aws.read(
+                "codedeploy", "list_deployment_targets", deploymentId=deployment
+            )
+        except AwsRefused as error:
+            if error.code == NOT_STARTED:
+                return None
+            raise
         events: list[Mapping[str, Any]] = []
         for target in targets["targetIds"]:
             told = self._aws.read(

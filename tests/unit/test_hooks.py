@@ -15,6 +15,7 @@ from flagserver.domain.hooks import Says
 from flagserver.domain.rollout import By, Rollback, Waiting, Why
 from flagserver.domain.signals import Measure, Signal
 from flagserver.domain.states import State
+from flagserver.domain.targets import Target
 from tests.builders import T0
 from tests.gates import (
     ALARM,
@@ -119,6 +120,22 @@ def test_a_shared_outage_lets_wait():
     verdict = a_verdict(ERRORS, Kind.FAIL, compared=True, control_breaks=True)
 
     assert told("AfterAllowTraffic", verdict).says is Says.WAIT
+
+
+@pytest.mark.parametrize(
+    ("target", "follows"),
+    [
+        (Target.of("codedeploy", "shop/web"), True),
+        (Target.of("codedeploy", "eu-central-1:shop/web"), True),
+        (Target.of("codedeploy", DEPLOYMENT), True),
+        (Target.of("codedeploy", "shop/web", deployment=DEPLOYMENT), True),
+        (Target.of("codedeploy", "shop/web", deployment="d-2"), False),
+        (Target.of("codedeploy", "shop/api"), False),
+        (Target.of("alb", "shop/web"), False),
+    ],
+)
+def test_which_rollout_follows_a_deployment(target, follows):
+    assert hooks.follows(a_following(targets=(target,)), an_asking()) is follows
 
 
 # --- what the rollout's state says ----------------------------------------------------------------
