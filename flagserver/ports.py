@@ -108,6 +108,13 @@ class Documents(Protocol):
     def read_all(self, collection: str) -> dict[str, Document]:
         """Return a collection's documents by key."""
 
+    def keys(self, collection: str) -> list[str]:
+        """Return the keys of a collection's documents, in no order."""
+
+    def read_some(self, collection: str, names: Sequence[str]) -> dict[str, Document]:
+        """Return those of a collection's documents that are there, by key; asked for together, not
+        as of one moment."""
+
     def read_environment(
         self, environment: str, flags: Sequence[str] | None = None
     ) -> EnvironmentContent:

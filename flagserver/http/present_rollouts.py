@@ -115,9 +115,10 @@ class RolloutJson(TypedDict):
 
 
 class RolloutsJson(TypedDict):
-    """Rollouts: those that have not ended first, newest first."""
+    """Rollouts, newest first. next: `before` of the next page; null where there is none."""
 
     rollouts: list[RolloutJson]
+    next: str | None
 
 
 class ExposureStepJson(TypedDict):

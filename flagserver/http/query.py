@@ -49,6 +49,24 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """One of some words; None when it is not given."""
+
+    words: str
+    options: tuple[str, ...]
+
+    def value(self, text: str | None) -> str | None:
+        """Return the word."""
+        if text is not None and text not in self.options:
+            raise ValueError(f"must be one of {', '.join(self.options)}")
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "string", "enum": list(self.options)}
+
+
+@dataclass(frozen=True)
 class Switch:
     """On (1, true) or off (0, false, not given)."""
 

@@ -7,12 +7,17 @@ from typing import Any
 
 from flagserver.domain.access import CHANGE, READ, SHRINK
 from flagserver.domain.commands import Enlarging, Reasoned
+from flagserver.domain.errors import NotFound
 from flagserver.domain.rollout_commands import NewRollout, RolloutPlan
+from flagserver.domain.states import State
+from flagserver.services.lists import Wanted
+from flagserver.services.rollouts import Enlarge, Shrink
 from flagserver.services.turns import RolloutView
 
 from . import present, present_rollouts
-from .query import Number, Switch, Words
-from .routing import Call, Routes, visible
+from .errors import Problem
+from .query import Choice, Number, Switch, Words
+from .routing import Call, Routes, View, visible
 
 routes = Routes()
 
@@ -23,23 +28,36 @@ THE_ROLLOUT = ("The rollout.", present_rollouts.RolloutJson)
 
 
 @routes.add(
-    *("GET", ROLLOUTS, READ, {200: ("Rollouts.", present_rollouts.RolloutsJson)}),
+    *("GET", ROLLOUTS, READ, {200: ("Newest first.", present_rollouts.RolloutsJson)}),
     query={
         "environment": Words("only of this one"),
+        "state": Choice("only in this state", tuple(State)),
+        "flag": Words("only those that move this flag"),
         "live": Switch("only those that have not ended"),
+        "before": Words("only those created before this one: `next` of the page before"),
+        "limit": Number("at most so many", 1, 200, 50),
     },
 )
 def list_rollouts(call: Call) -> Any:
-    """List rollouts, those that have not ended first."""
-    asked = visible(call.principal, call.query["environment"])
-    rollouts = call.services.rollouts
-    views = rollouts.all(asked, ended=not call.query["live"])
-    standings, looks = rollouts.standings(views), rollouts.last_looks(views)
+    """List rollouts, newest first."""
+    asked = Wanted(
+        environment=visible(call.principal, call.query["environment"]),
+        state=call.query["state"],
+        flag=call.query["flag"] or None,
+        live=call.query["live"],
+    )
+    rollouts, before = call.services.rollouts, call.query["before"] or None
+    try:
+        page = rollouts.page(asked, before=before, limit=call.query["limit"])
+    except NotFound as error:
+        raise Problem(422, "invalid_field", error.detail, parameter="?before") from None
+    standings, looks = rollouts.standings(page.views), rollouts.last_looks(page.views)
     return {
         "rollouts": [
             present_rollouts.rollout(v, standings[v.rollout.id], looks.get(v.rollout.id))
-            for v in views
-        ]
+            for v in page.views
+        ],
+        "next": page.following,
     }
 
 
@@ -81,73 +99,70 @@ def rollout_evidence(call: Call, id: str) -> Any:
     }
 
 
-@routes.add(
-    *("POST", f"{ROLLOUT}/start", CHANGE, {200: THE_ROLLOUT}),
-    model=Enlarging,
-    revision=True,
-)
+# --- on its way -----------------------------------------------------------------------------------
+
+
+DRY = {"dry_run": Switch("only say what would become of it")}
+
+
+def enlarging(verb: str) -> Callable[[View], View]:
+    """Declare what lets exposure grow: at the revision that was seen, and no other."""
+    path, answers = f"{ROLLOUT}/{verb}", {200: THE_ROLLOUT}
+    return routes.add("POST", path, CHANGE, answers, model=Enlarging, revision=True, query=DRY)
+
+
+def shrinking(verb: str) -> Callable[[View], View]:
+    """Declare what lets nothing grow: without a revision, to whatever is there."""
+    path, answers = f"{ROLLOUT}/{verb}", {200: THE_ROLLOUT}
+    return routes.add(
+        *("POST", path, SHRINK, answers), model=Reasoned, optional_revision=True, query=DRY
+    )
+
+
+@enlarging("start")
 def begin_rollout(call: Call, id: str) -> Any:
     """Start a rollout now that waits for its time."""
     return _enlarge(call, id, call.services.rollouts.begin)
 
 
-@routes.add(
-    *("POST", f"{ROLLOUT}/hold", SHRINK, {200: THE_ROLLOUT}),
-    model=Reasoned,
-    optional_revision=True,
-)
+@shrinking("hold")
 def hold_rollout(call: Call, id: str) -> Any:
     """Stop the timer and every move up, until somebody resumes."""
     return _shrink(call, id, call.services.rollouts.hold)
 
 
-@routes.add(
-    *("POST", f"{ROLLOUT}/resume", CHANGE, {200: THE_ROLLOUT}),
-    model=Enlarging,
-    revision=True,
-)
+@enlarging("resume")
 def resume_rollout(call: Call, id: str) -> Any:
     """Go on after somebody held it, or changed a target or flag of it."""
     return _enlarge(call, id, call.services.rollouts.resume)
 
 
-@routes.add(
-    *("POST", f"{ROLLOUT}/advance", CHANGE, {200: THE_ROLLOUT}),
-    model=Enlarging,
-    revision=True,
-)
+@enlarging("advance")
 def advance_rollout(call: Call, id: str) -> Any:
     """Skip the rest of this step's wait."""
     return _enlarge(call, id, call.services.rollouts.advance)
 
 
-@routes.add(
-    *("POST", f"{ROLLOUT}/approve", CHANGE, {200: THE_ROLLOUT}),
-    model=Enlarging,
-    revision=True,
-)
+@enlarging("approve")
 def approve_rollout(call: Call, id: str) -> Any:
     """Approve of going on from this step."""
     return _enlarge(call, id, call.services.rollouts.approve)
 
 
-@routes.add(
-    *("POST", f"{ROLLOUT}/rollback", SHRINK, {200: THE_ROLLOUT}),
-    model=Reasoned,
-    optional_revision=True,
-)
+@shrinking("rollback")
 def roll_rollout_back(call: Call, id: str) -> Any:
     """Take everything back to 0 %; waits for nobody."""
     return _shrink(call, id, call.services.rollouts.roll_back)
 
 
-def _enlarge(call: Call, id: str, verb: Callable[..., RolloutView]) -> Any:
-    return _rollout(call, verb(id, call.body, call.revision(), call.principal, call.idempotency))
+def _enlarge(call: Call, id: str, verb: Enlarge) -> Any:
+    asked = (id, call.body, call.revision(), call.principal, call.idempotency)
+    return _rollout(call, verb(*asked, dry=call.query["dry_run"]))
 
 
-def _shrink(call: Call, id: str, verb: Callable[..., RolloutView]) -> Any:
-    revision, idempotency = call.optional_revision(), call.idempotency
-    return _rollout(call, verb(id, call.body, call.principal, revision, idempotency))
+def _shrink(call: Call, id: str, verb: Shrink) -> Any:
+    asked = (id, call.body, call.principal, call.optional_revision(), call.idempotency)
+    return _rollout(call, verb(*asked, dry=call.query["dry_run"]))
 
 
 def _rollout(call: Call, view: RolloutView, status: int = 200) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -18,13 +18,18 @@ from flagserver.domain.times import moment
 from flagserver.domain.verbs import Turn
 from flagserver.ports import UNTOLD, Clock, Documents, Entropy, Looks, SignalSource, TargetDriver
 
+from . import lists
 from .environments import known_environment
+from .lists import Page, Wanted
 from .schedules import Schedules
 from .starting import Planned, Rate, Starting
 from .turns import RolloutView, Turns
 
 STALE_SECONDS = 60.0
 """A rollout that no controller has looked at for so long is in no known state."""
+
+
+EVERYTHING = Wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,10 @@ class Asked:
 
 
 class Enlarge(Protocol):
-    """Does what lets exposure grow: at the revision that was seen, and no other."""
+    """Does what lets exposure grow: at the revision that was seen, and no other.
+
+    dry: only say what would become of it, which asks for no reason and no confirmation.
+    """
 
     def __call__(
         self,
@@ -69,13 +77,18 @@ class Enlarge(Protocol):
         revision: int,
         by: Principal,
         idempotency: Idempotency | None = None,
+        *,
+        dry: bool = False,
     ) -> RolloutView:
         """Raise NotFound, Forbidden, StaleRevision, Conflict, and what
         `flags.check_may_enlarge` raises."""
 
 
 class Shrink(Protocol):
-    """Does what lets nothing grow: without a revision, to whatever is there."""
+    """Does what lets nothing grow: without a revision, to whatever is there.
+
+    dry: only say what would become of it.
+    """
 
     def __call__(
         self,
@@ -84,6 +97,8 @@ class Shrink(Protocol):
         by: Principal,
         revision: int | None = None,
         idempotency: Idempotency | None = None,
+        *,
+        dry: bool = False,
     ) -> RolloutView:
         """Raise NotFound, Forbidden, StaleRevision, Conflict."""
 
@@ -116,10 +131,17 @@ class Rollouts:
 
     # Looking
 
-    def all(self, environment: str | None = None, *, ended: bool = True) -> list[RolloutView]:
-        """Return rollouts, those that have not ended first, newest first."""
-        kept = self._turns.all() if ended else self._turns.all_live()
-        return [view for view in kept if environment in {None, view.rollout.environment}]
+    def all(self, *, ended: bool = True) -> list[RolloutView]:
+        """Return rollouts, those that have not ended first, newest first. There may be thousands
+        that have ended: for lists there is `page`."""
+        parts = (self._turns.live(), self._turns.ended() if ended else {})
+        return [view for part in parts for view in _newest_first(part.values())]
+
+    def page(
+        self, wanted: Wanted = EVERYTHING, *, before: str | None = None, limit: int = 50
+    ) -> Page:
+        """Return rollouts, newest first; see `lists.page`."""
+        return lists.page(self._turns, self._shown, wanted, before=before, limit=limit)
 
     def under_way(self) -> list[RolloutView]:
         """Return every rollout that has not ended, of all environments."""
@@ -127,8 +149,8 @@ class Rollouts:
 
     def last_ends(self) -> dict[tuple[str, str], State]:
         """Return how the newest of the ended rollouts of each (service, environment) ended."""
-        ended = [view.rollout for view in self._turns.all() if view.rollout.state.shown.terminal]
-        return {(each.service, each.environment): each.state for each in reversed(ended)}
+        newest = sorted(self._turns.headers(), key=lambda header: header.created)
+        return {(header.service, header.environment): State(header.state) for header in newest}
 
     def get(self, id: str, by: Principal) -> RolloutView:
         """Return a rollout. Raises NotFound, and Forbidden for another environment's."""
@@ -162,6 +184,9 @@ class Rollouts:
             )
             for view in views
         }
+
+    def _shown(self, views: Sequence[RolloutView]) -> Mapping[str, State]:
+        return {id: standing.state for id, standing in self.standings(views).items()}
 
     def _by_hand(self, rollout: Rollout) -> tuple[str, ...]:
         if rollout.state not in {State.ROLLING_BACK, State.ROLLBACK_FAILED}:
@@ -233,15 +258,20 @@ class Rollouts:
             revision: int,
             by: Principal,
             idempotency: Idempotency | None = None,
+            *,
+            dry: bool = False,
         ) -> RolloutView:
             view = self._turns.get(id)
             environment = view.rollout.environment
             access.check(by, access.CHANGE, environment)
-            flags.check_may_enlarge(known_environment(self._store, environment), command)
-            if self._repeats(idempotency):
+            if not dry:
+                flags.check_may_enlarge(known_environment(self._store, environment), command)
+            if not dry and self._repeats(idempotency):
                 return view
             _check_revision(view, revision)
             turn = verb(self._asked(view.rollout, by, command.reason))
+            if dry:
+                return RolloutView(turn.after, revision)
             return self._turns.commit(turn, revision, by, idempotency=idempotency)
 
         return do
@@ -256,17 +286,22 @@ class Rollouts:
             by: Principal,
             revision: int | None = None,
             idempotency: Idempotency | None = None,
+            *,
+            dry: bool = False,
         ) -> RolloutView:
             def turn(view: RolloutView) -> Turn:
                 return verb(self._asked(view.rollout, by, command.reason))
 
             view = self._turns.get(id)
             access.check(by, access.SHRINK, view.rollout.environment)
-            if self._repeats(idempotency):
+            if not dry and self._repeats(idempotency):
                 return view
+            if revision is not None:
+                _check_revision(view, revision)
+            if dry:
+                return RolloutView(turn(view).after, view.revision)
             if revision is None:
                 return self._turns.decide(id, turn, by, idempotency)
-            _check_revision(view, revision)
             return self._turns.commit(turn(view), revision, by, idempotency=idempotency)
 
         return do
@@ -300,6 +335,10 @@ def _check_revision(view: RolloutView, revision: int) -> None:
     if view.revision != revision:
         words = f"{view.rollout.name} is at revision {view.revision} now. Look at it again."
         raise StaleRevision(words, revision=view.revision)
+
+
+def _newest_first(views: Iterable[RolloutView]) -> list[RolloutView]:
+    return sorted(views, key=lambda view: view.rollout.created, reverse=True)
 
 
 def _standing(rollout: Rollout, now: float, looked: float | None, gap: float) -> Standing:

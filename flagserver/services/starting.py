@@ -20,6 +20,7 @@ from flagserver.domain.times import moment
 from flagserver.domain.verbs import Turn
 from flagserver.ports import Clock, Documents, Entropy, SignalSource, TargetDriver
 
+from .ended import Header
 from .environments import known_environment
 from .schedules import Schedules
 from .turns import FlagState, RolloutView, Turns
@@ -233,10 +234,10 @@ class Starting:
 
     def _check_required(self, draft: Rollout, environment: str) -> None:
         known_environment(self._store, environment, "/requires/environment")
-        known = [
-            view.rollout for view in self._turns.all() if view.rollout.environment == environment
-        ]
-        requirements.check(draft, environment, known)
+        live = [view.rollout for view in self._turns.live().values()]
+        ended = [it.id for it in self._turns.headers() if _same(it, draft, environment)]
+        over = [view.rollout for view in self._turns.read_ended(ended).values()]
+        requirements.check(draft, environment, [*live, *over])
 
     def _check_target(self, target: Target, i: int) -> None:
         with under(f"/targets/{i}"):
@@ -267,3 +268,8 @@ class Starting:
                 guards.judge(guard, measured.get(ask, Measured(error="no answer")), now)
             )
         return verdicts
+
+
+def _same(ended: Header, draft: Rollout, environment: str) -> bool:
+    there = (ended.environment, ended.service, ended.version)
+    return there == (environment, draft.service, draft.version)

@@ -3,17 +3,22 @@ in one commit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flagserver.domain import documents, rollout_flags, telling
 from flagserver.domain.documents import Change, Document, Idempotency, Principal, Write
-from flagserver.domain.errors import AlreadyExists, Conflict, NotFound, StaleRevision
+from flagserver.domain.errors import AlreadyExists, Conflict, NotFound, Refusal, StaleRevision
 from flagserver.domain.flags import Flag, State, default_state
 from flagserver.domain.rollout import Rollout
-from flagserver.domain.times import rfc3339
+from flagserver.domain.times import moment, rfc3339
 from flagserver.domain.verbs import CONTROLLER, Turn
 from flagserver.ports import UNTOLD, Clock, Documents, Entropy
+
+from .ended import Ended, Header, forget
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 10
 """How often a turn is tried again because a flag of it was changed at the same time."""
@@ -52,6 +57,7 @@ class Turns:
         self._entropy = entropy
         self._told = told
         self._live: dict[str, RolloutView] = {}
+        self._ended = Ended(store)
 
     # Looking
 
@@ -68,16 +74,16 @@ class Turns:
         return dict(self._live)
 
     def ended(self) -> dict[str, RolloutView]:
-        """Return every rollout that has ended and is still kept, by id."""
+        """Return every rollout that has ended and is still kept, by id: there may be thousands."""
         return _views(self._store.read_all(documents.ENDED_ROLLOUTS))
 
-    def all_live(self) -> list[RolloutView]:
-        """Return every rollout that has not ended, newest first."""
-        return _newest_first(self.live())
+    def headers(self) -> list[Header]:
+        """Return what lists look at of every rollout that has ended and is still kept."""
+        return self._ended.headers()
 
-    def all(self) -> list[RolloutView]:
-        """Return every rollout that is kept: those that have not ended first, then newest first."""
-        return [*self.all_live(), *_newest_first(self.ended())]
+    def read_ended(self, ids: Sequence[str]) -> dict[str, RolloutView]:
+        """Return ended rollouts by id; what was forgotten meanwhile is left out."""
+        return _views(self._store.read_some(documents.ENDED_ROLLOUTS, ids))
 
     def find(self, id: str) -> RolloutView | None:
         """Return a rollout, live or ended, or None."""
@@ -179,9 +185,22 @@ class Turns:
             if done.repeated:
                 return self.get(turn.after.id)
             self._told(turn)
-            ended = turn.after.state.shown.terminal
-            return RolloutView(turn.after, 1 if ended else revision + 1)
+            if not turn.after.state.shown.terminal:
+                return RolloutView(turn.after, revision + 1)
+            self._forget_old()
+            return RolloutView(turn.after, 1)
         raise Conflict(f"The flags of {turn.after.name} change too quickly. Try again.")
+
+    def _forget_old(self) -> None:
+        """Take away what was kept long enough. Whoever ends a rollout does so, so that they cannot
+        pile up; when it cannot be now, the next one does."""
+        try:
+            old = self._ended.to_be_forgotten(moment(self._clock.now()))
+            if old:
+                forgetting = forget(old)
+                self._store.commit(forgetting, at=self._clock.now(), salt=self._entropy.hex(16))
+        except Refusal as error:
+            log.info("ended rollouts are forgotten another time: %s", error.detail)
 
     def _change(
         self,
@@ -221,10 +240,6 @@ class Turns:
             notices=telling.notices(turn, by_hand),
             idempotency=idempotency,
         )
-
-
-def _newest_first(views: Mapping[str, RolloutView]) -> list[RolloutView]:
-    return sorted(views.values(), key=lambda view: view.rollout.created, reverse=True)
 
 
 def _views(found: Mapping[str, Document]) -> dict[str, RolloutView]:

@@ -16,8 +16,10 @@ from click.testing import CliRunner, Result
 from sortition.cli import completion, exits, options
 from sortition.cli.api import Api
 from sortition.cli.main import cli
+from sortition.cli.rollouts import looking
 
 from flagserver.domain.rollout import TICK_SECONDS
+from flagserver.domain.states import State
 from flagserver.http.app import create_app
 from flagserver.settings import Settings
 from tests.builders import T0
@@ -155,7 +157,7 @@ def test_a_plan_changes_nothing(desk: Desk, tmp_path: Path) -> None:
 
     assert dry.exit_code == 0
     assert "new version 5 %" in dry.stdout
-    assert desk.json("list") == {"rollouts": [], "left_off": 0}
+    assert desk.json("list") == {"rollouts": [], "next": None}
 
 
 def test_without_guards_a_plan_says_that_only_people_take_it_back(desk: Desk) -> None:
@@ -439,7 +441,7 @@ def test_one_that_is_replaced_ends_its_watch_with_7(desk: Desk) -> None:
 # --- looking --------------------------------------------------------------------------------------
 
 
-def test_rollouts_are_listed_those_that_go_on_first(desk: Desk) -> None:
+def test_rollouts_are_listed_newest_first(desk: Desk) -> None:
     ended = desk.started()
     desk.rollouts("rollback", ended)
     desk.sleep(10)
@@ -452,7 +454,30 @@ def test_rollouts_are_listed_those_that_go_on_first(desk: Desk) -> None:
     assert listed == ["Rollout", live, ended]
     assert [it["id"] for it in only_live] == [live]
     assert desk.rollouts("list", "--env", "staging").stdout == "No rollouts.\n"
-    assert short.stderr == "1 more: --limit.\n"
+    assert short.stderr == f"There are more: --before {live}, or a larger --limit.\n"
+    assert [it["id"] for it in desk.json("list", "--before", live)["rollouts"]] == [ended]
+    assert [it["id"] for it in desk.json("list", "--state", "rolled_back")["rollouts"]] == [ended]
+    assert len(desk.json("list", "--flag", FLAG)["rollouts"]) == 2
+    assert desk.json("list", "--flag", "another")["rollouts"] == []
+
+
+def test_a_long_list_is_asked_for_in_pages(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "AT_ONCE", 2)
+    ids = []
+    for _ in range(5):
+        ids.append(desk.started())
+        desk.rollouts("rollback", ids[-1])
+        desk.sleep(10)
+
+    found = desk.json("list", "--limit", "4")
+
+    assert [it["id"] for it in found["rollouts"]] == ids[:0:-1]
+    assert found["next"] == ids[1]
+    assert len(desk.json("list")["rollouts"]) == 5
+
+
+def test_every_state_can_be_asked_for() -> None:
+    assert tuple(State) == looking.STATES
 
 
 def test_one_is_shown_with_everything_about_it(desk: Desk, tmp_path: Path) -> None:
@@ -597,9 +622,43 @@ def test_a_dry_run_says_what_would_be_done(desk: Desk, verb: str) -> None:
 
     done = desk.rollouts(verb, id, "--dry-run")
 
-    assert done.exit_code == 0
-    assert done.stdout.startswith(f"would {verb} {id}: api in production, ▶ Running, step 1/2")
+    states = {"hold": "‖ Paused", "rollback": "↺ Rolling back"}
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        f"would {verb} {id}: api in production, revision {before}",
+        f"▶ Running, step 1/2 at 5 % → {states.get(verb, '▶ Running')}, step 1/2 at 5 %",
+    ]
     assert desk.json("get", id)["revision"] == before
+    assert desk.engine.share == 5
+
+
+@pytest.mark.parametrize("verb", ["resume", "advance", "approve", "start"])
+def test_a_dry_run_is_refused_as_the_thing_itself_would_be(desk: Desk, verb: str) -> None:
+    id = desk.started()
+    desk.rollouts("rollback", id)
+
+    done = desk.rollouts(verb, id, "--dry-run")
+
+    assert done.exit_code == exits.CONFLICT
+    assert f"✖ rollout/{id} is rolling back and cannot be" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["hold", "rollback", "resume", "advance", "approve", "start"])
+def test_the_revision_that_was_seen_goes_with_what_is_asked(desk: Desk, verb: str) -> None:
+    id = desk.started("5%:5m:approve,100%")
+    now = desk.json("get", id)["revision"]
+
+    late = desk.rollouts(verb, id, "--if-revision", str(now - 1), *_sure(verb))
+    dry = desk.rollouts(verb, id, "--if-revision", str(now - 1), "--dry-run")
+    done = desk.rollouts(verb, id, "--if-revision", str(now), *_sure(verb))
+
+    assert (late.exit_code, dry.exit_code, done.exit_code) == (exits.CONFLICT, exits.CONFLICT, 0)
+    assert f"✖ rollout/{id} is at revision {now} now." in late.stderr
+
+
+def _sure(verb: str) -> tuple[str, ...]:
+    """Return what a verb needs in a critical environment."""
+    return ("--reason", "a test") if verb in {"hold", "rollback"} else SURE
 
 
 def test_what_the_state_does_not_allow_is_a_conflict(desk: Desk) -> None:

@@ -151,6 +151,22 @@ def test_a_change_writes_several_documents_or_none(store: RedisStore):
     assert store.read_all(documents.FLAGS)["new-search"].body == {"kind": "temporary"}
 
 
+def test_some_documents_of_a_collection_are_read_by_their_keys(store: RedisStore):
+    names = [f"flag-{i}" for i in range(5)]
+    writes = tuple(Write(documents.FLAGS, name, 0, {"number": name}) for name in names)
+    commit(store, replace(set_share(5, revision=0), writes=writes, environments=()))
+
+    assert sorted(store.keys(documents.FLAGS)) == names
+    found = store.read_some(documents.FLAGS, ["flag-3", "no-such", "flag-1"])
+    assert {key: (it.revision, it.body["number"]) for key, it in found.items()} == {
+        "flag-1": (1, "flag-1"),
+        "flag-3": (1, "flag-3"),
+    }
+    assert found["flag-1"] == store.read(documents.FLAGS, "flag-1")
+    assert store.read_some(documents.FLAGS, []) == {}
+    assert (store.keys("no-such"), store.read_some("no-such", names)) == ([], {})
+
+
 def test_a_change_that_writes_a_document_twice_is_a_mistake(store: RedisStore):
     change = set_share(5, revision=0)
 

@@ -45,6 +45,8 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "repeats": lambda store: store.repeats(once("a")),
     "read": lambda store: store.read("flags", "new-search"),
     "read_all": lambda store: store.read_all("flags"),
+    "keys": lambda store: store.keys("flags"),
+    "read_some": lambda store: store.read_some("flags", ["new-search"]),
     "read_environment": lambda store: store.read_environment("production"),
     "versions": lambda store: store.versions(),
     "commit": lambda store: commit(store, set_share(5, revision=0)),

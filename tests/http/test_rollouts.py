@@ -89,7 +89,7 @@ class TestItsLife:
             "new-search is at 10",
             "deployment d-1 owns arn:rule.",
         ]
-        assert api.admin.get(ROLLOUTS).json == {"rollouts": []}
+        assert api.admin.get(ROLLOUTS).json == {"rollouts": [], "next": None}
 
     def test_a_plan_is_made_though_the_cloud_is_away(self, api: Api, engine: Engine) -> None:
         engine.driver.down = True

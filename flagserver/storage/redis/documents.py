@@ -182,6 +182,22 @@ class RedisDocuments:
         """Return a collection's documents by key."""
         return _documents(collection, self._server.read("HGETALL", keys.documents(collection)))
 
+    def keys(self, collection: str) -> list[str]:
+        """Return the keys of a collection's documents, in no order."""
+        found = self._server.read("HKEYS", keys.documents(collection))
+        return [key.decode() for key in found]
+
+    def read_some(self, collection: str, names: Sequence[str]) -> dict[str, Document]:
+        """Return those of a collection's documents that are there, by key."""
+        if not names:
+            return {}
+        found = self._server.read("HMGET", keys.documents(collection), *names)
+        return {
+            key: _document(collection, key, value)
+            for key, value in zip(names, found, strict=True)
+            if value is not None
+        }
+
     def read_environment(
         self, environment: str, flags: Sequence[str] | None = None
     ) -> EnvironmentContent:

@@ -66,7 +66,7 @@ def _rollouts(incomplete: str, **query: str) -> list[CompletionItem]:
         CompletionItem(
             it["id"], help=f"{it['service']} in {it['environment']}: {it['state_words']}"
         )
-        for it in _ask("/api/v1/rollouts", **query).get("rollouts", [])
+        for it in _ask("/api/v1/rollouts", limit="200", **query).get("rollouts", [])
         if it["id"].startswith(incomplete)
     ]
 

@@ -57,43 +57,42 @@ def do(
     Holding and taking back ask nothing first, unless they are told to look at something.
     """
     api = options.api(context)
-    path = f"{ROLLOUTS}/{id}"
-    revision, confirm = write.if_revision, write.confirm
-    looks = write.dry_run or environment is not None or revision is not None
-    if verb in ENLARGING or looks:
+    path, revision, confirm = f"{ROLLOUTS}/{id}", write.if_revision, write.confirm
+    grows = verb in ENLARGING
+    if grows or write.dry_run or environment is not None:
         seen = api.get(path)
-        _check_seen(seen, environment, revision)
-        if write.dry_run:
-            _print_dry_run(context, verb, seen)
-            return None
-        if verb in ENLARGING:
+        _check_place(seen, environment)
+        if grows and revision is None:
             revision = seen["revision"]
+        if write.dry_run:
+            _dry_run(context, api, verb, seen, revision)
+            return None
+        if grows:
             what = f"{verb} {id}: {words.title(seen)}, {words.state(seen)}, {words.step(seen)}"
             confirm = confirmed(api, confirm, seen["environment"], what)
     done, _ = api.send(
         *("POST", f"{path}/{verb}", why(write.reason, confirm)),
-        revision=revision if verb in ENLARGING else None,
+        revision=revision,
         idempotency_key=write.idempotency_key,
     )
     return dict(done)
 
 
-def _check_seen(seen: Mapping[str, Any], environment: str | None, revision: int | None) -> None:
+def _check_place(seen: Mapping[str, Any], environment: str | None) -> None:
     if environment is not None and seen["environment"] != environment:
         message = f"{seen['id']} is in {seen['environment']}, not in {environment}."
         raise Failure(message, exits.USAGE, code="usage")
-    if revision is not None and seen["revision"] != revision:
-        now = seen["revision"]
-        message = f"{seen['id']} is at revision {now} now. Look again (`get`), then repeat it."
-        raise Failure(message, exits.CONFLICT, code="stale_revision", revision=now)
 
 
-def _print_dry_run(context: click.Context, verb: str, seen: Mapping[str, Any]) -> None:
-    text = f"would {verb} {seen['id']}: {words.title(seen)}, {words.state(seen)}, "
-    text += f"{words.step(seen)}, revision {seen['revision']}"
-    if seen["terminal"]:
-        text += "; but it has ended"
-    say(context, {"dry_run": True, "verb": verb, "rollout": seen}, text)
+def _dry_run(
+    context: click.Context, api: Api, verb: str, seen: Mapping[str, Any], revision: int | None
+) -> None:
+    path = f"{ROLLOUTS}/{seen['id']}/{verb}"
+    after, _ = api.send("POST", path, {}, query={"dry_run": 1}, revision=revision)
+    now, then = (f"{words.state(it)}, {words.step(it)}" for it in (seen, after))
+    text = f"would {verb} {seen['id']}: {words.title(seen)}, revision {seen['revision']}"
+    content = {"dry_run": True, "verb": verb, "before": seen, "after": after}
+    say(context, content, f"{text}\n{now} → {then}")
 
 
 def confirmed(api: Api, given: str | None, environment: str, what: str) -> str | None:

@@ -10,25 +10,40 @@ from typing import Any
 
 import click
 
-from .. import exits, options, screens, summary
+from .. import completion, exits, options, screens, summary
 from .. import rollout_words as words
-from ..api import Failure
+from ..api import Api, Failure
 from ..output import clean, console, note, say, table
 from ..watching import standing
 from .group import ID, ROLLOUTS, rollouts
+
+STATES = (
+    *("pending", "running", "holding", "paused", "rolling_back", "rolled_back"),
+    *("rollback_failed", "completed", "superseded", "unknown"),
+)
+
+AT_ONCE = 200
+"""The most that the server lists on a page."""
 
 
 @rollouts.command("list")
 @options.environment(help="Only of this one.")
 @click.option("--live", is_flag=True, help="Only those that have not ended.")
+@click.option("--state", type=click.Choice(STATES), help="Only in this state.")
+@click.option(
+    "--flag",
+    metavar="KEY",
+    shell_complete=completion.flags,
+    help="Only those that move this flag.",
+)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most.")
+@click.option("--before", metavar="ID", help="Only those created before this one.")
 @click.pass_context
-def list_rollouts(context: click.Context, environment: str | None, live: bool, limit: int) -> None:
-    """List rollouts, those that have not ended first."""
-    query = {"environment": environment, "live": "1" if live else None}
-    found = options.api(context).send("GET", ROLLOUTS, query=query)[0]["rollouts"]
-    shown, more = found[:limit], max(0, len(found) - limit)
-    content = {"rollouts": shown, "left_off": more}
+def list_rollouts(context: click.Context, /, limit: int, live: bool, **query: str | None) -> None:
+    """List rollouts, newest first."""
+    asked = {**query, "live": "1" if live else None}
+    shown, following = _listed(options.api(context), asked, limit)
+    content = {"rollouts": shown, "next": following}
     if not shown:
         say(context, content, "No rollouts.")
         return
@@ -47,8 +62,21 @@ def list_rollouts(context: click.Context, environment: str | None, live: bool, l
     ]
     columns = ("Rollout", "State", "Environment", "Service", "Version", "Step", "Created", "Why")
     say(context, content, table(*columns, rows=rows))
-    if more:
-        note(context, f"{more} more: --limit.")
+    if following is not None:
+        note(context, f"There are more: --before {following}, or a larger --limit.")
+
+
+def _listed(
+    api: Api, query: dict[str, str | None], most: int
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the newest rollouts, and the one after which more follow, if there are more."""
+    shown: list[dict[str, Any]] = []
+    while True:
+        page = api.get(ROLLOUTS, **query, limit=min(AT_ONCE, most - len(shown)))
+        shown += page["rollouts"]
+        if page["next"] is None or len(shown) >= most:
+            return shown, page["next"]
+        query["before"] = page["next"]
 
 
 @rollouts.command("get")
