@@ -23,7 +23,7 @@ import admin
 from flagserver import bootstrap, cloud, doctor
 from flagserver.controller import Controller
 from flagserver.demo import running
-from flagserver.demo.shop import DemoError, Place, Shop
+from flagserver.demo.shop import WAYS, DemoError, Place, Shop
 from flagserver.domain.errors import Refusal
 from flagserver.domain.stores import EMPTY, UNSAFE
 from flagserver.http import alone, metrics
@@ -148,7 +148,7 @@ def controller() -> None:
     notices.start()
     gatekeeper = bootstrap.build_gatekeeper(services, store, holder)
     gatekeeper.start()
-    postman = bootstrap.build_postman(settings, services)
+    postman = bootstrap.build_postman(settings, services, telemetry)
     if postman is not None:
         postman.start()
     tick = settings.tick_seconds
@@ -224,12 +224,15 @@ def demo_deploy(settings: Settings) -> None:
 
 
 @demo_group.command("break")
+@click.option("--errors", "way", flag_value="errors", default="errors", help="As said above.")
+@click.option("--slow", "way", flag_value="slow", help="It takes 1.5 s for each, and all succeed.")
+@click.option("--hosts", "way", flag_value="hosts", help="It fails the health checks alone.")
 @click.pass_obj
-def demo_break(settings: Settings) -> None:
+def demo_break(settings: Settings, way: str) -> None:
     """Let the version that is being released fail: three in ten of its requests, and slowly."""
     with demo_shop(settings) as shop:
-        side = shop.break_canary()
-        click.echo(f"{shop.version(side)} on {side} fails from now on.")
+        side = shop.break_canary(way)
+        click.echo(f"{shop.version(side)} on {side} {WAYS[way]} from now on.")
 
 
 @demo_group.command("heal")

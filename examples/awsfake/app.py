@@ -6,6 +6,7 @@ POST /double/faults     {"operation", "kind", "times", "after", "seconds"}, see 
 POST /double/faults/clear
 GET  /double/calls                          [{"at", "service", "operation", "fault"}, …]
 POST /double/calls/clear
+GET  /double/health?group=<ARN>             {"state": "healthy"} of its one target
 GET  /double/weights?arn=<rule or listener> {"weights": {<target group>: 5, …}}
 POST /double/health     {"group", "target", "state", "reason"}
 POST /double/metrics    {"namespace", "data": [<as PutMetricData has it, Timestamp in unix s>]}
@@ -38,6 +39,7 @@ from .clock import Clock
 from .cloudwatch import LOOK_SECONDS, CloudWatch
 from .codedeploy.service import CodeDeploy
 from .faults import Fault, Faults
+from .scene import TARGET
 from .world import World
 
 ACCOUNT = "123456789012"
@@ -148,6 +150,8 @@ class Double:
                 return list(self.calls)
             case "GET", "hooks":
                 return self.codedeploy.hooks(ACCOUNT)
+            case "GET", "health":
+                return {"state": elbv2.said_health(told["group"], told.get("target", TARGET))}
             case "GET", "weights":
                 return {"weights": elbv2.weights(told["arn"], ACCOUNT)}
             case "POST", _:

@@ -57,6 +57,11 @@ def say_health(group: str, target: str, state: str, reason: str | None) -> None:
     _health[group, target] = (state, reason)
 
 
+def said_health(group: str, target: str) -> str:
+    """Return the state that a target was said to be in last; all begin healthy."""
+    return _health.get((group, target), ("healthy", None))[0]
+
+
 def forget() -> None:
     """Begin anew."""
     _before.clear()

@@ -10,6 +10,9 @@ from typing import Any
 import boto3
 
 REGION = "eu-west-1"
+TARGET = "10.0.0.1"
+"""The one target of each group."""
+
 KEYS = {"aws_access_key_id": "double", "aws_secret_access_key": "double"}
 
 
@@ -62,7 +65,7 @@ def _group(elb: Any, name: str, vpc: str) -> str:
         Name=name, Protocol="HTTP", Port=8080, VpcId=vpc, TargetType="ip"
     )
     arn: str = made["TargetGroups"][0]["TargetGroupArn"]
-    elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": "10.0.0.1", "Port": 8080}])
+    elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": TARGET, "Port": 8080}])
     return arn
 
 

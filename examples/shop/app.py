@@ -22,8 +22,9 @@ import sortition
 from flask import Flask, Response, jsonify, render_template_string
 from flask import request as http_request
 from sortition.wsgi import Middleware, current
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from .sides import read_side
+from .sides import ERRORS, HOSTS, SLOW, read_side
 
 WINDOW_SECONDS = 10.0
 
@@ -33,6 +34,9 @@ LOOK_SECONDS = 0.5
 BROKEN_SHARE = 0.3
 BROKEN_SECONDS = 0.2
 """A version that is broken fails so many of its requests, and is so much slower."""
+
+SLOW_SECONDS = 1.5
+"""How long each request takes at a version that is slow."""
 
 
 class Counters:
@@ -54,7 +58,7 @@ class Counters:
 
 
 class Orders:
-    """What this process runs, and whether that is broken: as the file of its side says.
+    """What this process runs, and how that is broken, if it is: as the file of its side says.
 
     The file is looked at beside the requests, so none waits for a disk. When it names another
     version, this one ends, and whoever keeps it running starts that.
@@ -62,7 +66,7 @@ class Orders:
 
     def __init__(self) -> None:
         self.side = os.environ.get("SHOP_SIDE", "")
-        self.broken = False
+        self.broken: str | None = None
         self._data = Path(os.environ.get("SHOP_DATA", "."))
         self.version = read_side(self._data, self.side)["version"] if self.side else ""
         if self.side:
@@ -71,7 +75,7 @@ class Orders:
     def _follow(self) -> None:
         while True:
             told = read_side(self._data, self.side)
-            self.broken = bool(told["broken"])
+            self.broken = told["broken"] or None
             if told["version"] != self.version:
                 os.kill(os.getppid(), signal.SIGTERM)  # gunicorn's master, which ends us too
                 return
@@ -87,7 +91,11 @@ app = Flask(__name__)
 @app.before_request
 def fail_if_broken() -> tuple[Response, int] | None:
     """Do what a broken version does; its counters go on being read."""
-    if not orders.broken or http_request.path in ("/", "/counters"):
+    if http_request.path in ("/", "/counters"):
+        return None
+    if orders.broken == SLOW:
+        time.sleep(SLOW_SECONDS)
+    if orders.broken != ERRORS:
         return None
     time.sleep(BROKEN_SECONDS)
     if random.random() >= BROKEN_SHARE:
@@ -132,7 +140,7 @@ def read_counters() -> Response:
     return jsonify(
         side=orders.side,
         version=orders.version,
-        broken=orders.broken,
+        broken=orders.broken or False,
         total=_nested(counters.total),
         recent=_nested(counters.recent(WINDOW_SECONDS)),
         last_second=_nested(counters.recent(1.0)),
@@ -169,8 +177,8 @@ PAGE = """<!doctype html>
 </style></head><body>
 <h1>The shop{% if orders.side %} {{ orders.version }}{% endif %}</h1>
 {% if orders.side %}<p><b style="border-left: .5rem solid {{ orders.side }}; padding-left: .5rem">
-{{ orders.side }}</b>{% if orders.broken %} is broken{% endif %}. The load balancer chose it for
-this request; the next may meet the other side.</p>{% endif %}
+{{ orders.side }}</b>{% if orders.broken %} is broken: {{ orders.broken }}{% endif %}.
+The load balancer chose it for this request; the next may meet the other side.</p>{% endif %}
 <p>What this process served in the last 10 seconds, by its own count.</p>
 <table><thead><tr><th>Flag</th><th>Variant</th><th>Part</th><th>Requests</th></tr></thead><tbody>
 {% for flag, variants, all in rows %}{% for variant, n in variants.items() %}
@@ -183,4 +191,11 @@ this request; the next may meet the other side.</p>{% endif %}
 </body></html>
 """
 
-app.wsgi_app = Middleware(app.wsgi_app, client)  # type: ignore[method-assign]
+
+def health(environ: Any, start: Any) -> Any:
+    """What a load balancer asks every other moment: no visitor's request, so it is not counted."""
+    return Response(status=503 if orders.broken == HOSTS else 200)(environ, start)
+
+
+served = Middleware(app.wsgi_app, client)
+app.wsgi_app = DispatcherMiddleware(served, {"/health": health})  # type: ignore[method-assign]

@@ -1,16 +1,19 @@
 """The shop's AWS: the double with the shop's load balancer in it, as it was left.
 
-    python -m examples.shop.cloud --port 8402 --data .data/demo/shop
+    python -m examples.shop.cloud --port 8402 --data .data/demo/shop --blue 8403 --green 8404
 
 Its ARNs are the same at every start, so a rollout that was begun before names the same rule; and
 the rule's weights are on disk before the call that set them is answered. `<data>/scene.json` has
 the ARNs: {"rule", "blue", "green", …}. It says `ready` when all of it is there.
+
+As a load balancer does, it checks the health of both sides every other moment; see `health`.
 """
 
 from __future__ import annotations
 
 import argparse
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,8 +26,9 @@ from examples.awsfake import elbv2
 from examples.awsfake.__main__ import Handler, Server
 from examples.awsfake.app import ACCOUNT, Double
 from examples.awsfake.clock import Clock
-from examples.awsfake.scene import Scene, build, client
+from examples.awsfake.scene import TARGET, Scene, build, client
 
+from .health import CHECK_SECONDS, Health, ask_health
 from .sides import SIDES, read_json, write_json
 
 SEED = 8401
@@ -62,6 +66,18 @@ class Kept:
                 self._written = weights
 
 
+def check(group: str, port: int) -> None:
+    """Check the health of a side for ever, and let the double say it."""
+    health = Health()
+    while True:
+        time.sleep(CHECK_SECONDS)
+        answer = ask_health(port)
+        if answer is not None and health.hear(answer):
+            state = "healthy" if health.well else "unhealthy"
+            reason = None if health.well else "Target.ResponseCodeMismatch"
+            elbv2.say_health(group, TARGET, state, reason)
+
+
 @contextmanager
 def somewhere(double: Double) -> Iterator[str]:
     """Let the double be asked at a port that nobody else knows of; gives its address."""
@@ -93,6 +109,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="examples.shop.cloud", description="The shop's AWS")
     parser.add_argument("--port", type=int, default=8402)
     parser.add_argument("--data", type=Path, required=True)
+    for side in SIDES:
+        parser.add_argument(f"--{side}", type=int, required=True, help="the port of this side")
     asked = parser.parse_args()
     double = Double(Clock())
     mock_random.seed(SEED)
@@ -105,6 +123,9 @@ def main() -> None:
         {getattr(scene, side): side for side in SIDES},
         asked.data / "weights.json",
     )
+    for side in SIDES:
+        watched = (getattr(scene, side), getattr(asked, side))
+        threading.Thread(target=check, args=watched, daemon=True).start()
     server = Server("127.0.0.1", asked.port, kept, Handler, passthrough_errors=True)
     write_json(asked.data / "scene.json", asdict(scene))
     print("ready", flush=True)

@@ -1,6 +1,10 @@
 """The two sides of a blue/green pair: what runs on each is a small file that the side itself reads.
 
-`<data>/<side>.json` is {"version": "1.4.0", "broken": false}.
+`<data>/<side>.json` is {"version": "1.4.0", "broken": false}, or how it is broken:
+
+    errors   three in ten of its requests fail, and all are slower
+    slow     every request takes longer than anybody waits gladly, and succeeds
+    hosts    it serves well, and fails the load balancer's health checks
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 SIDES = ("blue", "green")
+
+ERRORS, SLOW, HOSTS = ("errors", "slow", "hosts")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -30,8 +36,3 @@ def write_json(path: Path, what: Any) -> None:
 def read_side(data: Path, side: str) -> dict[str, Any]:
     """Return what a side runs, and whether that is broken."""
     return {"version": "1.0.0", "broken": False} | read_json(data / f"{side}.json")
-
-
-def write_side(data: Path, side: str, *, version: str, broken: bool) -> None:
-    """Say what a side is to run; it looks at most a second later, and begins anew for a version."""
-    write_json(data / f"{side}.json", {"version": version, "broken": broken})

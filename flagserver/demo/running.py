@@ -160,9 +160,10 @@ class Demo:
         (place.shop / "scene.json").unlink(missing_ok=True)
         double = f"http://127.0.0.1:{place.cloud}"
         data = ("--data", str(place.shop))
+        ports = [word for side in SIDES for word in (f"--{side}", str(place.port(side)))]
         # The double takes longest to start, and the balancer waits for it by itself.
         yield self._ours(
-            *("aws double", "cloud", (*data, "--port", str(place.cloud))),
+            *("aws double", "cloud", (*data, "--port", str(place.cloud), *ports)),
             ready=lambda: (
                 (place.shop / "scene.json").exists() and _answers(f"{double}/double/clock")
             ),
@@ -190,7 +191,6 @@ class Demo:
                 ready=lambda side=side: _answers(f"http://127.0.0.1:{place.port(side)}/counters"),
                 waited_for=False,
             )
-        ports = [word for side in SIDES for word in (f"--{side}", str(place.port(side)))]
         yield self._ours(
             *("balancer", "front", (*data, "--port", str(place.front), "--double", double, *ports)),
             ready=lambda: _answers(f"http://127.0.0.1:{place.front}/.balancer"),
@@ -271,7 +271,7 @@ class Demo:
   Releases: blue runs {blue}, green runs {green}. One schedule moves the load balancer's
   weights and {FLAG}.
     {flagserver} demo deploy     the next version; then watch as it says
-    {flagserver} demo break      it fails, and is taken back within seconds
+    {flagserver} demo break      it fails, and is taken back within seconds (or --hosts, --slow)
     {flagserver} demo heal       and then, to try again:
     {sortition} rollouts start -f {rollout} --watch \\
         --reason "trying it again" --confirm production

@@ -28,8 +28,16 @@ SCHEDULE = "5%:5s,25%:10s,50%:15s,100%:5s"
 WATCHED = {
     "error rate": ({"source": "outcomes", "measure": "rate"}, 0.01, 2),
     "p95 latency": ({"source": "outcomes", "measure": "latency"}, 1.0, 3),
+    "unhealthy hosts": ({"source": "hosts", "measure": "unhealthy_hosts"}, 1.0, 2),
 }
 """name -> (signal, limit, data points of 2 s): the standard limits, looked at as fast."""
+
+WAYS = {
+    "errors": "fails three in ten of its requests",
+    "slow": "takes 1.5 s for each request",
+    "hosts": "fails the load balancer's health checks",
+}
+"""How a version can be broken, as `examples/shop/sides.py` has it."""
 
 RESTART_SECONDS = 30.0
 
@@ -151,7 +159,7 @@ class Shop:
         self._place.shop.mkdir(parents=True, exist_ok=True, mode=0o700)
         for side, version in FIRST.items():
             if not self._file(side).exists():
-                self._order(side, version, broken=False)
+                self._order(side, version)
 
     def version(self, side: str) -> str:
         """Return the version that a side runs."""
@@ -171,23 +179,28 @@ class Shop:
 
     # What people do
 
-    def break_canary(self) -> str:
-        """Let the version that is being released, or is to be, fail; return the side."""
+    def break_canary(self, way: str = "errors") -> str:
+        """Let the version that is being released, or is to be, fail in one of WAYS; return the
+        side."""
         side = self.canary()
         if not self.is_newest(side):
             raise DemoError(
                 "There is no version to be released that could be broken. Make one with "
                 "`flagserver demo deploy`."
             )
-        self._order(side, self.version(side), broken=True)
+        self._order(side, self.version(side), broken=way)
         return side
 
     def heal(self) -> list[str]:
         """Let no side fail any more; return those that did."""
-        broken = [side for side in SIDES if self._orders(side)["broken"]]
+        broken = {side: way for side in SIDES if (way := self._orders(side)["broken"])}
         for side in broken:
-            self._order(side, self.version(side), broken=False)
-        return broken
+            self._order(side, self.version(side))
+        for side, way in broken.items():
+            if way == "hosts":
+                # A rollout whose canary is not healthy is refused.
+                _wait(lambda side=side: self._is_healthy(side), f"{side} did not become healthy")  # type: ignore[misc]
+        return list(broken)
 
     def deploy(self) -> tuple[str, dict[str, Any]]:
         """Put the next version on the side without traffic, start its rollout; return both."""
@@ -199,7 +212,7 @@ class Shop:
             )
         side = self.canary()
         version = following(max((self.version(each) for each in SIDES), key=_numbers))
-        self._order(side, version, broken=False)
+        self._order(side, version)
         _wait(lambda: self._runs(side, version), f"{side} did not come back with {version}")
         self.hide_flag()
         self.write_rollout()
@@ -235,8 +248,8 @@ class Shop:
                 {"kind": "flag", "name": FLAG},
             ],
             "guards": [
-                {"name": name, "signal": signal, "limit": limit, "period": 2}
-                | {"points": points, "of": points}
+                {"name": name, "signal": signal | _of_group(signal, scene[side])}
+                | {"limit": limit, "period": 2, "points": points, "of": points}
                 for name, (signal, limit, points) in WATCHED.items()
             ],
         }
@@ -268,8 +281,18 @@ class Shop:
     def _orders(self, side: str) -> dict[str, Any]:
         return _read(self._file(side))
 
-    def _order(self, side: str, version: str, *, broken: bool) -> None:
-        write_private(self._file(side), json.dumps({"version": version, "broken": broken}))
+    def _order(self, side: str, version: str, *, broken: str | None = None) -> None:
+        told = {"version": version, "broken": broken or False}
+        write_private(self._file(side), json.dumps(told))
+
+    def _is_healthy(self, side: str) -> bool:
+        group = _read(self._place.shop / "scene.json")[side]
+        url = f"http://127.0.0.1:{self._place.cloud}/double/health?group={group}"
+        try:
+            with urllib.request.urlopen(url, timeout=1) as answer:
+                return bool(json.load(answer)["state"] == "healthy")
+        except OSError:
+            return False
 
     def _runs(self, side: str, version: str) -> bool:
         try:
@@ -279,6 +302,11 @@ class Shop:
         except (OSError, ValueError):
             return False
         return bool(found["version"] == version and found["status"]["version"])
+
+
+def _of_group(signal: dict[str, str], group: str) -> dict[str, Any]:
+    """Return what names a target group, in a signal over hosts."""
+    return {"settings": {"canary": group}} if signal["source"] == "hosts" else {}
 
 
 def _why(text: bytes) -> str:

@@ -428,6 +428,42 @@ def test_a_version_that_breaks_on_its_way_is_taken_back_within_seconds(demo: Dem
     eventually(lambda: list(demo.balancer()["weights"]) == [stable], 2)
 
 
+def test_a_version_whose_hosts_fail_their_health_checks_is_taken_back(demo: Demo) -> None:
+    rollout = demo.deploy()
+    demo.wait_for_step(rollout["id"], 1)
+
+    said = demo.act("break", "--hosts")
+    took = eventually(lambda: demo.rollout(rollout["id"])["state"] == "rolled_back", 30)
+    cause = demo.rollout(rollout["id"])["rollback"]
+    healed = demo.act("heal")
+
+    assert "fails the load balancer's health checks" in said
+    assert (cause["by"], cause["row"]) == ("guard", "dead hosts")
+    assert cause["reason"].startswith("unhealthy hosts ")
+    assert took < 15
+    assert demo.stands_at(rollout) == (0, 0)
+    # It served well all the while, and is taken for healthy again when the command ends.
+    assert "is well again" in healed
+
+
+@pytest.mark.slow
+def test_a_version_that_is_slow_goes_no_further(demo: Demo) -> None:
+    rollout = demo.deploy()
+    demo.wait_for_step(rollout["id"], 1)
+
+    said = demo.act("break", "--slow")
+
+    def newest() -> dict[str, Any]:
+        return dict(demo.api("GET", f"/api/v1/rollouts/{rollout['id']}/evidence")["looks"][-1])
+
+    eventually(lambda: newest()["reason"].startswith("p95 latency "), 30)
+    assert "takes 1.5 s" in said
+    # Held while the stable side is well and the evidence is not complete, taken back when it is.
+    assert newest()["does"] in {"hold", "roll_back"}
+    assert demo.rollout(rollout["id"])["step"] < 4
+    demo.act("heal")
+
+
 def test_what_was_healed_is_released_from_its_file_and_the_next_version_deployed(
     demo: Demo,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from examples.shop.health import Health
 from flagserver.demo.running import place_of
 from flagserver.demo.shop import DemoError, Place, Shop, following
 from flagserver.settings import Settings
@@ -56,17 +57,35 @@ def test_what_runs_is_kept_from_start_to_start(place: Place, shop: Shop) -> None
 
     shop.prepare()
 
-    assert orders(place, "green") == {"version": "1.5.0", "broken": True}
+    assert orders(place, "green") == {"version": "1.5.0", "broken": "errors"}
 
 
 def test_the_canary_is_broken_and_healed(place: Place, shop: Shop) -> None:
     weigh(place, blue=3, green=1)
 
     assert shop.break_canary() == "green"
-    assert (orders(place, "green")["broken"], orders(place, "blue")["broken"]) == (True, False)
+    assert (orders(place, "green")["broken"], orders(place, "blue")["broken"]) == ("errors", False)
     assert shop.heal() == ["green"]
     assert orders(place, "green") == {"version": "1.5.0", "broken": False}
     assert shop.heal() == []
+
+
+@pytest.mark.parametrize("way", ["errors", "slow", "hosts"])
+def test_it_can_be_broken_in_more_than_one_way(place: Place, shop: Shop, way: str) -> None:
+    weigh(place, blue=3, green=1)
+
+    shop.break_canary(way)
+
+    assert orders(place, "green") == {"version": "1.5.0", "broken": way}
+
+
+def test_health_changes_with_the_second_answer_in_a_row_that_says_so() -> None:
+    health = Health()
+
+    changes = [health.hear(well) for well in (False, True, False, False, False, True, True)]
+
+    assert changes == [False, False, False, True, False, False, True]
+    assert health.well
 
 
 def test_without_a_version_to_be_released_nothing_is_broken(place: Place, shop: Shop) -> None:
