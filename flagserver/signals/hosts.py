@@ -3,6 +3,9 @@
 A signal's settings are `canary`, the ARN of a target group, and `stable`, one to compare with. Each
 look is a probe, DescribeTargetHealth once for each group; a process remembers its last probes, and
 an answer has those that lie at least a period apart. A process that has just begun has one.
+
+AWS has no call for many groups, and a process has its allowance. Where that is not enough for all,
+each group is looked at every few looks, and between them its window is told as it is remembered.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from flagserver.aws import Arn, Aws, AwsError, AwsRefused
+from flagserver.aws import Arn, Aws, AwsError, AwsRefused, AwsThrottled
 from flagserver.domain.errors import Invalid
 from flagserver.domain.signals import Ask, Measure, Measured, Point, Signal
 
@@ -53,6 +56,15 @@ class Probe:
         return Point(self.at, float(self.unhealthy))
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why a group could not be looked at. left_out: because there are too many, and not because
+    anything is wrong with it."""
+
+    said: str
+    left_out: bool
+
+
 class Hosts:
     """`ports.SignalSource` for the targets of target groups."""
 
@@ -85,31 +97,33 @@ class Hosts:
             except Invalid as error:
                 answers[ask] = Measured(error=error.detail)
         everywhere = {group for groups in wanted.values() for group in groups.values()}
-        errors = self._probe(everywhere, now)
+        failed = self._probe(everywhere, now)
         for ask, groups in wanted.items():
-            failed = [errors[group] for group in groups.values() if group in errors]
-            if failed:
-                answers[ask] = Measured(error=failed[0])
-            else:
-                canary, control = groups["canary"], groups.get("stable")
-                answers[ask] = Measured(
-                    self._points(canary, ask, now),
-                    self._points(control, ask, now) if control is not None else (),
-                )
+            answers[ask] = self._answer(ask, groups, failed, now)
         return answers
 
-    def _probe(self, groups: Iterable[str], now: float) -> dict[str, str]:
+    def _answer(
+        self, ask: Ask, groups: Mapping[str, str], failed: Mapping[str, Failed], now: float
+    ) -> Measured:
+        points = {name: self._points(group, ask, now) for name, group in groups.items()}
+        for name, group in groups.items():
+            why = failed.get(group)
+            if why is not None and not (why.left_out and points[name]):
+                return Measured(error=why.said)
+        return Measured(points["canary"], points.get("stable", ()))
+
+    def _probe(self, groups: Iterable[str], now: float) -> dict[str, Failed]:
         """Look at groups, longest not seen first; return why some could not be looked at."""
-        errors: dict[str, str] = {}
+        failed: dict[str, Failed] = {}
         deadline = self._monotonic() + MEASURE_SECONDS
         for group in sorted(groups, key=lambda each: (self._seen(each), each)):
             if self._monotonic() >= deadline:
-                errors[group] = f"{group} was not looked at: there was no time left."
+                failed[group] = Failed(f"{group} was not looked at: no time was left.", True)
                 continue
             try:
                 probe = self._look(group, now)
             except AwsError as error:
-                errors[group] = str(error)
+                failed[group] = Failed(str(error), isinstance(error, AwsThrottled))
                 continue
             with self._lock:
                 self._probes.setdefault(group, deque(maxlen=PROBES)).append(probe)
@@ -117,7 +131,7 @@ class Hosts:
             newest = {group: probes[-1].at for group, probes in self._probes.items()}
             for group in [each for each, at in newest.items() if at < now - FORGET_SECONDS]:
                 del self._probes[group]
-        return errors
+        return failed
 
     def _seen(self, group: str) -> float:
         with self._lock:

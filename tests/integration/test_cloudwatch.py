@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from examples.awsfake.scene import REGION, Scene
 from flagserver.domain.errors import Conflict, Invalid
 from flagserver.domain.signals import Ask, Measure, Measured, Point, Signal
 from flagserver.signals.cloudwatch import CloudWatch
-from flagserver.signals.hosts import Hosts
+from flagserver.signals.hosts import MEASURE_SECONDS, Hosts
 from tests.awsfake.double import T0, Double, double, environment_of
 
 
@@ -416,6 +417,32 @@ def test_hosts_that_cannot_be_asked_about_are_an_error(in_use):
     in_use.aws.fault("DescribeTargetHealth", "fail", times=6)
     assert "ServiceUnavailable" in (probe(in_use, Measure.UNHEALTHY_HOSTS, 0).error or "")
     in_use.aws.well()
+
+
+def test_of_too_many_groups_each_is_looked_at_in_turn_and_remembered_between(aws):
+    scenes = [aws.scene("one"), aws.scene("two")]
+    groups = [group for scene in scenes for group in (scene.blue, scene.green)]
+    signals = [Signal.of("hosts", Measure.UNHEALTHY_HOSTS, canary=group) for group in groups]
+    asks = [Ask(signal, "production", "shop", "2", 40, 10) for signal in signals]
+    clock, takes = [0.0], [0.4 * MEASURE_SECONDS]
+
+    @contextmanager
+    def slow(service: str, operation: str) -> Iterator[None]:
+        clock[0] += takes[0]
+        yield
+
+    hosts = Hosts(aws.aws(watch=slow), monotonic=lambda: clock[0])
+    first, second = (list(hosts.measure(asks, T0 + at).values()) for at in (0, 5))
+    # Three of four, for there is no time for the last; then that one, and two of the others.
+    assert [each.error is None for each in first] == [True, True, True, False]
+    assert "no time" in (first[3].error or "")
+    assert [each.error for each in second] == [None] * 4
+    newest = sorted(each.canary[-1].at - T0 for each in second)
+    assert newest == [0, 5, 5, 5]
+    # What is out of its window is not remembered any more.
+    takes[0] = MEASURE_SECONDS
+    third = hosts.measure(asks, T0 + 60).values()
+    assert sorted(each.error is None for each in third) == [False, False, False, True]
 
 
 @pytest.mark.parametrize(
