@@ -12,8 +12,11 @@ from flagserver.domain.documents import Idempotency
 from flagserver.domain.errors import Conflict, Invalid, Locked, StaleRevision
 from flagserver.domain.rollout import Why
 from flagserver.domain.states import State
+from flagserver.domain.targets import Target
 from tests.builders import ADMIN, SURE
 from tests.engines import FLAG, RULE, Engine, only_flag
+
+OTHER = Target.of("alb", "arn:other-rule", canary="arn:other-green", stable="arn:other-blue")
 
 
 @pytest.fixture
@@ -218,6 +221,28 @@ class TestControllers:
         assert "gap:record" in engine.actions(id)
         engine.run(575, second)
         assert at(engine) == (25, 25)
+
+    def test_everything_that_is_driven_is_read_in_one_call_of_a_tick(self, engine: Engine) -> None:
+        engine.start()
+        engine.driver.add(OTHER)
+        engine.start(service="web", targets=[{**OTHER.to_body(), "mode": "drive"}])
+        engine.run(20)
+        engine.driver.calls.clear()
+        engine.tick()
+        (call,) = engine.driver.calls
+        assert (call[0], set(call[1:])) == ("read_all", {RULE.name, OTHER.name})
+
+    def test_where_one_is_gone_the_other_goes_on(self, engine: Engine) -> None:
+        here = engine.start()
+        engine.driver.add(OTHER)
+        there = engine.start(service="web", targets=[{**OTHER.to_body(), "mode": "drive"}])
+        engine.run(20)
+        del engine.driver.weights[OTHER.name]
+        engine.run(400)
+        assert at(engine) == (25, 25)
+        waiting = engine.rollout(there).waiting
+        assert waiting is not None
+        assert (waiting.why, engine.rollout(here).waiting) == (Why.TARGET, None)
 
     def test_one_at_a_time_holds_a_rollout(self, engine: Engine) -> None:
         id = engine.start()
