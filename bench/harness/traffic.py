@@ -66,8 +66,11 @@ class World:
 class Traffic:
     """One run of a world."""
 
-    def __init__(self, world: World, seed: str, *, errors_only: bool = False) -> None:
-        self._world, self._errors_only = world, errors_only
+    def __init__(
+        self, world: World, seed: str, *, latency: bool = True, custom: bool = True
+    ) -> None:
+        """latency, custom: whether latencies and custom metrics are simulated as well."""
+        self._world, self._with_latency, self._with_custom = world, latency, custom
         self._chance = Random(seed)
         self._now = 0.0
         self._drift = [self._chance.gauss(0, 1) for _ in range(4)]
@@ -88,8 +91,8 @@ class Traffic:
         per_tick = world.rps * world.tick
         slow = out.slower if out else 1.0
         canary_slow = slow * (world.slower if harmed else 1.0)
-        if self._errors_only:
-            latency: list[Latencies] = []
+        latency: list[Latencies] = []
+        if not self._with_latency:
             n_t = poisson(self._chance, per_tick * share)
             n_c = poisson(self._chance, per_tick * (1 - share))
         else:
@@ -102,7 +105,7 @@ class Traffic:
         p_t = max(world.baseline * factors[0], harm, at_least)
         p_c = max(world.baseline * factors[1], at_least)
         counts = {HTTP_ERRORS: [Counts(n_t, self._fail(n_t, p_t), n_c, self._fail(n_c, p_c))]}
-        for name, part, times in () if self._errors_only else CUSTOM:
+        for name, part, times in CUSTOM if self._with_custom else ():
             m_t, m_c = (binomial(self._chance, n, part) for n in (n_t, n_c))
             q_t, q_c = (max(world.baseline * times * factor, at_least) for factor in factors[:2])
             counts[name] = [Counts(m_t, self._fail(m_t, q_t), m_c, self._fail(m_c, q_c))]

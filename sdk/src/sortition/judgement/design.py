@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import isclose, isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 from .calibration import LatencyNoise, RateNoise
 
@@ -195,13 +195,16 @@ def standard_latency() -> Latency:
     return Latency(1.0, 0.20, 0.10)
 
 
-def weighted(watched: Sequence[Watched]) -> tuple[Watched, ...]:
+_Any = TypeVar("_Any", Rate, Latency)
+
+
+def weighted(watched: Sequence[_Any]) -> tuple[_Any, ...]:
     """Return them with weights that are together 1, in the proportions they have."""
     whole = sum(one.weight for one in watched)
     return tuple(_scaled(one, 1 / whole) for one in watched)
 
 
-def _scaled(one: Watched, by: float) -> Watched:
+def _scaled(one: _Any, by: float) -> _Any:
     if isinstance(one, Rate):
         return replace(one, ratio_weight=one.ratio_weight * by, limit_weight=one.limit_weight * by)
     return replace(one, slower_weight=one.slower_weight * by, limit_weight=one.limit_weight * by)

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, log
+from math import log
 from operator import attrgetter
 
 from .counts import BEFORE, Counts, Latencies, Tally, Tick, Window
 from .design import ACCEPTABLE_RATIO, SLOWEST, Design, Rate, Watched
 from .latency import Reference, Slower, later, summed
 from .mismatch import ShareMismatch
-from .rates import BELOW, RATIOS, Acceptable, BeyondLimit, HarmRatio
+from .rates import BELOW, RATIOS, Acceptable, BeyondLimit, HarmRatio, limit_gain, ratio_gain
 from .wealth import Injection
 
 DRIFT_TOLERATED = 1.5
@@ -26,7 +26,9 @@ BACKSTOP_RATE = 0.05
 BACKSTOP_TIMES = 2.0
 BACKSTOP_SECONDS = 60.0
 BACKSTOP_SAMPLE = 20
-"""Above 5 % and more than twice the control's, on 2 of 2 minutes with so many requests together."""
+"""An error rate above 5 % and more than twice the control's, on 2 of 2 minutes with so many
+requests each. Of all requests only: of what a service counts a few times a minute that happens by
+chance."""
 
 SILENT_TICKS = 3
 EXPECTED_REQUESTS = 10.0
@@ -107,6 +109,7 @@ class Judge:
         self._injection = Injection(design.planned_seconds, design.steps)
         self._mismatch = ShareMismatch()
         self._silence = _Silence()
+        self._backstop = _Backstop(design.rates[0].noise.dispersion)
         self._step: int | None = None
         self._at = 0.0
 
@@ -128,6 +131,7 @@ class Judge:
         if tick.assigned is not None:
             self._mismatch.add(tick.step, tick.share, tick.assigned)
         self._silence.add(tick, self._rates[0].last)
+        self._backstop.add(tick, self._rates[0].last)
 
     def assess(self) -> Assessment:
         """Return how it stands."""
@@ -141,7 +145,7 @@ class Judge:
             self._mismatch.value,
             self._mismatch.share,
             self._silence.arms(),
-            next((rate.watched.name for rate in self._rates if rate.backstop.broken), None),
+            self._rates[0].watched.name if self._backstop.broken else None,
         )
 
 
@@ -158,7 +162,6 @@ class _RateEvidence:
         self._acceptable = self._anew()
         self._whole, self._of_step = Tally(), Tally()
         self._recent = Window(RECENT_SECONDS)
-        self.backstop = _Backstop(noise.dispersion)
         self.last = Counts(0, 0, 0, 0)
 
     def _anew(self) -> Acceptable:
@@ -179,7 +182,6 @@ class _RateEvidence:
         for tally in (self._whole, self._of_step):
             tally.add((self.last,))
         self._recent.add(tick.at, (self.last,))
-        self.backstop.add(tick, self.last)
 
     @property
     def contribution(self) -> float:
@@ -286,8 +288,9 @@ def _breaks(recent: Counts, limit: float, line: float) -> tuple[bool, bool]:
 
 
 def surely_above(x: int, n: int, limit: float, line: float) -> bool:
-    """Tell whether x of n are above the limit with a likelihood ratio of at least `line`."""
-    return n > 0 and x > limit * n and divergence(x / n, limit) * n >= log(line)
+    """Tell whether x of n are above the limit with a likelihood ratio of at least `line`. One alone
+    never is: of the few that a service counts now and then, one in four is no rate."""
+    return x > max(1, limit * n) and divergence(x / n, limit) * n >= log(line)
 
 
 def divergence(p: float, q: float) -> float:
@@ -303,7 +306,7 @@ class _Backstop:
         self._sample = BACKSTOP_SAMPLE * dispersion
         self._ends: float | None = None
         self._minute = Tally()
-        self._last: tuple[bool, int] = (False, 0)
+        self._before = False
         self.broken = False
 
     def add(self, tick: Tick, counts: Counts) -> None:
@@ -316,15 +319,14 @@ class _Backstop:
                 self._ends += BACKSTOP_SECONDS
 
     def _close(self) -> None:
-        worse, before = self._far_worse(), self._last
-        enough = before[1] + self._minute.canary >= self._sample
-        self.broken = worse and before[0] and enough
-        self._last = (worse, self._minute.canary)
+        worse = self._far_worse()
+        self.broken = worse and self._before
+        self._before = worse
         self._minute = Tally()
 
     def _far_worse(self) -> bool:
         canary, control = self._minute.canary_rate, self._minute.control_rate
-        if canary is None or control is None:
+        if canary is None or control is None or self._minute.canary < self._sample:
             return False
         return canary > BACKSTOP_RATE and canary > BACKSTOP_TIMES * control
 
@@ -401,21 +403,10 @@ def more_needed(standing: Standing, beta: float) -> int | None:
     limit, dispersion = SLOWEST, 1.0
     if isinstance(watched, Rate):
         limit, dispersion = watched.limit, watched.noise.dispersion
-    gain = max(_gain_below(canary, limit), _gain_not_worse(canary, control, n_c / n_t)) / dispersion
+    gains = [limit_gain(limit, g, canary) for g in BELOW]
+    if n_c:
+        of_control = (n_c / n_t, control)
+        gains += [ratio_gain(ACCEPTABLE_RATIO, g, (1.0, canary), of_control) for g in BELOW]
+    gain = max(gains) / dispersion
     wanted = log(1 / beta) - log(max(standing.acceptable, 1e-300))
     return None if gain <= 0 else int(wanted / gain) + 1
-
-
-def _gain_below(canary: float, limit: float) -> float:
-    return max(canary * log(g) + (1 - canary) * log((1 - g * limit) / (1 - limit)) for g in BELOW)
-
-
-def _gain_not_worse(canary: float, control: float, per_canary: float) -> float:
-    """per_canary: requests of the control for each of the canary."""
-    if not per_canary:
-        return -inf
-    found = []
-    for g in BELOW:
-        b = (ACCEPTABLE_RATIO + per_canary) / (ACCEPTABLE_RATIO * g + per_canary)
-        found.append(canary * log(g * b) + per_canary * control * log(b))
-    return max(found)

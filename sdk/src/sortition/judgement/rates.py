@@ -59,6 +59,23 @@ def ratio_logs(
     return logs
 
 
+def ratio_gain(
+    tolerated: float, g: float, canary: tuple[float, float], control: tuple[float, float]
+) -> float:
+    """Return by how much a bettor of `ratio_logs` is expected to gain (nats).
+
+    canary, control: (requests, rate of failures).
+    """
+    (n_t, p_t), (n_c, p_c) = canary, control
+    b = (tolerated * n_t + n_c) / (tolerated * g * n_t + n_c)
+    return n_t * p_t * log(g * b) + n_c * p_c * log(b)
+
+
+def limit_gain(limit: float, g: float, rate: float) -> float:
+    """Return by how much a bettor on g times the limit is expected to gain by a request (nats)."""
+    return rate * log(g) + (1 - rate) * log((1 - g * limit) / (1 - limit))
+
+
 def _evenly(count: int) -> tuple[float, ...]:
     return (1.0 / count,) * count
 
