@@ -64,6 +64,7 @@ from flagserver.storage.journal import DiskJournal
 from flagserver.storage.redis.store import RedisStore
 from flagserver.system import SystemClock, SystemEntropy
 from flagserver.targets.alb import AlbDriver
+from flagserver.targets.codedeploy import CodeDeployDriver
 from flagserver.targets.hooks import CodeDeployHooks
 from flagserver.telemetry import Telemetry, telemetry_of
 
@@ -180,7 +181,7 @@ def open_outside(
     watch: is told of every call of AWS.
     """
     aws = Aws(watch=watch)
-    drivers: list[TargetDriver] = [AlbDriver(aws)]
+    drivers: list[TargetDriver] = [AlbDriver(aws), CodeDeployDriver(aws)]
     sources = [*open_sources(settings, store, snapshots, egress), CloudWatch(aws), Hosts(aws)]
     return Outside({each.kind: each for each in drivers}, {each.name: each for each in sources})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, runtime_checkable
 
 from sortition.core.model import Snapshot
 from sortition.record.entry import Link
@@ -371,9 +371,7 @@ class Nudges(Protocol):
         """Return a number that rises whenever word is passed on."""
 
 
-class Store(
-    Documents, Outcomes, Metrics, Sessions, RolloutLeases, Looks, Outbox, Nudges, Protocol
-):
+class Store(Documents, Outcomes, Metrics, Sessions, RolloutLeases, Looks, Outbox, Nudges, Protocol):
     """All of it, as one driver offers it."""
 
 
@@ -430,6 +428,29 @@ class TargetDriver(Protocol):
 
     def commands_by_hand(self, target: Target) -> list[str]:
         """Return the commands that a person runs to do what `roll_back` does, when we cannot."""
+
+
+@runtime_checkable
+class Follower(TargetDriver, Protocol):
+    """A driver whose other side is an engine that owns the weights: it can be followed, and only
+    that. Its readings have a `lane`; `set` raises TargetOwned.
+
+    `roll_back` has the engine go back, by whichever of its ways is left, and raises
+    TargetUnavailable, saying how it stands, until nothing of the traffic goes to the new version
+    and the engine is done. It returns within the time of one change and its reading, and is called
+    again at each tick.
+    """
+
+    def settle(self, target: Target) -> Target:
+        """Return the target as the rollout keeps it: under a name that is the same whoever names
+        it, with `deployment` and `steps` (`Target`), and with whatever must be known later and will
+        not be told any more. Changes nothing. Raises Invalid, Conflict (nothing is there to be
+        followed), TargetUnavailable."""
+
+    def go_on(self, target: Target, deadline: float) -> None:
+        """Let the engine go on from where it waits for somebody to say so: before the first
+        traffic, or until the old version may go. Does nothing when it does not wait. deadline: as
+        for `set`. Raises TargetUnavailable."""
 
 
 class Gates(Protocol):

@@ -6,9 +6,10 @@ It decides at most one thing per look, so nothing is ever made up for in a burst
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import verbs
+from .engines import Lane, Phase
 from .flags import State as FlagState
 from .guards import Action, Context, Does, Kind
 from .plan import NO_STEP
@@ -20,6 +21,10 @@ from .verbs import Turn
 
 ROLLBACK_SECONDS = 60.0
 """A rollback that is not confirmed by then has failed; it goes on being tried."""
+
+ENGINE_ROLLBACK_SECONDS = 600.0
+"""The same where an engine is followed: it goes back by a deployment of its own, which may have to
+install the older version first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Look:
     seen: until when somebody watched (`Rollout.seen_until`).
     sample: requests of the canary in this step, None if unknown.
     trouble: why the last attempt to carry out what is intended did not succeed.
+    engine: how the target that is followed stands, None: it could not be read, or there is none.
     """
 
     action: Action
@@ -45,6 +51,12 @@ class Look:
     obstacle: Obstacle | None = None
     sample: int | None = None
     trouble: str | None = None
+    engine: Reading | None = None
+
+    @property
+    def lane(self) -> Lane | None:
+        """What the engine that is followed says of itself."""
+        return None if self.engine is None else self.engine.lane
 
 
 # --- decisions ------------------------------------------------------------------------------------
@@ -86,6 +98,21 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Mirror:
+    """Take over what the engine that is followed did. share: parts per million."""
+
+    share: int
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The engine that is followed says something new of itself."""
+
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True)
 class RollBack:
     """Take everything back."""
 
@@ -104,19 +131,59 @@ class Complete:
     """The last share was watched long enough."""
 
 
-Decision = Stay | Start | NoteGap | Hold | Resume | Move | RollBack | RollbackFailed | Complete
+Decision = (
+    Stay
+    | Start
+    | NoteGap
+    | Hold
+    | Resume
+    | Move
+    | Mirror
+    | Note
+    | RollBack
+    | RollbackFailed
+    | Complete
+)
 
 
-def context(rollout: Rollout, now: float, seen: float) -> Context:
-    """Return what the table of guards must know of a rollout."""
+def context(rollout: Rollout, now: float, seen: float, engine: Reading | None = None) -> Context:
+    """Return what the table of guards must know of a rollout. engine: as `Look` has it."""
     since = rollout.step_confirmed_at
     return Context(
         now=now,
         since=now if since is None else since,
         exposed=rollout.step != NO_STEP,
-        hold_over=rollout.hold_is_over(seen),
+        hold_over=_wait_is_over(rollout, seen, engine),
         waived=rollout.is_waived,
+        engine=_against_it(engine),
     )
+
+
+def _wait_is_over(rollout: Rollout, seen: float, engine: Reading | None) -> bool:
+    """Tell whether it is time to go on from this step: in an engine's steps, when it has gone on
+    itself, and at its last one when it is done too."""
+    if not rollout.mirrors:
+        return rollout.hold_is_over(seen)
+    if _ahead(rollout, engine):
+        return True
+    done = engine is not None and engine.lane is not None and engine.lane.phase is Phase.DONE
+    return done and rollout.at_engines_end and rollout.hold_is_over(seen)
+
+
+def _ahead(rollout: Rollout, engine: Reading | None) -> bool:
+    """Tell whether an engine gives the new version more than the rollout has taken over."""
+    target = rollout.followed
+    if target is None or engine is None or engine.share is None:
+        return False
+    return engine.share > rollout.confirmed.get(target.id, 0)
+
+
+def _against_it(engine: Reading | None) -> str | None:
+    """Return why an engine does not want the new version any more, None while it does."""
+    lane = None if engine is None else engine.lane
+    if lane is None or not lane.phase.is_against:
+        return None
+    return lane.reason or f"{lane.words}."
 
 
 def decide(rollout: Rollout, look: Look, now: float) -> Decision:
@@ -140,17 +207,91 @@ def decide(rollout: Rollout, look: Look, now: float) -> Decision:
         case State.PENDING:
             return Start()
         case State.PAUSED:
-            return Stay()
+            return _lowered(rollout, look) or _noted(rollout, look)
+        case _ if rollout.mirrors:
+            return _following(rollout, look, now)
         case _:
             return _on_its_way(rollout, look, now)
 
 
 def _going_back(rollout: Rollout, look: Look, now: float) -> Decision:
     began = now if rollout.rollback is None else rollout.rollback.detected
+    most = ROLLBACK_SECONDS if rollout.followed is None else ENGINE_ROLLBACK_SECONDS
     # Without trouble nobody has tried yet: a controller that was away tries before it says so.
-    if look.trouble is not None and now - began > ROLLBACK_SECONDS:
+    if look.trouble is not None and now - began > most:
         return RollbackFailed(look.trouble)
-    return Stay()
+    return _noted(rollout, look)
+
+
+def may_go_on(rollout: Rollout) -> bool:
+    """Tell whether the engine that is followed may be told to go on: it is ready, and somebody
+    approved; or all of the traffic is over, and somebody skipped the rest of the wait."""
+    lane = rollout.lane
+    if lane is None or not rollout.may_carry_out:
+        return False
+    if lane.phase is Phase.READY:
+        return not verbs.is_gated(rollout)
+    return lane.phase is Phase.WATCHING and rollout.at_engines_end and rollout.is_waived
+
+
+def _following(rollout: Rollout, look: Look, now: float) -> Decision:
+    """Return what a rollout does whose engine decides what the shares are. It cannot make the
+    engine wait: what holds, holds its flags."""
+    lowered = _lowered(rollout, look)
+    if lowered is not None:
+        return lowered
+    against = _gate(rollout, look) or _against(rollout, look) or _blind(rollout, look)
+    if against is not None:
+        waits = rollout.waiting is not None and rollout.waiting.why is against.why
+        return _noted(rollout, look) if waits else against
+    if rollout.counting_since is not None and look.seen < now:
+        return NoteGap()
+    if rollout.state is State.HOLDING:
+        return Resume()
+    share = None if look.engine is None else look.engine.share
+    if look.lane is not None and share is not None:
+        if _ahead(rollout, look.engine) or rollout.is_pending_intent:
+            return Mirror(share, look.lane)
+        if look.lane == rollout.lane and _wait_is_over(rollout, look.seen, look.engine):
+            following = rollout.step + 1
+            return Complete() if following == len(rollout.plan) else Move(following)
+    return _noted(rollout, look)
+
+
+def _lowered(rollout: Rollout, look: Look) -> Mirror | None:
+    """Return that an engine gives less than the rollout has: whatever holds it, that is taken
+    over."""
+    target, lane = rollout.followed, look.lane
+    share = None if look.engine is None else look.engine.share
+    if target is None or lane is None or share is None or not rollout.mirrors:
+        return None
+    return Mirror(share, lane) if share < rollout.confirmed.get(target.id, 0) else None
+
+
+def _noted(rollout: Rollout, look: Look) -> Stay | Note:
+    """Return that an engine says something new, if it does."""
+    lane = look.lane
+    return Stay() if lane is None or lane == rollout.lane else Note(lane)
+
+
+def _blind(rollout: Rollout, look: Look) -> Hold | None:
+    """Return that an engine cannot be read when nothing else is waited for."""
+    target = rollout.followed
+    if target is None or look.lane is not None or not rollout.at_engines_end:
+        return None
+    over = rollout.hold_is_over(look.seen)
+    return (
+        Hold(Why.DATA, f"{target.id} cannot be read: how it stands is not known.") if over else None
+    )
+
+
+def _gate(rollout: Rollout, look: Look) -> Hold | None:
+    """Return that an engine waits to be told that it may begin."""
+    lane = look.lane
+    if lane is None or not verbs.is_gated(replace(rollout, lane=lane)):
+        return None
+    words = f"{lane.engine} {lane.deployment} is ready and waits for somebody to approve."
+    return Hold(Why.APPROVAL, words)
 
 
 def _on_its_way(rollout: Rollout, look: Look, now: float) -> Decision:
@@ -175,7 +316,8 @@ def _against(rollout: Rollout, look: Look) -> Hold | None:
         return Hold(look.obstacle.why, look.obstacle.reason)
     if look.action.does in {Does.HOLD, Does.PAGE}:
         return Hold(_why(look.action), look.action.reason)
-    if rollout.step == NO_STEP or rollout.is_pending_intent or not rollout.hold_is_over(look.seen):
+    over = _wait_is_over(rollout, look.seen, look.engine)
+    if rollout.step == NO_STEP or rollout.is_pending_intent or not over:
         return None
     if not look.action.advances:
         return Hold(Why.DATA, look.action.reason)
@@ -225,6 +367,10 @@ def carry(rollout: Rollout, decision: Decision, now: float, seen: float) -> Turn
             return verbs.go_on(rollout, now)
         case Move(step):
             return verbs.move(rollout, step, now)
+        case Mirror(share, lane):
+            return verbs.mirror(rollout, share, lane, now)
+        case Note(lane):
+            return verbs.note(rollout, lane, now)
         case RollBack(cause):
             return verbs.roll_back(rollout, cause, cause.reason)
         case RollbackFailed(trouble):
@@ -283,6 +429,9 @@ def traffic_obstacle(
     for target in rollout.traffic:
         reading = readings.get(target.id)
         if reading is None:
+            continue
+        if target.is_followed and reading.foreign is None:
+            # Its engine owns it, and sets it as it likes: that is what we follow.
             continue
         if reading.owner is not None:
             return Obstacle(Why.TARGET, f"{target.id} is owned by {reading.owner} now.")

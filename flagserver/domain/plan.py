@@ -6,7 +6,7 @@ A schedule says how much; the relation says what of, when a rollout moves both t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ from sortition.core.bucketing import WHOLE
 
 from .errors import Invalid
 from .guards import Guard
-from .schedule import Schedule, Step, duration_text, percent_text
+from .schedule import Schedule, Step, duration_text, parse, percent_text
 from .signals import Measure
 from .targets import Target
 
@@ -69,11 +69,40 @@ def expand(
         return tuple(
             _step(schedule, i, dict.fromkeys(traffic, schedule.steps[i].share) | on) for i in steps
         )
-    off, there = dict.fromkeys(flags, 0), dict.fromkeys(traffic, schedule.end)
+    first = traffic_schedule(schedule, targets)
+    off, there = dict.fromkeys(flags, 0), dict.fromkeys(traffic, first.end)
     return (
-        *(_step(schedule, i, dict.fromkeys(traffic, schedule.steps[i].share) | off) for i in steps),
+        *(
+            _step(first, i, dict.fromkeys(traffic, step.share) | off)
+            for i, step in enumerate(first.steps)
+        ),
         *(_step(schedule, i, there | dict.fromkeys(flags, schedule.steps[i].share)) for i in steps),
     )
+
+
+def traffic_schedule(schedule: Schedule, targets: Sequence[Target]) -> Schedule:
+    """Return by which schedule traffic moves: that of the engine where one is followed, its last
+    share watched as long as the rollout's schedule says."""
+    engines = engine_schedule(targets)
+    return schedule if engines is None else replace(engines, bake=schedule.bake)
+
+
+def engine_schedule(targets: Sequence[Target]) -> Schedule | None:
+    """Return how an engine that is followed shifts its traffic, None where none is."""
+    target = followed(targets)
+    steps = None if target is None else target.get("steps")
+    return parse(steps) if isinstance(steps, str) else None
+
+
+def followed(targets: Sequence[Target]) -> Target | None:
+    """Return the target that is followed, None where none is."""
+    return next((target for target in targets if target.is_followed), None)
+
+
+def mirrored(relation: Relation, targets: Sequence[Target], share: int) -> dict[str, int]:
+    """Return the shares of a rollout whose engine gives the new version this share (ppm)."""
+    on = {Relation.LOCK_STEP: share, Relation.ON_CANARY: WHOLE if share else 0, Relation.AFTER: 0}
+    return {target.id: on[relation] if target.is_flag else share for target in targets}
 
 
 def nothing(targets: Sequence[Target]) -> dict[str, int]:
@@ -101,6 +130,19 @@ def check(relation: Relation, targets: Sequence[Target], version: str | None) ->
         raise Invalid(
             "`on_canary` ties flags to the traffic of the same rollout: it needs one of each.",
             field="/relation",
+        )
+    _check_followed(targets)
+
+
+def _check_followed(targets: Sequence[Target]) -> None:
+    if followed(targets) is None:
+        return
+    others = [i for i, t in enumerate(targets) if not t.is_flag and t is not followed(targets)]
+    if others:
+        raise Invalid(
+            "A rollout that follows an engine moves flags besides, and no other traffic: two would "
+            "set weights, each at its own time.",
+            field=f"/targets/{others[0]}",
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from . import plan
 from .documents import Body
+from .engines import Lane
 from .guards import Guard
 from .plan import NO_STEP, PlanStep, Relation
 from .schedule import Schedule
@@ -167,6 +168,7 @@ class Rollout:
     start_at: when it is to start by itself.  fence: token of the lease that wrote last.
     late: what a controller before that one may have sent.
     watcher: without whom it holds, None where nobody asked for that.
+    lane: of the engine that is followed, as it was read last.
     by: who created it, an opaque id.  supersedes, superseded_by: ids.
     """
 
@@ -201,6 +203,7 @@ class Rollout:
     fence: int = 0
     late: Late | None = None
     watcher: Watcher | None = None
+    lane: Lane | None = None
     supersedes: str | None = None
     superseded_by: str | None = None
 
@@ -218,8 +221,29 @@ class Rollout:
 
     @property
     def traffic(self) -> tuple[Target, ...]:
-        """The targets that a driver sets."""
+        """The targets that a driver sets, or that an engine sets and we follow."""
         return tuple(target for target in self.targets if not target.is_flag)
+
+    @property
+    def followed(self) -> Target | None:
+        """The target whose engine is followed, None where we set all of them."""
+        return plan.followed(self.targets)
+
+    @property
+    def mirrors(self) -> bool:
+        """Tell whether an engine decides at this step what the shares are: always where one is
+        followed, but for the steps of flags that come after the traffic."""
+        return self.followed is not None and self.step < self._engine_steps
+
+    @property
+    def at_engines_end(self) -> bool:
+        """Tell whether this is the engine's last step."""
+        return self.step == self._engine_steps - 1
+
+    @property
+    def _engine_steps(self) -> int:
+        after = self.relation is Relation.AFTER and self.flags
+        return len(plan.traffic_schedule(self.schedule, self.targets).steps if after else self.plan)
 
     @property
     def flags(self) -> tuple[Target, ...]:
@@ -259,7 +283,8 @@ class Rollout:
         not confirmed."""
         if not self.is_pending_intent or self.goes_down:
             return {}
-        return {target.id: self.intended[target.id] for target in self.traffic}
+        driven = (target for target in self.traffic if not target.is_followed)
+        return {target.id: self.intended[target.id] for target in driven}
 
     def late_writes(self, fence: int, now: float) -> Mapping[str, int]:
         """Return the traffic shares that may still arrive from another controller than whoever
@@ -326,6 +351,7 @@ class Rollout:
             "watched": self.watched,
             "waiting": _waiting_body(self.waiting),
             "rollback": None if self.rollback is None else self.rollback.to_body(),
+            **({} if self.lane is None else {"lane": self.lane.to_body()}),
         }
 
     def to_body(self) -> dict[str, Any]:
@@ -347,7 +373,7 @@ class Rollout:
     def from_body(cls, body: Body) -> Rollout:
         """Return the rollout that a document holds."""
         waiting, rollback, late = body["waiting"], body["rollback"], body.get("late")
-        watcher = body.get("watcher")
+        watcher, lane = body.get("watcher"), body.get("lane")
         return cls(
             **{name: body[name] for name in (*_PLAIN, *_MOVING)},
             **{name: _read(body.get(name)) for name in _INSTANTS},
@@ -363,6 +389,7 @@ class Rollout:
             rollback=None if rollback is None else Rollback.from_body(rollback),
             late=None if late is None else Late.from_body(late),
             watcher=None if watcher is None else Watcher.from_body(watcher),
+            lane=None if lane is None else Lane.from_body(lane),
         )
 
 

@@ -16,7 +16,7 @@ from .plan import Relation
 from .schedule import Schedule
 from .schedule_commands import Duration, Name, ScheduleBody, ScheduleText, seconds_of
 from .signals import Measure, Signal
-from .targets import FLAG, Mode, Target
+from .targets import FLAG, OWN_MODES, Mode, Target
 
 MAX_TARGETS = 50
 MAX_GUARDS = 50
@@ -29,16 +29,21 @@ Settings = dict[
 
 
 class TargetBody(Command):
-    """Something with a weight: a flag by its key, an ALB rule by its ARN."""
+    """Something with a weight: a flag by its key, an ALB rule by its ARN, a CodeDeploy deployment
+    by its id or by APPLICATION/GROUP.
+
+    mode: who sets its weight; unless it is said, `follow` for CodeDeploy and `drive` for others.
+    """
 
     kind: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
     name: LongName
-    mode: Literal["drive", "follow", "gate"] = "drive"
+    mode: Literal["drive", "follow", "gate"] | None = None
     settings: Settings = Field(default_factory=dict, max_length=20)
 
     def target(self) -> Target:
         """Return it as the engine knows it."""
-        return Target.of(self.kind, self.name, Mode(self.mode), **_tuples(self.settings))
+        mode = OWN_MODES.get(self.kind, Mode.DRIVE) if self.mode is None else Mode(self.mode)
+        return Target.of(self.kind, self.name, mode, **_tuples(self.settings))
 
 
 class SignalBody(Command):

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from .documents import Body
+from .engines import Lane
 from .signals import Setting, freeze, thaw
 
 FLAG = "flag"
@@ -25,6 +26,10 @@ class Mode(StrEnum):
     """An engine asks us before it moves."""
 
 
+OWN_MODES = {"codedeploy": Mode.FOLLOW}
+"""Kind -> how it is meant unless somebody says otherwise; what is not here is driven."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One thing with a weight. kind: `flag`, or the name of a `ports.TargetDriver`.
@@ -32,6 +37,10 @@ class Target:
     name: unique within its kind; of an `alb`, the ARN of the rule, or of the listener whose default
     rule is meant.  settings: what its driver needs besides, sorted by name (build with `of`); of an
     `alb`: `canary` and `stable`, the ARNs of the two target groups.
+
+    What is followed was settled before the rollout began (`ports.Follower.settle`): among its
+    settings are `deployment`, the engine's id of what is followed, and `steps`, how the engine will
+    shift the traffic, as a schedule is written.
     """
 
     kind: str
@@ -58,6 +67,11 @@ class Target:
     def is_flag(self) -> bool:
         """Tell whether it is a flag, set by a commit and not by a driver."""
         return self.kind == FLAG
+
+    @property
+    def is_followed(self) -> bool:
+        """Tell whether an engine owns its weight, and we mirror it."""
+        return self.mode is Mode.FOLLOW
 
     def get(self, name: str) -> Setting | None:
         """Return one setting, or None."""
@@ -87,6 +101,7 @@ class Reading:
     owner: the deployment or service that owns the weights now, in words; None: nobody else.
     healthy: whether the canary has at least one healthy target; None where it is unknown.
     foreign: what somebody else changed so that we cannot go on, a sentence; None: nothing.
+    lane: of what is followed, what its engine says.
     raw: what the driver needs to write back exactly what it does not change. Not compared.
     """
 
@@ -94,4 +109,5 @@ class Reading:
     owner: str | None = None
     healthy: bool | None = None
     foreign: str | None = None
+    lane: Lane | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import plan
 from .documents import Fact, Principal
+from .engines import Lane, Phase
 from .errors import Conflict
 from .guards import Guard
 from .plan import NO_STEP, Relation
@@ -113,7 +114,9 @@ def create(
     plan.check(relation, targets, version)
     off = plan.nothing(targets)
     ends = None if instead_of is None else supersede(instead_of, id, targets, now)
-    known = off if ends is None else {target.id: 0 for target in targets if target.is_flag}
+    # What is followed is the engine's: a rollout that begins takes nothing back of it.
+    sure = {target.id: 0 for target in targets if target.is_flag or target.is_followed}
+    known = off if ends is None else sure
     created = Rollout(
         id=id,
         environment=environment,
@@ -203,6 +206,11 @@ def advance(rollout: Rollout, now: float, reason: str | None = None) -> Turn:
             f"{rollout.name} is still moving to step {rollout.step + 1}. Wait until its shares are "
             "confirmed."
         )
+    if rollout.mirrors and not rollout.at_engines_end:
+        raise Conflict(
+            f"{rollout.name} follows an engine, which shifts its traffic when its own time comes: "
+            "nothing can skip that wait. Once all of the traffic is over, `advance` can."
+        )
     after = _counting(replace(rollout, waived=rollout.step), now)
     return Turn(rollout, after, "rollout:step:advance", reason)
 
@@ -211,6 +219,8 @@ def approve(rollout: Rollout, by: str, now: float, reason: str | None = None) ->
     """Approve of going on from this step. by: an opaque id."""
     if rollout.state not in {State.RUNNING, State.HOLDING, State.PAUSED}:
         raise _refused(rollout, "cannot be approved", _INSTEAD)
+    if is_gated(rollout):
+        return _approved(rollout, by, now, reason)
     if rollout.step == NO_STEP or not rollout.plan[rollout.step].approval:
         raise Conflict(f"{rollout.name}: step {rollout.step + 1} asks for no approval.")
     if rollout.is_approved:
@@ -220,6 +230,17 @@ def approve(rollout: Rollout, by: str, now: float, reason: str | None = None) ->
             f"{rollout.name} is still moving to step {rollout.step + 1}: there is nothing to see "
             "yet that could be approved."
         )
+    return _approved(rollout, by, now, reason)
+
+
+def is_gated(rollout: Rollout) -> bool:
+    """Tell whether the engine that is followed waits for somebody to say that it may begin, and
+    nobody has."""
+    ready = rollout.lane is not None and rollout.lane.phase is Phase.READY
+    return ready and all(approval.step != rollout.step for approval in rollout.approvals)
+
+
+def _approved(rollout: Rollout, by: str, now: float, reason: str | None) -> Turn:
     given = Approval(rollout.step, by, now)
     after = replace(rollout, approvals=(*rollout.approvals, given), changed=now)
     if rollout.waiting is not None and rollout.waiting.why is Why.APPROVAL:
@@ -262,7 +283,8 @@ def roll_back(rollout: Rollout, cause: Rollback, reason: str | None = None) -> T
         late=_late(rollout, now),
         changed=now,
     )
-    if rollout.state is State.PENDING and not rollout.is_pending_intent:
+    untouched = not rollout.is_pending_intent and rollout.followed is None
+    if rollout.state is State.PENDING and untouched:
         # Nobody was ever exposed: there is nothing to take back.
         done = replace(cause, applied=now, confirmed=now)
         after = replace(
@@ -324,6 +346,56 @@ def move(rollout: Rollout, step: int, now: float) -> Turn:
     return Turn(rollout, after, "rollout:step:begin")
 
 
+def mirror(rollout: Rollout, share: int, lane: Lane, now: float) -> Turn:
+    """Take over the share that the engine which is followed gives the new version.
+
+    share: parts per million as read. The flags get theirs in the same commit; nothing is intended
+    before, for nothing outside is touched.
+    """
+    if rollout.state not in {State.RUNNING, State.HOLDING, State.PAUSED} or not rollout.mirrors:
+        raise _refused(rollout, "follows nothing now", {})
+    shares = plan.mirrored(rollout.relation, rollout.targets, share)
+    step = _step_of(rollout, share)
+    after = replace(
+        rollout,
+        step=step,
+        generation=rollout.generation + 1,
+        intended=shares,
+        confirmed=shares,
+        lane=lane,
+        changed=now,
+    )
+    if step != rollout.step:
+        after = replace(
+            after, step_began=now, step_confirmed_at=now, watched=0.0, counting_since=None
+        )
+    if rollout.state is State.RUNNING:
+        after = _counting(after, now)
+    return Turn(rollout, after, "rollout:step:follow", lane.words)
+
+
+def _step_of(rollout: Rollout, share: int) -> int:
+    """Return the step that an engine's share belongs to: the last that gives no more; the first for
+    whatever is below it and not nothing."""
+    target = rollout.followed
+    if not share or target is None:
+        return NO_STEP
+    reached = [
+        i
+        for i, step in enumerate(rollout.plan)
+        if step.shares[target.id] <= share and replace(rollout, step=i).mirrors
+    ]
+    return max(reached, default=0)
+
+
+def note(rollout: Rollout, lane: Lane, now: float) -> Turn:
+    """Write down what the engine that is followed says of itself."""
+    if lane == rollout.lane:
+        return _unchanged(rollout)
+    after = replace(rollout, lane=lane, changed=now)
+    return Turn(rollout, after, "rollout:engine:note", lane.words)
+
+
 def confirm(
     rollout: Rollout,
     shares: Mapping[str, int],
@@ -331,12 +403,13 @@ def confirm(
     *,
     applied: float | None = None,
     nearest: Callable[[Target, int], int] = lambda _, share: share,
+    lane: Lane | None = None,
 ) -> Turn:
     """Write down that what is intended is so. A flag's share is what the same commit sets.
 
     shares: target id -> parts per million as read back, of every target.  applied: unix seconds
     when the last was set.  nearest: as `TargetDriver.nearest`; what weights cannot express exactly
-    is a little less.
+    is a little less.  lane: of the engine that is followed, if it was read again.
     Raises Conflict when any target is not where it is to be.
     """
     if not rollout.may_carry_out:
@@ -344,7 +417,8 @@ def confirm(
     for target in rollout.targets:
         _check_reached(target, shares.get(target.id), rollout.intended[target.id], nearest)
     if rollout.state is not State.RUNNING:
-        return _rolled_back(rollout, shares, now, applied)
+        turn = _rolled_back(rollout, shares, now, applied)
+        return replace(turn, after=replace(turn.after, lane=lane or rollout.lane))
     if not rollout.is_pending_intent:
         return _unchanged(rollout)
     after = replace(

@@ -7,18 +7,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from flagserver.domain import access, flags, guards, plan, requirements, rollout_flags, verbs
+from flagserver.domain import (
+    access,
+    flags,
+    following,
+    guards,
+    plan,
+    requirements,
+    rollout_flags,
+    verbs,
+)
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.errors import Conflict, Invalid, NotFound, TargetUnavailable, under
 from flagserver.domain.guards import Guard, Kind, Verdict
 from flagserver.domain.plan import Preview
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.rollout_commands import NewRollout, RolloutPlan
+from flagserver.domain.schedule import Schedule
 from flagserver.domain.signals import Measure, Measured
 from flagserver.domain.targets import Mode, Target
 from flagserver.domain.times import moment
 from flagserver.domain.verbs import Turn
-from flagserver.ports import Clock, Documents, Entropy, SignalSource, TargetDriver
+from flagserver.ports import Clock, Documents, Entropy, Follower, SignalSource, TargetDriver
 
 from .ended import Header
 from .environments import known_environment
@@ -37,12 +47,14 @@ Check = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a rollout would do. problems: what would refuse its start now, in sentences."""
+    """What a rollout would do. problems: what would refuse its start now, in sentences; notes: what
+    an engine does that is followed, and what would come nearer to what was asked for."""
 
     rollout: Rollout
     steps: tuple[Preview, ...]
     requests_per_second: float | None
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Starting:
@@ -72,7 +84,7 @@ class Starting:
         """Return what every step would really do. Raises Invalid; changes nothing."""
         access.check(by, access.READ, command.environment)
         known_environment(self._store, command.environment)
-        draft = self._draft(command, "r-planned", by).after
+        draft = self._draft(command, self._known(command), "r-planned", by).after
         rate = command.requests_per_second or self._rate(command.environment, command.service)
         steps = plan.preview(
             draft.schedule,
@@ -82,7 +94,9 @@ class Starting:
             requests_per_second=rate,
             nearest=self._nearest,
         )
-        return Planned(draft, steps, rate, tuple(self._problems(draft, command)))
+        asked, given = self._asked(command), command.schedule is not None
+        notes = following.explain(asked, given, draft.relation, draft.targets)
+        return Planned(draft, steps, rate, tuple(self._problems(draft, command)), notes)
 
     def start(
         self, command: NewRollout, by: Principal, idempotency: Idempotency | None = None
@@ -101,8 +115,9 @@ class Starting:
         again = self._turns.find(id)
         if again is not None:
             return again
-        older = self._older(command) if command.replace else None
-        turn = self._draft(command, id, by, older)
+        targets = self._known(command)
+        older = self._older(command, targets) if command.replace else None
+        turn = self._draft(command, targets, id, by, older)
         seen = self._flags(turn.after)
         for check in self._checks(turn.after, command, seen, older):
             check()
@@ -111,9 +126,15 @@ class Starting:
     # The draft
 
     def _draft(
-        self, command: RolloutPlan, id: str, by: Principal, older: RolloutView | None = None
+        self,
+        command: RolloutPlan,
+        targets: Sequence[Target],
+        id: str,
+        by: Principal,
+        older: RolloutView | None = None,
     ) -> Turn:
-        environment = known_environment(self._store, command.environment)
+        asked, relation = self._asked(command), command.the_relation()
+        given = command.schedule is not None
         now = self._now()
         at = now
         reason = lost_after = None
@@ -125,9 +146,9 @@ class Starting:
             environment=command.environment,
             service=command.service,
             version=command.version,
-            schedule=command.the_schedule(partial(self._schedules.read, environment)),
-            relation=command.the_relation(),
-            targets=self._known(command.the_targets()),
+            schedule=following.schedule_of(asked, given, relation, targets),
+            relation=relation,
+            targets=targets,
             guards=self._measurable(command),
             by=by.id,
             now=now,
@@ -137,21 +158,37 @@ class Starting:
             lost_after=lost_after,
         )
 
-    def _known(self, targets: Sequence[Target]) -> Sequence[Target]:
-        for i, target in enumerate(targets):
-            if not target.is_flag and target.kind not in self._drivers:
-                known = ", ".join(sorted({"flag", *self._drivers}))
-                raise Invalid(
-                    f"There is no kind of target {target.kind!r}; there are: {known}.",
-                    field=f"/targets/{i}/kind",
-                )
-            if target.mode is not Mode.DRIVE:
-                raise Invalid(
-                    f"A {target.kind} can only be driven; {target.mode} is for engines that own "
-                    "their weights.",
-                    field=f"/targets/{i}/mode",
-                )
+    def _asked(self, command: RolloutPlan) -> Schedule:
+        environment = known_environment(self._store, command.environment)
+        return command.the_schedule(partial(self._schedules.read, environment))
+
+    def _known(self, command: RolloutPlan) -> tuple[Target, ...]:
+        """Return the targets, those that are followed settled. Raises Invalid, Conflict,
+        TargetUnavailable."""
+        targets = tuple(
+            self._settled(target, f"/targets/{i}") for i, target in enumerate(command.the_targets())
+        )
+        waits = isinstance(command, NewRollout) and command.start_at is not None
+        if waits and plan.followed(targets) is not None:
+            raise Invalid(
+                "What follows a deployment begins at once: it runs already.", field="/start_at"
+            )
         return targets
+
+    def _settled(self, target: Target, place: str) -> Target:
+        driver = self._drivers.get(target.kind)
+        if not target.is_flag and driver is None:
+            known = ", ".join(sorted({"flag", *self._drivers}))
+            raise Invalid(
+                f"There is no kind of target {target.kind!r}; there are: {known}.",
+                field=f"{place}/kind",
+            )
+        if not isinstance(driver, Follower):
+            _check_mode(target, Mode.DRIVE, place)
+            return target
+        _check_mode(target, Mode.FOLLOW, place)
+        with under(place):
+            return driver.settle(target)
 
     def _measurable(self, command: RolloutPlan) -> Sequence[Guard]:
         all_guards = command.the_guards()
@@ -176,9 +213,9 @@ class Starting:
                 raise Invalid(error.detail, field=f"/targets/{i}/name") from None
         return found
 
-    def _older(self, command: NewRollout) -> RolloutView | None:
+    def _older(self, command: NewRollout, targets: Sequence[Target]) -> RolloutView | None:
         """Return the rollout that moves any of these targets now."""
-        wanted = {target.id for target in command.the_targets()}
+        wanted = {target.id for target in targets}
         for view in self._turns.live().values():
             here = view.rollout.environment == command.environment
             if here and any(target.id in wanted for target in view.rollout.targets):
@@ -224,7 +261,8 @@ class Starting:
             if target.is_flag:
                 there, place = seen[target.name], f"/targets/{i}"
                 yield partial(rollout_flags.check, draft, there.flag, there.state, older, place)
-            elif target.id not in taken_over:
+            elif target.id not in taken_over or target.is_followed:
+                # What is followed is another deployment than the older rollout's.
                 yield partial(self._check_target, target, i)
         for i, guard in enumerate(draft.guards):
             yield partial(self._check_guard, guard, i, command)
@@ -268,6 +306,16 @@ class Starting:
                 guards.judge(guard, measured.get(ask, Measured(error="no answer")), now)
             )
         return verdicts
+
+
+def _check_mode(target: Target, mode: Mode, place: str) -> None:
+    if target.mode is mode:
+        return
+    words = {
+        Mode.DRIVE: "can only be driven; follow and gate are for engines that own their weights.",
+        Mode.FOLLOW: "can only be followed: it sets its weights itself.",
+    }
+    raise Invalid(f"A {target.kind} {words[mode]}", field=f"{place}/mode")
 
 
 def _same(ended: Header, draft: Rollout, environment: str) -> bool:

@@ -14,10 +14,11 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from flagserver.domain import decisions, guards, verbs, watchers
 from flagserver.domain.decisions import Look, Obstacle
+from flagserver.domain.engines import Lane
 from flagserver.domain.errors import Refusal, StaleRevision, StoreUnavailable
 from flagserver.domain.flags import State as FlagState
 from flagserver.domain.guards import Action, Does, Verdict
@@ -33,6 +34,7 @@ from flagserver.ports import (
     Clock,
     Documents,
     Entropy,
+    Follower,
     Journal,
     Lease,
     Looks,
@@ -95,6 +97,15 @@ class Seen:
     readings: Mapping[str, Reading]
     measured: Mapping[Ask, Measured]
     flags: Mapping[str, Mapping[str, FlagState]] = field(default_factory=dict)
+
+
+class Lowered(NamedTuple):
+    """What became of taking traffic down. trouble: what is in the way, None: nothing; applied: when
+    it was done (unix seconds); lane: of the engine that is followed."""
+
+    trouble: str | None
+    applied: float | None = None
+    lane: Lane | None = None
 
 
 class Steering:
@@ -259,20 +270,27 @@ class Steering:
         """Look at one rollout, and do the one thing that this leads to."""
         rollout, now = held.rollout, seen.now
         until = rollout.seen_until(now, seen.looked.get(rollout.id), self._gap)
+        engine = _engine(rollout, seen.readings)
         if rollout.state in GOING_BACK:
-            self._go_down(held, until)
+            self._go_down(held, until, engine)
             return
         held.verdicts = self._judge(rollout, seen)
-        action = guards.act(held.verdicts, decisions.context(rollout, now, until))
+        action = guards.act(held.verdicts, decisions.context(rollout, now, until, engine))
         self._telemetry.judged(held.look, rollout, action, held.verdicts)
         late = rollout.late_writes(held.lease.token, now)
         obstacle = self._obstacle(rollout, seen, late)
-        look = Look(action, until, obstacle, self._samples(rollout, now))
+        look = Look(action, until, obstacle, self._samples(rollout, now), engine=engine)
         decision = decisions.decide(rollout, look, now)
-        self._commit(held, decisions.carry(rollout, decision, now, until))
+        turn = decisions.carry(rollout, decision, now, until)
+        if isinstance(decision, decisions.Mirror):
+            self._mirror(held, turn)
+        else:
+            self._commit(held, turn)
         self._keep_look(held, action, seen)
         if held.rollout.state in GOING_BACK:
-            self._go_down(held, until)
+            self._go_down(held, until, engine)
+        elif held.rollout.mirrors:
+            self._let_engine_go_on(held)
         elif held.rollout.may_carry_out and held.rollout.is_pending_intent:
             self._go_up(held, seen.readings)
         else:
@@ -320,6 +338,36 @@ class Steering:
 
     # Carrying out
 
+    def _mirror(self, held: Held, turn: verbs.Turn) -> None:
+        """Commit what an engine did, and the flags with it. On the way up as securely as any other
+        enlarging; what gets less waits for nothing."""
+        before, after = held.rollout.confirmed, turn.after.confirmed
+        if all(share <= before.get(id, 0) for id, share in after.items()):
+            self._commit(held, turn)
+            return
+        if not self._secure(held):
+            return
+        flags = self._turns.flags(turn.after)
+        states = {name: flag.state for name, flag in flags.items()}
+        if decisions.flag_obstacle(held.rollout, states) is not None:
+            # Somebody shrank or killed one since we looked; the next look says so.
+            return
+        self._commit(held, turn, flags)
+        self._secure(held)
+
+    def _let_engine_go_on(self, held: Held) -> None:
+        """End a wait of the engine that is followed, where somebody approved, or skipped it."""
+        rollout = held.rollout
+        target, driver = rollout.followed, self._follower(rollout)
+        if target is None or driver is None or not decisions.may_go_on(rollout):
+            return
+        if self._secure(held):
+            driver.go_on(target, held.until - CALL_SECONDS - MARGIN_SECONDS)
+
+    def _follower(self, rollout: Rollout) -> Follower | None:
+        driver = None if rollout.followed is None else self._drivers[rollout.followed.kind]
+        return driver if isinstance(driver, Follower) else None
+
     def _go_up(self, held: Held, readings: Mapping[str, Reading]) -> None:
         """Set the traffic as intended, read it back, and commit that with the flags."""
         rollout = held.rollout
@@ -332,6 +380,8 @@ class Steering:
             if rollout.goes_down:
                 # What an older rollout left is taken out altogether: clients that stick to it, too.
                 got = driver.roll_back(target, deadline)
+            elif target.is_followed:
+                got = readings.get(target.id) or driver.read(target)
             else:
                 before = readings.get(target.id) or driver.read(target)
                 got = driver.set(target, rollout.intended[target.id], before, deadline)
@@ -364,20 +414,22 @@ class Steering:
         self._let_go()
         return False
 
-    def _go_down(self, held: Held, until: float) -> None:
-        """Take the traffic to the stable side, read it back, and commit that."""
+    def _go_down(self, held: Held, until: float, engine: Reading | None) -> None:
+        """Take the traffic to the stable side, read it back, and commit that. engine: how the
+        target that is followed stood at this look."""
         rollout = held.rollout
-        trouble, applied = self._lower(rollout, held.until - CALL_SECONDS - MARGIN_SECONDS)
+        trouble, applied, lane = self._lower(rollout, held.until - CALL_SECONDS - MARGIN_SECONDS)
         now = self._now()
         if trouble is None and rollout.late_writes(held.lease.token, now):
             log.info("%s is at 0 %%; a write of another controller may still arrive", rollout.name)
             return
         if trouble is None:
             shares = dict.fromkeys(rollout.intended, 0)
-            self._commit(held, verbs.confirm(rollout, shares, now, applied=applied))
+            self._commit(held, verbs.confirm(rollout, shares, now, applied=applied, lane=lane))
             return
-        log.error("%s: %s", rollout.name, trouble)
-        decision = decisions.decide(rollout, Look(CALM, until, trouble=trouble), now)
+        log.log(logging.ERROR if engine is None else logging.INFO, "%s: %s", rollout.name, trouble)
+        look = Look(CALM, until, trouble=trouble, engine=engine)
+        decision = decisions.decide(rollout, look, now)
         self._commit(held, decisions.carry(rollout, decision, now, until))
 
     def _put_right(
@@ -404,15 +456,14 @@ class Steering:
         if told:
             self._commit(held, verbs.put_right(rollout, " ".join(told), self._now()))
 
-    def _lower(self, rollout: Rollout, deadline: float) -> tuple[str | None, float | None]:
-        """Take all traffic of a rollout down; return what is in the way, and when it was done.
-
-        Every target is tried, whatever becomes of another.
-        """
-        trouble = []
+    def _lower(self, rollout: Rollout, deadline: float) -> Lowered:
+        """Take all traffic of a rollout down. Every target is tried, whatever becomes of
+        another."""
+        trouble, lane = [], None
         for target in rollout.traffic:
             try:
                 got = self._drivers[target.kind].roll_back(target, deadline)
+                lane = got.lane or lane
                 if got.share != 0:
                     told = "no share" if got.share is None else percent_text(got.share)
                     trouble.append(f"{target.id} still shows {told}.")
@@ -421,7 +472,7 @@ class Steering:
             except Exception as error:
                 log.exception("%s cannot be taken back", target.id)
                 trouble.append(f"{target.id}: {type(error).__name__}.")
-        return (" ".join(trouble), None) if trouble else (None, self._now())
+        return Lowered(" ".join(trouble)) if trouble else Lowered(None, self._now(), lane)
 
     def _commit(
         self, held: Held, turn: verbs.Turn, flags: Mapping[str, FlagView] | None = None
@@ -481,7 +532,7 @@ class Steering:
             # Before anything is touched: without traffic there are no numbers that say it again.
             self._note_lowered(rollout.id, cause)
         deadline = self._clock.monotonic() + CALL_SECONDS
-        trouble, applied = self._lower(rollout, deadline)
+        trouble, applied, _ = self._lower(rollout, deadline)
         if trouble is None:
             log.error("%s was taken back without the store: %s", rollout.name, cause.reason)
             self._note_lowered(rollout.id, replace(cause, applied=applied))
@@ -548,6 +599,11 @@ def samples(outcomes: Outcomes) -> Samples:
         )
 
     return count
+
+
+def _engine(rollout: Rollout, readings: Mapping[str, Reading]) -> Reading | None:
+    """Return how the target that is followed stands, None: none is, or it could not be read."""
+    return None if rollout.followed is None else readings.get(rollout.followed.id)
 
 
 def _watched(rollout: Rollout) -> tuple[guards.Guard, ...]:
