@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from pathlib import Path
 
 import click
 
+from flagserver import account, findings
 from flagserver import alarms as standard_alarms
 from flagserver.aws import Arn, Aws, AwsError
 
@@ -60,6 +64,32 @@ def alarms(
         click.echo(f"{'made' if create else '#'} {alarm.name}: {alarm.says}")
         if not create:
             click.echo(alarm.command(region))
+
+
+@aws.command()
+@click.option("--application", help="Only this application of CodeDeploy.")
+@click.option("--region", help="Where, if not in the region of the environment.")
+@click.option(
+    "--appspec",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An AppSpec file to look at besides; any number.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(
+    application: str | None, region: str | None, files: tuple[Path, ...], as_json: bool
+) -> None:
+    """Look at the account for what stands against a rollout; exit status 9 when something does.
+
+    It reads and changes nothing. Run it with the controller's credentials to learn what those lack.
+    """
+    specs = {str(file): file.read_text(errors="replace") for file in files}
+    looked = account.Account(Aws(), application=application, region=region)
+    found = account.examine(looked, time.time, specs)
+    click.echo(findings.as_json(found) if as_json else findings.as_text(found))
+    if not findings.all_well(found):
+        sys.exit(9)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flagserver.domain import documents
 from flagserver.domain.errors import Refusal
+from flagserver.findings import FAILED, OK, WARNING, Finding
 from flagserver.ports import Store
 from flagserver.services.record import Record
 from flagserver.services.recovery import Recovery
 from flagserver.settings import Settings
 
-OK, WARNING, FAILED = "ok", "warning", "failed"
-
 MANIFEST = Path(__file__).parents[1] / "admin" / "static" / "vendor" / "manifest.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check: what was looked at, how it is, and what to do if it is not well."""
-
-    check: str
-    state: str
-    detail: str
-    advice: str = ""
 
 
 def examine(settings: Settings, store: Store, recovery: Recovery) -> list[Finding]:
@@ -87,20 +74,3 @@ def _store(store: Store) -> Iterator[Finding]:
     else:
         advice = "Keep a copy of the store, then find out who changed it around the server."
         yield Finding("record", FAILED, f"broken at {broken.seq}: {broken.problem}", advice)
-
-
-def as_json(findings: list[Finding]) -> str:
-    """Return the findings as one JSON object."""
-    well = all(finding.state != FAILED for finding in findings)
-    return json.dumps({"ok": well, "checks": [asdict(finding) for finding in findings]})
-
-
-def as_text(findings: list[Finding]) -> str:
-    """Return the findings for people, one a line."""
-    marks = {OK: "✔", WARNING: "!", FAILED: "✖"}
-    lines = []
-    for finding in findings:
-        lines.append(f"{marks[finding.state]} {finding.check:<9} {finding.detail}")
-        if finding.advice:
-            lines.append(f"  {'':<9} {finding.advice}")
-    return "\n".join(lines)

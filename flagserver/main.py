@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import click
 
 import admin
-from flagserver import bootstrap, cloud, doctor
+from flagserver import bootstrap, cloud, doctor, findings
 from flagserver.controller import Controller
 from flagserver.demo import running
 from flagserver.demo.shop import WAYS, DemoError, Place, Shop
@@ -274,9 +274,9 @@ def doctor_command(as_json: bool) -> None:
     """Look at settings, store, record and assets; exit status 9 when a check fails."""
     settings = read_settings()
     found = bootstrap.open_store(with_store_url(settings))
-    findings = doctor.examine(settings, found, recovery_of(settings))
-    click.echo(doctor.as_json(findings) if as_json else doctor.as_text(findings))
-    if any(finding.state == doctor.FAILED for finding in findings):
+    looked = doctor.examine(settings, found, recovery_of(settings))
+    click.echo(findings.as_json(looked) if as_json else findings.as_text(looked))
+    if not findings.all_well(looked):
         sys.exit(9)
 
 

@@ -105,6 +105,8 @@ class Double:
         match fault.kind:
             case "throttle":
                 return _refuse(call, start, 400, "Throttling", "Rate exceeded")
+            case "deny":
+                return _refuse(call, start, 403, "AccessDenied", "You may not.")
             case "fail":
                 return _refuse(call, start, 503, "ServiceUnavailable", "It is not there for now.")
             case "slow":
@@ -260,7 +262,9 @@ def which(environ: Environ, body: bytes) -> tuple[str, str, str]:
 
 def _refuse(call: Call, start: Start, status: int, code: str, message: str) -> Answer:
     if call.is_json:
-        name = "ThrottlingException" if code == "Throttling" else code
+        name = {"Throttling": "ThrottlingException", "AccessDenied": "AccessDeniedException"}.get(
+            code, code
+        )
         told = json.dumps({"__type": name, "message": message}).encode()
         kind = "application/x-amz-json-1.1"
     else:

@@ -3,6 +3,7 @@
 kinds, by what the caller meets and what becomes of the call:
 
     throttle   refused: too many requests                        not done
+    deny       refused: a permission is missing                  not done
     fail       an error of status 503                            not done
     hang       no answer for `seconds`, then the line is cut     not done
     slow       an answer after `seconds`                         done at the end of them
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-KINDS = ("throttle", "fail", "hang", "slow", "applied", "late", "cut", "lost", "stale")
+KINDS = ("throttle", "deny", "fail", "hang", "slow", "applied", "late", "cut", "lost", "stale")
 LONGEST = 30.0
 """Seconds that a call is held up at most."""
 
