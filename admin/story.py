@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flagserver.domain import events
+
 from . import present
 
 Body = Mapping[str, Any]
@@ -28,10 +30,10 @@ class Line:
 
 
 def line(entry: Body) -> Line:
-    """Return a decoded entry of the record in words. What is not known is named as it is."""
+    """Return a decoded entry of the record in words."""
     kind, _, name = entry["target"].partition("/")
     teller, tone = _TELLERS.get(entry["action"], (None, "neutral"))
-    what = entry["action"].replace(":", " ")
+    what = events.words(entry["action"])
     if teller is not None:
         what = teller(entry.get("before") or {}, entry.get("after") or {})
     return Line(
@@ -78,23 +80,14 @@ def _critical(before: Body, after: Body) -> str:
     return "environment edited"
 
 
-def _plain(text: str) -> Callable[[Body, Body], str]:
-    return lambda before, after: text
-
-
-_TELLERS: dict[str, tuple[Callable[[Body, Body], str] | None, str]] = {
-    "flag:create": (_plain("flag created"), "neutral"),
+_TELLERS: dict[str, tuple[Callable[[Body, Body], str], str]] = {
     "flag:edit": (_edited, "neutral"),
-    "flag:archive": (_plain("flag archived"), "neutral"),
-    "flag:unarchive": (_plain("flag brought back"), "neutral"),
     "flag:share:change": (_changed_state, "accent"),
     "flag:kill": (_killed, "danger"),
     "flag:unkill": (_unkilled, "accent"),
-    "environment:create": (_plain("environment created"), "neutral"),
     "environment:edit": (_critical, "neutral"),
     "token:create": (lambda before, after: f"{after.get('scope')} token made", "neutral"),
     "token:adopt": (lambda before, after: f"{after.get('scope')} token adopted", "neutral"),
     "token:revoke": (lambda before, after: f"{after.get('scope')} token revoked", "neutral"),
-    "session:begin": (_plain("signed in"), "neutral"),
 }
-"""Action -> how it is told, and in which tone."""
+"""Action -> how it is told where there is more to say than `events.words`, and in which tone."""

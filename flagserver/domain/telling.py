@@ -1,30 +1,14 @@
-"""What people are told of a rollout: a notice for each turn worth knowing of."""
+"""What people are told of a rollout: a notice for each turn worth knowing of (`events.KINDS`)."""
 
 from __future__ import annotations
 
+from . import events
 from .notices import Notice, Severity
 from .rollout import Rollout, Why
 from .schedule import percent_text
 from .states import State
 from .times import from_unix
 from .verbs import Turn
-
-SEVERITIES = {
-    "rollout:start": Severity.INFO,
-    "rollout:supersede": Severity.INFO,
-    "rollout:step:confirm": Severity.INFO,
-    "rollout:hold": Severity.INFO,
-    "rollout:resume": Severity.INFO,
-    "rollout:wait:begin": Severity.WARNING,
-    "rollout:wait:change": Severity.WARNING,
-    "rollout:wait:end": Severity.INFO,
-    "rollout:rollback:begin": Severity.WARNING,
-    "rollout:rollback:fail": Severity.PAGE,
-    "rollout:rollback:confirm": Severity.INFO,
-    "rollout:complete": Severity.INFO,
-}
-"""Action of a turn -> how loud it is. What is not here is in the record, and nobody is told."""
-
 
 SETTLING = frozenset({"rollout:rollback:confirm", "rollout:supersede"})
 """What ends the rollout's incident, should there be one."""
@@ -35,7 +19,7 @@ def notices(turn: Turn, by_hand: tuple[str, ...] = ()) -> tuple[Notice, ...]:
 
     by_hand: the commands that take the traffic back when we cannot.
     """
-    severity = SEVERITIES.get(turn.action)
+    severity = events.severity(turn.action)
     if severity is None:
         return ()
     rollout = turn.after

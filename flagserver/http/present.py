@@ -16,6 +16,7 @@ from sortition.core.evaluate import Explanation
 # pydantic asks for this TypedDict below Python 3.12, and brings it.
 from typing_extensions import TypedDict
 
+from flagserver.domain import events
 from flagserver.domain.commands import ppm_to_percent
 from flagserver.domain.documents import Principal
 from flagserver.domain.flags import Flag, State
@@ -102,7 +103,7 @@ class FlagsJson(TypedDict):
 
 
 class HistoryJson(TypedDict):
-    """Entries of the record, newest first."""
+    """Entries of the record, newest first; `words`: their action, for people."""
 
     entries: list[dict[str, JsonValue]]
 
@@ -301,7 +302,7 @@ def explanation(of: Explanation) -> ExplanationJson:
 
 def history(entries: list[Mapping[str, Any]]) -> HistoryJson:
     """Return entries of the record."""
-    return {"entries": [dict(entry) for entry in entries]}
+    return {"entries": [{**entry, "words": events.words(entry["action"])} for entry in entries]}
 
 
 # Outcomes

@@ -86,7 +86,7 @@ def test_an_entry_that_is_not_known_is_told_as_it_is() -> None:
         "ts": "2026-11-23T08:15:30.123Z",
         "actor": "controller",
         "role": "controller",
-        "action": "rollout:step:advance",
+        "action": "rollout:moon:reach",
         "target": "rollout/r-1",
         "environment": "production",
         "before": None,
@@ -96,5 +96,5 @@ def test_an_entry_that_is_not_known_is_told_as_it_is() -> None:
 
     told = line(entry)
 
-    assert told.what == "rollout step advance"
+    assert told.what == "rollout moon reach"
     assert told.flag is None

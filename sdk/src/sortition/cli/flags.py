@@ -284,7 +284,7 @@ def flag_history(context: click.Context, key: str, environment: str | None, limi
             str(e["seq"]),
             e["ts"],
             e["environment"] or "–",
-            e["action"].removeprefix("flag:"),
+            e["words"],
             _change(e),
             e["actor"],
             e["reason"] or "",

@@ -136,7 +136,7 @@ def rollout_evidence(context: click.Context, id: str, limit: int, out: Path | No
         for look in found["looks"]
     ]
     entries = [
-        [str(e["seq"]), e["ts"], e["action"], e["actor"], e["reason"] or ""]
+        [str(e["seq"]), e["ts"], e["words"], e["actor"], e["reason"] or ""]
         for e in found["entries"]
     ]
     where = console()

@@ -1,0 +1,91 @@
+"""Everything that the record can say happened: one table for API, pages, command and messages.
+
+A kind is what a `Fact` calls its action, subject:object:verb. Whoever records a new one gives it
+its words here (`tests/unit/test_events.py` looks for those that have none).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .notices import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of event. words: what happened, of the thing that it happened to.
+
+    severity: how loud people are told of it; None: it stands in the record, and nobody is told.
+    """
+
+    words: str
+    severity: Severity | None = None
+
+
+INFO, WARNING, PAGE = Severity.INFO, Severity.WARNING, Severity.PAGE
+
+KINDS: dict[str, Kind] = {
+    # Rollouts, by people
+    "rollout:create": Kind("created"),
+    "rollout:supersede": Kind("created, taking over from an older one", INFO),
+    "rollout:start": Kind("started", INFO),
+    "rollout:hold": Kind("held by somebody", INFO),
+    "rollout:resume": Kind("resumed", INFO),
+    "rollout:step:advance": Kind("rest of the wait skipped"),
+    "rollout:step:approve": Kind("step approved"),
+    "rollout:watch:begin": Kind("watched from now on"),
+    "rollout:sync": Kind("engines brought in line with how it ended"),
+    # Rollouts, by controllers
+    "rollout:step:begin": Kind("next step begun"),
+    "rollout:step:confirm": Kind("shares confirmed", INFO),
+    "rollout:step:follow": Kind("followed where the engine went"),
+    "rollout:engine:note": Kind("told something by the engine"),
+    "rollout:wait:begin": Kind("holds", WARNING),
+    "rollout:wait:change": Kind("holds for another reason", WARNING),
+    "rollout:wait:end": Kind("goes on", INFO),
+    "rollout:gap:record": Kind("unwatched for a while, which does not count"),
+    "rollout:late:correct": Kind("late write of another controller set right", WARNING),
+    "rollout:rollback:begin": Kind("going back", WARNING),
+    "rollout:rollback:fail": Kind("rollback cannot be confirmed", PAGE),
+    "rollout:rollback:confirm": Kind("back at 0 %", INFO),
+    "rollout:complete": Kind("complete", INFO),
+    "rollout:forget": Kind("old rollouts forgotten"),
+    # Engines that ask
+    "hook:codedeploy:allow": Kind("let go on"),
+    "hook:codedeploy:deny": Kind("refused to go on"),
+    "hook:codedeploy:wait": Kind("kept waiting for an answer"),
+    "hook:codedeploy:report": Kind("answer brought to the engine"),
+    "hook:codedeploy:drop": Kind("question dropped: nobody asks it any more"),
+    # Flags
+    "flag:create": Kind("flag created"),
+    "flag:edit": Kind("flag edited"),
+    "flag:archive": Kind("flag archived"),
+    "flag:unarchive": Kind("flag brought back"),
+    "flag:share:change": Kind("what is served changed"),
+    "flag:kill": Kind("killed"),
+    "flag:unkill": Kind("no longer killed"),
+    # Settings
+    "environment:create": Kind("environment created"),
+    "environment:edit": Kind("environment edited"),
+    "schedule:create": Kind("schedule created"),
+    "schedule:edit": Kind("schedule edited"),
+    "schedule:delete": Kind("schedule deleted"),
+    "token:create": Kind("token made"),
+    "token:adopt": Kind("token adopted"),
+    "token:revoke": Kind("token revoked"),
+    "session:begin": Kind("signed in"),
+    "store:accept": Kind("store accepted"),
+}
+"""Kind of event -> how it is told."""
+
+
+def words(kind: str) -> str:
+    """Return a kind in words; one that a newer server recorded as it is named."""
+    known = KINDS.get(kind)
+    return kind.replace(":", " ") if known is None else known.words
+
+
+def severity(kind: str) -> Severity | None:
+    """Return how loud people are told of a kind; None: they are not."""
+    known = KINDS.get(kind)
+    return None if known is None else known.severity
