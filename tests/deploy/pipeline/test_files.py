@@ -1,0 +1,88 @@
+"""What a pipeline runs is what it should be: the script by ShellCheck, action and workflow by
+GitHub's own schemas, and every name that one gives to another."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.deploy.pipeline.runner import ACTION, BIN, WORKFLOW
+
+SCRIPT = ACTION / "rollout.sh"
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def steps() -> list[dict[str, Any]]:
+    jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
+    return [step for job in jobs.values() for step in job["steps"]]
+
+
+def test_the_script_is_clean() -> None:
+    done = run(BIN / "shellcheck", "--severity=style", SCRIPT)
+    assert done.returncode == 0, done.stdout
+    assert os.access(SCRIPT, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        ("vendor.github-actions", ACTION / "action.yml"),
+        ("vendor.github-workflows", WORKFLOW),
+    ],
+)
+def test_github_would_take_it(schema: str, path: Path) -> None:
+    done = run(BIN / "check-jsonschema", "--builtin-schema", schema, path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_schema_is_sharp(tmp_path: Path) -> None:
+    wrong = tmp_path / "action.yml"
+    wrong.write_text((ACTION / "action.yml").read_text().replace("using: composite", "using: x"))
+    done = run(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-actions", wrong)
+    assert done.returncode == 1
+
+
+def test_the_action_gives_the_script_what_it_reads_and_nothing_else() -> None:
+    action = yaml.safe_load((ACTION / "action.yml").read_text())
+    (step,) = action["runs"]["steps"]
+    read = set(re.findall(r"^#   ((?:SORTITION|ROLLOUT)_[A-Z_]+(?:, SORTITION_TOKEN)?)",
+                          SCRIPT.read_text(), re.MULTILINE))  # fmt: skip
+    told = {name for names in read for name in names.split(", ")}
+    assert set(step["env"]) == told | {"ROLLOUT_DO"}
+    assert set(re.findall(r"inputs\.([\w-]+)", yaml.safe_dump(step["env"]))) == set(
+        action["inputs"]
+    )
+    assert step["run"].startswith("exec ")
+
+
+def test_what_might_be_anything_is_never_written_into_a_script() -> None:
+    action = yaml.safe_load((ACTION / "action.yml").read_text())
+    runs = [step["run"] for step in (*steps(), *action["runs"]["steps"]) if "run" in step]
+    assert len(runs) > 5
+    for text in runs:
+        found = re.findall(r"\$\{\{\s*([\w.]+)", text)
+        assert {each.partition(".")[0] for each in found} <= {"vars"}, text
+
+
+def test_what_ends_a_job_runs_whatever_happened() -> None:
+    finishing = [step for step in steps() if step.get("with", {}).get("do") == "finish"]
+    keeping = [step for step in steps() if "upload-artifact" in step.get("uses", "")]
+    assert len(finishing) == len(keeping) == 2
+    assert all(step["if"] == "always()" for step in (*finishing, *keeping))
+
+
+def test_a_newer_commit_cancels_nothing() -> None:
+    jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
+    for name in ("staging", "production"):
+        assert jobs[name]["concurrency"]["cancel-in-progress"] is False
