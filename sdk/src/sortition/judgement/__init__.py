@@ -10,6 +10,7 @@
     design       what is fixed before the first count comes in
     evidence     all tests of one comparison, tick by tick
     policy       what follows from all that is seen
+    telling      what people are shown of a guard
     trial        a rollout's looks, and their replay
     planning     what a step can and cannot detect
 

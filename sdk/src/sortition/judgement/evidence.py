@@ -36,7 +36,8 @@ SILENCE_SECONDS = 180.0
 """An arm is silent when for more than three ticks nothing came and ten requests were to be expected
 by what the other arm had; both are, when for three minutes nobody had any."""
 
-CAP_OVER_BOUND = 10.0
+CAP_OVER_BOUND = 1000.0
+"""Where the evidence of a limit is capped: far beyond what many targets together need."""
 
 
 @dataclass(frozen=True, slots=True)

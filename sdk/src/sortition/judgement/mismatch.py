@@ -50,7 +50,7 @@ class ShareMismatch:
         if self._step is None or not n:
             return self._before
         w = self._step[1]
-        c = (1 - w) / (w * EXPECTED**2) - 1
+        c = max(1.0, (1 - w) / (w * EXPECTED**2) - 1)
         mixture = _log_beta(c * w + k, c * (1 - w) + n - k) - _log_beta(c * w, c * (1 - w))
         q = min(max(k / n, w * (1 - TOLERATED)), w * (1 + TOLERATED), 1 - 1e-12)
         return self._before + mixture - k * log(q) - (n - k) * log(1 - q)

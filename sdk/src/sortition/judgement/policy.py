@@ -7,7 +7,7 @@ sentence that says why. What is proven, or dead, comes first: missing data never
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from . import words
@@ -161,7 +161,6 @@ class Decision:
     targets: tuple[str, ...] = ()
     guard: str | None = None
     evidence: float = 1.0
-    verdicts: tuple[Verdict, ...] = field(default=(), compare=False)
 
 
 # --- how one guard stands -------------------------------------------------------------------------
