@@ -71,8 +71,8 @@ class AlbDriver:
         try:
             self._check_account(rule)
             actions = self._actions_or_invalid(rule)
-            self._check_forward(rule, actions)
             self._check_groups(rule, actions)
+            self._check_forward(rule, actions)
             owner = self._owners.of(rule.region, rule.listener, rule.rule)
             healthy = self._health(rule)
         except AwsError as error:
