@@ -428,6 +428,7 @@ def test_a_version_that_breaks_on_its_way_is_taken_back_within_seconds(demo: Dem
     eventually(lambda: list(demo.balancer()["weights"]) == [stable], 2)
 
 
+@pytest.mark.slow
 def test_a_version_whose_hosts_fail_their_health_checks_is_taken_back(demo: Demo) -> None:
     rollout = demo.deploy()
     demo.wait_for_step(rollout["id"], 1)
