@@ -55,7 +55,7 @@ def test_harm_that_comes_late_is_found_nearly_as_soon() -> None:
 
 
 def test_within_cohorts_neither_is_blamed_for_the_other() -> None:
-    """A flag at half of both cohorts, of which the canary fails: within each, variants are equal."""
+    """A flag at half of both cohorts, of which the canary fails: its variants are equal."""
     judge, chance = Judge(errors_alone()), Random(3)
     for number in range(1, 60):
         strata = []
