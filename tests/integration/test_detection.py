@@ -125,3 +125,26 @@ def test_it_is_found_within_five_minutes_and_gone_within_half_a_minute(
     assert (breached, state_of(house, f"sortition-shop-{harm.alarm}")[0]) == ("ALARM", "ALARM")
     assert 0 < detected - onset < DETECTED_SECONDS
     assert 0 <= confirmed - since < GONE_SECONDS
+
+
+def test_dead_hosts_are_found_by_looking_within_half_a_minute(aws: Double, tmp_path: Path) -> None:
+    house = Installation(aws=aws, directory=tmp_path)
+    api = api_of(house)
+    signal = {"source": "hosts", "measure": "unhealthy_hosts"}
+    signal_of_green = {**signal, "settings": {"canary": house.scene.green}}
+    guard = {"name": "unhealthy hosts", "signal": signal_of_green, "limit": 1, "period": 10}
+    begun = api.admin.post(ROLLOUTS, house.body(schedule="standard", guards=[guard]))
+    assert begun.status == 201, begun.text
+    path = f"{ROLLOUTS}/{begun.json['id']}"
+    house.run_until(house.now + 60)
+    assert house.weight == 5
+
+    house.aws.unhealthy(house.scene.green)
+    onset = house.now
+    while not (now := api.admin.get(path).json)["terminal"]:
+        assert house.now < onset + GONE_SECONDS, now
+        house.tick()
+
+    assert (now["state"], house.weight, house.share) == ("rolled_back", 0, 0)
+    assert (now["rollback"]["by"], now["rollback"]["row"]) == ("guard", "dead hosts")
+    assert list(house.aws.weights(house.scene.rule)) == [house.scene.blue]
