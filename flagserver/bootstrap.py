@@ -183,7 +183,11 @@ def open_outside(
     aws = Aws(watch=watch)
     drivers: list[TargetDriver] = [AlbDriver(aws), CodeDeployDriver(aws)]
     sources = [*open_sources(settings, store, snapshots, egress), CloudWatch(aws), Hosts(aws)]
-    return Outside({each.kind: each for each in drivers}, {each.name: each for each in sources})
+    return Outside(
+        {each.kind: each for each in drivers},
+        {each.name: each for each in sources},
+        CodeDeployHooks(aws),
+    )
 
 
 def build_gatekeeper(services: Services, store: Store, holder: str) -> Gatekeeper:
@@ -191,12 +195,13 @@ def build_gatekeeper(services: Services, store: Store, holder: str) -> Gatekeepe
     return Gatekeeper(services.hooks, store, holder)
 
 
-def build_postman(settings: Settings, services: Services) -> Postman | None:
+def build_postman(settings: Settings, services: Services, telemetry: Telemetry) -> Postman | None:
     """Return what fetches events, where the settings name a queue, for a controller."""
     url = settings.outward.signals_queue_url
     if url is None:
         return None
-    return Postman(SqsMailbox(Aws(), url), services.pushes, random.SystemRandom().random)
+    mailbox = SqsMailbox(Aws(watch=telemetry.call), url)
+    return Postman(mailbox, services.pushes, random.SystemRandom().random)
 
 
 def build_notices(

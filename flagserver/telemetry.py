@@ -307,6 +307,6 @@ def telemetry_of(environ: Mapping[str, str], clock: Clock) -> Telemetry:
     if not exporters:
         return Telemetry()
     # The SDK takes 0.3 s to load, and 15 MB.
-    from flagserver.tracing import Traces, provide  # noqa: PLC0415
+    from flagserver.tracing import open_traces  # noqa: PLC0415
 
-    return Telemetry(Traces(provide(exporters), clock))
+    return Telemetry(open_traces(exporters, clock))

@@ -18,7 +18,7 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -83,18 +83,24 @@ EXPORTERS: Mapping[str, Callable[[], SpanExporter]] = {
 """By their names in OTEL_TRACES_EXPORTER."""
 
 
-def provide(names: Sequence[str], processors: Sequence[SpanProcessor] = ()) -> TracerProvider:
-    """Return what makes spans, and hands them to these exporters from a thread of its own.
+def open_traces(names: Sequence[str], clock: Clock) -> Traces:
+    """Return what hands traces to these exporters, each from a thread of its own.
 
     Their settings are OpenTelemetry's environment variables. What waits to be sent is bounded
-    (OTEL_BSP_MAX_QUEUE_SIZE, 2048), and the oldest gives way.
-    processors: besides.  Raises ValueError, KeyError for a name that is none of EXPORTERS.
+    (OTEL_BSP_MAX_QUEUE_SIZE, 2048), and the oldest gives way.  Raises ValueError.
     """
+    exporters = [EXPORTERS[name]() for name in names]
+    provider = provide(BatchSpanProcessor(exporter) for exporter in exporters)
+    return Traces(provider, clock, exporters)
+
+
+def provide(processors: Iterable[SpanProcessor]) -> TracerProvider:
+    """Return what makes spans and hands them to these."""
     named = {} if _has_name(os.environ) else {"service.name": SERVICE}
     provider = TracerProvider(
         resource=Resource.create(named), id_generator=_Ids(), shutdown_on_exit=False
     )
-    for processor in (*(BatchSpanProcessor(EXPORTERS[name]()) for name in names), *processors):
+    for processor in processors:
         provider.add_span_processor(processor)
     return provider
 
@@ -108,7 +114,11 @@ def _has_name(environ: Mapping[str, str]) -> bool:
 class Traces:
     """Writes the traces of rollouts. Nothing here waits or raises."""
 
-    def __init__(self, provider: TracerProvider, clock: Clock) -> None:
+    def __init__(
+        self, provider: TracerProvider, clock: Clock, exporters: Sequence[SpanExporter] = ()
+    ) -> None:
+        """exporters: those of the provider, to be let go of at the end."""
+        self._exporters = exporters
         self._provider = provider
         self._clock = clock
         self._tracer = provider.get_tracer("flagserver")
@@ -274,10 +284,13 @@ class Traces:
         look.span.end(self._now())
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Send what waits, for so long at most. (The SDK would wait 30 s.)"""
+        """Send what waits, for so long at most, and give the rest up. (The SDK waits 30 s.)"""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(seconds)
+        if closing.is_alive():
+            for exporter in self._exporters:
+                exporter.shutdown()
 
 
 class Look:

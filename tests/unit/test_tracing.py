@@ -62,7 +62,7 @@ class Traced:
         )
 
     def process(self) -> Telemetry:
-        provider = tracing.provide([], [SimpleSpanProcessor(self.spans)])
+        provider = tracing.provide([SimpleSpanProcessor(self.spans)])
         return Telemetry(tracing.Traces(provider, self.clock))
 
     def found(self, name: str | None = None) -> list[ReadableSpan]:
