@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +98,12 @@ class Rules:
             parts = [self._describe_region(*each) for each in regions.items()]
         else:
             with ThreadPoolExecutor(min(len(regions), REGIONS_AT_ONCE)) as pool:
-                parts = list(pool.map(self._describe_region, regions, regions.values()))
+                # In the caller's context each, so that a trace knows whose calls they are.
+                asked = [
+                    pool.submit(copy_context().run, self._describe_region, *each)
+                    for each in regions.items()
+                ]
+                parts = [each.result() for each in asked]
         found = dict(itertools.chain.from_iterable(part.items() for part in parts))
         return {rule: found[rule.arn] for rule in rules}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import pytest
 
@@ -180,6 +181,23 @@ def test_where_there_is_no_time_for_all_none_is_left_out_twice_in_a_row(aws):
     assert first < set(targets)
     assert second < set(targets)
     assert first | second == set(targets)
+
+
+def test_who_watches_knows_in_each_region_whose_calls_they_are(aws):
+    here, there = aws.scene(), scenes.build(aws.url, "shop", "eu-central-1")
+    targets = [target(each, each.rule) for each in (here, there)]
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+    calls: list[tuple[str, str]] = []
+
+    @contextmanager
+    def watch(service: str, operation: str) -> Iterator[None]:
+        calls.append((operation, caller.get()))
+        yield
+
+    caller.set("a tick")
+    AlbDriver(aws.aws(watch=watch)).read_all(targets)
+    assert calls.count(("describe_rules", "a tick")) == 2
+    assert {who for _, who in calls} == {"a tick"}
 
 
 def test_a_region_that_does_not_answer_keeps_no_other_waiting(aws):
