@@ -100,8 +100,8 @@ class Rules:
             with ThreadPoolExecutor(min(len(regions), REGIONS_AT_ONCE)) as pool:
                 # In the caller's context each, so that a trace knows whose calls they are.
                 asked = [
-                    pool.submit(copy_context().run, self._describe_region, *each)
-                    for each in regions.items()
+                    pool.submit(copy_context().run, self._describe_region, region, some)
+                    for region, some in regions.items()
                 ]
                 parts = [each.result() for each in asked]
         found = dict(itertools.chain.from_iterable(part.items() for part in parts))
