@@ -35,6 +35,7 @@ from flagserver.ports import (
     TargetDriver,
 )
 from flagserver.services import Services
+from flagserver.services.drills import Drills
 from flagserver.services.environments import Environments
 from flagserver.services.flags import Flags
 from flagserver.services.health import health
@@ -281,6 +282,7 @@ def build_services(
         schedules=Schedules(store, clock, entropy),
         watching=Watching(store, store, clock, entropy),
         syncing=Syncing(store, outside.drivers, clock, entropy),
+        drills=Drills(store, store, clock, entropy),
         hooks=Hooks(store, outside.gates, outside.sources, clock, entropy),
         pushes=Pushes(store, store, clock, entropy),
         sessions=Sessions(store, store, clock, entropy),

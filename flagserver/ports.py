@@ -371,7 +371,28 @@ class Nudges(Protocol):
         """Return a number that rises whenever word is passed on."""
 
 
-class Store(Documents, Outcomes, Metrics, Sessions, RolloutLeases, Looks, Outbox, Nudges, Protocol):
+class Receipts(Protocol):
+    """Who was told of what: the outbox, looked at afterwards."""
+
+    def told(
+        self, subject: str, *, limit: int = 1000
+    ) -> tuple[list[tuple[str, Notice]], Mapping[str, str]]:
+        """Return ((position, notice), oldest first) of one subject among the newest `limit`, and
+        the place of each notifier: it has delivered everything up to that."""
+
+
+class Store(
+    Documents,
+    Outcomes,
+    Metrics,
+    Sessions,
+    RolloutLeases,
+    Looks,
+    Outbox,
+    Receipts,
+    Nudges,
+    Protocol,
+):
     """All of it, as one driver offers it."""
 
 

@@ -13,6 +13,7 @@ from flagserver.services import Services
 from flagserver.settings import Settings
 
 from . import (
+    drills,
     environments,
     errors,
     flags,
@@ -46,6 +47,7 @@ def all_routes(settings: Settings, board: Board) -> list[Route]:
         signals,
         watching,
         syncing,
+        drills,
         schedules,
         posted,
         health,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .drills import Drills
 from .environments import Environments
 from .flags import Flags
 from .health import Health
@@ -38,6 +39,7 @@ class Services:
     schedules: Schedules
     watching: Watching
     syncing: Syncing
+    drills: Drills
     sessions: Sessions
     record: Record
     health: Callable[[], Health]

@@ -198,6 +198,20 @@ def test_the_outbox_is_bounded(
     assert store.undelivered("slack", limit=1000)[-1][1].id == "29/19"
 
 
+def test_who_was_told_of_what_is_known_afterwards(store: RedisStore):
+    assert store.told("rollout/r-1") == ([], {})
+    other = a_notice("2", subject="rollout/r-2")
+    commit(store, a_change(notices=(a_notice("1"), other, a_notice("3"))))
+    positions = [position for position, _ in store.undelivered("slack")]
+    store.delivered("slack", positions[1])
+
+    found, places = store.told("rollout/r-1")
+
+    assert found == [(positions[0], a_notice("1")), (positions[2], a_notice("3"))]
+    assert places == {"slack": positions[1]}
+    assert [notice.id for _, notice in store.told("rollout/r-1", limit=1)[0]] == ["3"]
+
+
 # --- looks ----------------------------------------------------------------------------------------
 
 

@@ -75,6 +75,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "last": lambda store: store.last(["r-1"]),
     "saw": lambda store: store.saw({"r-1": 1.0}),
     "seen": lambda store: store.seen(["r-1"]),
+    "told": lambda store: store.told("rollout/r-1"),
     "undelivered": lambda store: store.undelivered("slack"),
     "delivered": lambda store: store.delivered("slack", "1-0"),
 }

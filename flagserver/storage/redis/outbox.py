@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from flagserver.domain.notices import Notice
 
@@ -14,7 +15,8 @@ BEGINNING = "0-0"
 
 
 class RedisOutbox:
-    """`ports.Outbox`. `commit` writes the stream, together with the change that it tells of."""
+    """`ports.Outbox` and `ports.Receipts`. `commit` writes the stream, together with the change
+    that it tells of."""
 
     _server: Server
 
@@ -27,6 +29,19 @@ class RedisOutbox:
             (position.decode(), Notice.from_body(json.loads(fields[b"notice"])))
             for position, fields in found
         ]
+
+    def told(
+        self, subject: str, *, limit: int = 1000
+    ) -> tuple[list[tuple[str, Notice]], Mapping[str, str]]:
+        """Return the notices of one subject, and the place of each notifier."""
+        places = self._server.read("HGETALL", keys.DELIVERED)
+        found = self._server.read("XREVRANGE", keys.OUTBOX, "+", "-", "COUNT", limit)
+        notices = [
+            (position.decode(), Notice.from_body(json.loads(fields[b"notice"])))
+            for position, fields in reversed(found)
+        ]
+        of_it = [(position, notice) for position, notice in notices if notice.subject == subject]
+        return of_it, {name.decode(): place.decode() for name, place in places.items()}
 
     def delivered(self, notifier: str, position: str) -> None:
         """Move the notifier's place forward, never back."""

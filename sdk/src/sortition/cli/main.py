@@ -10,6 +10,7 @@ import click
 from .api import Api, Failure
 from .completion import completion
 from .doctor import doctor, status
+from .drill import drill
 from .env import env
 from .flags import flags
 from .linting import lint_command
@@ -55,6 +56,6 @@ def cli(
 
 for command in (
     *(flags, rollouts, schedules, env, token, status, doctor, completion),
-    *(lint_command, verify),
+    *(drill, lint_command, verify),
 ):
     cli.add_command(command)
