@@ -59,6 +59,31 @@ class ApprovalJson(TypedDict):
     at: str
 
 
+class LaneEventJson(TypedDict):
+    """One event of a deployment's lifecycle, in its engine's own words."""
+
+    deployment: str
+    name: str
+    status: str
+    began: str | None
+    ended: str | None
+    message: str | None
+
+
+class LaneJson(TypedDict):
+    """What the engine that is followed says of its deployment. status: its own word; phase: how far
+    it is, in ours; back: the deployment by which the traffic goes back."""
+
+    engine: str
+    deployment: str
+    status: str
+    phase: str
+    reason: str | None
+    back: str | None
+    back_status: str | None
+    events: list[LaneEventJson]
+
+
 class RollbackJson(TypedDict):
     """Why and when a rollout went back. step: from which, counted from 1; 0 before the first."""
 
@@ -77,7 +102,8 @@ class RollbackJson(TypedDict):
 class RolloutJson(TypedDict):
     """A rollout. step: counted from 1, 0 before the first. elapsed: seconds of its hold; due: when
     it will be over, null while the timer stands; looked: when a controller looked last.
-    state_role: of its colour. by_hand: while it goes back, the commands that do it by hand."""
+    state_role: of its colour. by_hand: while it goes back, the commands that do it by hand. lane:
+    of the engine that is followed, null where none is."""
 
     id: str
     environment: str
@@ -100,6 +126,7 @@ class RolloutJson(TypedDict):
     waiting: WaitingJson | None
     rollback: RollbackJson | None
     by_hand: list[str]
+    lane: LaneJson | None
     approvals: list[ApprovalJson]
     targets: list[TargetJson]
     guards: list[dict[str, JsonValue]]
@@ -143,7 +170,8 @@ class PreviewJson(TypedDict):
 
 
 class RolloutPlanJson(TypedDict):
-    """What a rollout would do. problems: what would refuse its start now."""
+    """What a rollout would do. problems: what would refuse its start now; notes: what an engine
+    does that is followed, and what would come nearer to what was asked for."""
 
     service: str
     version: str | None
@@ -156,6 +184,7 @@ class RolloutPlanJson(TypedDict):
     steps: list[PreviewJson]
     guards: list[dict[str, JsonValue]]
     problems: list[str]
+    notes: list[str]
 
 
 class EvidenceJson(TypedDict):
@@ -195,6 +224,7 @@ def rollout(
         "waiting": _waiting(it),
         "rollback": _rollback(it),
         "by_hand": list(standing.by_hand),
+        "lane": _lane(it),
         "approvals": [
             {"step": each.step + 1, "by": each.by, "at": from_unix(each.at)}
             for each in it.approvals
@@ -235,6 +265,7 @@ def plan(planned: Planned) -> RolloutPlanJson:
         "steps": [_preview(step) for step in planned.steps],
         "guards": [guard.to_body() for guard in it.guards],
         "problems": list(planned.problems),
+        "notes": list(planned.notes),
     }
 
 
@@ -277,6 +308,11 @@ def _waiting(it: Rollout) -> WaitingJson | None:
         "reason": it.waiting.reason,
         "since": from_unix(it.waiting.since),
     }
+
+
+def _lane(it: Rollout) -> LaneJson | None:
+    shown: Any = None if it.lane is None else it.lane.to_body()
+    return shown  # type: ignore[no-any-return]  # a body holds just these fields
 
 
 def _rollback(it: Rollout) -> RollbackJson | None:

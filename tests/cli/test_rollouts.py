@@ -284,7 +284,7 @@ def test_a_file_must_not_end_up_in_another_environment(desk: Desk, tmp_path: Pat
         ("requests_per_second: .nan", "Out of range float"),
         ("service: &x [*x]", "ircular reference"),
         ("confirm_environment: production", "confirm_environment is not for files"),
-        ("service: api\nenvironment: staging", "Missing --flag or --alb"),
+        ("service: api\nenvironment: staging", "Missing --flag, --alb or --codedeploy"),
         ("targets: [{kind: flag, name: x}]\nservice: api", "Missing --env"),
     ],
 )

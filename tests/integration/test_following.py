@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from click.testing import CliRunner, Result
+from sortition.cli import exits
+from sortition.cli.api import Api
+from sortition.cli.main import cli
 
 from examples.awsfake import scene as scenes
 from examples.awsfake.codedeploy.appspec import digest
 from examples.awsfake.scene import APPLICATION, GROUP
 from flagserver.domain.commands import Enlarging, Reasoned
-from flagserver.domain.engines import Phase
+from flagserver.domain.engines import Lane, Phase
 from flagserver.domain.errors import Conflict, Invalid
-from flagserver.domain.rollout import TICK_SECONDS, By, Why
+from flagserver.domain.rollout import GAP_SECONDS, TICK_SECONDS, By, Why
 from flagserver.domain.states import State
+from flagserver.http.app import create_app
+from flagserver.settings import Settings
 from flagserver.targets.codedeploy import CodeDeployDriver
 from tests.awsfake.deploying import INSTALLED, Stage
 from tests.awsfake.double import Double, double, environment_of
-from tests.builders import ADMIN, SURE
-from tests.engines import FLAG, Engine
+from tests.builders import ADMIN, SURE, T0
+from tests.engines import FLAG, GUARD, Engine
 
 HOOK = "arn:aws:lambda:eu-west-1:123456789012:function:check"
+STRIDE = GAP_SECONDS
+"""Where a story needs no finer look, this often is often enough not to be a gap."""
+
+CANARY, TERMINATION = 120, 60
+"""Seconds that 10 % are held, and that the old version waits when all of the traffic is over."""
+
+CONFIG = "Canary10Percent2Minutes"
+ALL = INSTALLED + CANARY + 5
+"""Seconds after which all of the traffic is over, and a look has seen it."""
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +63,26 @@ class Following(Stage):
 
     def __init__(self, aws: Double, first: bool = True, **group: Any) -> None:
         super().__init__(aws)
+        self.client.create_deployment_config(
+            deploymentConfigName=CONFIG,
+            computePlatform="ECS",
+            trafficRoutingConfig={
+                "type": "TimeBasedCanary",
+                "timeBasedCanary": {"canaryPercentage": 10, "canaryInterval": CANARY // 60},
+            },
+        )
         if first:
             self.deploy(1)
             self.later(3600)
+        options = {"deploymentConfigName": CONFIG, **ending(TERMINATION // 60), **group}
         self.client.update_deployment_group(
-            applicationName=APPLICATION, currentDeploymentGroupName=GROUP, **group
+            applicationName=APPLICATION, currentDeploymentGroupName=GROUP, **options
         )
         self.engine = Engine()
         driver = CodeDeployDriver(aws.aws(), monotonic=self.engine.clock.monotonic)
         self.engine.outside.drivers[driver.kind] = driver  # type: ignore[index]
-        self.driver = driver
+        self.script: list[tuple[float, Callable[[], object]]] = []
+        self.slept = 0.0
 
     def follow(self, name: str | None = None, **told: Any) -> str:
         """Start a rollout of the flag that follows a deployment, or the one that runs."""
@@ -61,53 +90,203 @@ class Following(Stage):
         flag = {"kind": "flag", "name": FLAG}
         return self.engine.start(targets=[flag, target], **told)
 
-    def run(self, seconds: float) -> None:
-        """Let the time go by for both, with a tick every five seconds, and one before."""
+    def run(self, seconds: float, stride: float = STRIDE) -> None:
+        """Let the time go by for both, with a tick at each stride, and one before."""
         self.engine.tick()
         while seconds > 0:
-            step = min(TICK_SECONDS, seconds)
+            step = min(stride, seconds)
             self.later(step)
             self.engine.clock.seconds += step
             self.engine.tick()
             seconds -= step
 
+    # The command
+
+    def at(self, seconds: float, act: Callable[[], object]) -> None:
+        """Let something happen so many seconds after a command began to watch."""
+        self.script.append((seconds, act))
+
+    def command(self, *words: str) -> Result:
+        """Run `sortition rollouts …`; when it sleeps, the time goes by."""
+        self.engine.services.snapshots.load()
+        app = create_app(self.engine.services, Settings())
+        api = Api(
+            *("http://flags.test", self.engine.admin_token or ""),
+            transport=httpx.WSGITransport(app),
+            sleep=self._sleep,
+            monotonic=lambda: self.engine.clock.seconds + self.slept,
+            now=lambda: T0.timestamp() + self.engine.clock.seconds,
+        )
+        return CliRunner().invoke(cli, ["rollouts", *words], obj=api)
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        if self.slept >= STRIDE - 2:
+            self.run(self.slept)
+            self.slept = 0.0
+        for entry in [each for each in self.script if each[0] <= self.engine.clock.seconds]:
+            self.script.remove(entry)
+            entry[1]()
+
+    # What became of it
+
     @property
     def canary(self) -> int:
-        """The percent that the new version really gets at the balancer: of the group that was idle
-        when the deployment began."""
-        return self.weights[0] if self.first_on_green else self.weights[1]
-
-    first_on_green = True
-    """Version 1 went to green, so version 2 goes to blue."""
-
-    def creator(self, id: str | None) -> str | None:
-        """Who made a deployment."""
-        return None if id is None else str(self.info(id)["creator"])
+        """The percent that the group has which was idle when the deployment began: version 1 went
+        to green, so version 2 goes to blue."""
+        return self.weights[0]
 
     def seen(self, id: str) -> dict[str, str]:
         """The rollout's lane: event -> status of the deployment that is followed."""
+        lane = self.lane(id)
+        return {e.name: e.status for e in lane.events if e.deployment == lane.deployment}
+
+    def lane(self, id: str) -> Lane:
+        """What the engine says, as the rollout keeps it."""
         lane = self.engine.rollout(id).lane
         assert lane is not None
-        return {e.name: e.status for e in lane.events if e.deployment == lane.deployment}
+        return lane
+
+    def back(self, id: str) -> str:
+        """The deployment by which the traffic went back."""
+        back = self.lane(id).back
+        assert back is not None
+        return back
+
+    def revision(self, id: str) -> int:
+        """The revision that the rollout is at."""
+        return self.engine.rollouts.get(id, ADMIN).revision
+
+
+def ending(minutes: int, **more: Any) -> dict[str, Any]:
+    """Return how a group ends the old version after these minutes. more: of its options."""
+    options = {
+        "terminateBlueInstancesOnDeploymentSuccess": {
+            "action": "TERMINATE",
+            "terminationWaitTimeInMinutes": minutes,
+        },
+        "deploymentReadyOption": {"actionOnTimeout": "CONTINUE_DEPLOYMENT"},
+        **more,
+    }
+    return {"blueGreenDeploymentConfiguration": options}
 
 
 def test_flags_have_the_same_share_one_look_after_each_shift_until_all_is_done(aws):
-    stage = Following(aws)
+    stage = Following(aws, deploymentConfigName="CodeDeployDefault.ECSCanary10Percent5Minutes")
     deployment = stage.deploy(2)
     id = stage.follow(deployment)
     assert stage.engine.rollout(id).schedule.text() == "10%:5m,100%"
     pairs = set()
-    for _ in range(round((INSTALLED + 620) / TICK_SECONDS)):
-        stage.run(TICK_SECONDS)
+    for _ in range(round((INSTALLED + 300 + TERMINATION + 10) / TICK_SECONDS)):
+        stage.run(TICK_SECONDS, TICK_SECONDS)
         pairs.add((stage.canary, stage.engine.share))
     assert pairs == {(0, 0.0), (10, 10.0), (100, 100.0)}
-    rollout = stage.engine.rollout(id)
-    assert rollout.state is State.COMPLETED
-    assert rollout.lane is not None
-    assert rollout.lane.phase is Phase.DONE
+    assert stage.engine.rollout(id).state is State.COMPLETED
+    assert stage.lane(id).phase is Phase.DONE
     assert set(stage.seen(id).values()) == {"Succeeded", "Skipped"}
     assert stage.engine.actions(id).count("step:follow") == 2
     assert stage.engine.actions(id)[-1] == "complete"
+
+
+# --- what takes it back ---------------------------------------------------------------------------
+
+ALARM = {"alarmConfiguration": {"enabled": True, "alarms": [{"name": "api-5xx"}]}}
+SURE_OPTIONS = ("--reason", "a test", "--confirm", "production", "--watch")
+
+
+@dataclass
+class Cause:
+    """Something that takes a deployment back.
+
+    at: seconds after the rollout's beginning.  words: of the reason that is recorded.
+    """
+
+    at: float
+    happens: Callable[[Following, str], object]
+    by: By
+    words: tuple[str, ...]
+    group: Mapping[str, Any] = field(default_factory=dict)
+    hooks: Mapping[str, str] = field(default_factory=dict)
+    schedule: str | None = None
+
+    @property
+    def after_success(self) -> bool:
+        """Whether CodeDeploy can no longer be stopped then."""
+        return self.at > ALL + TERMINATION
+
+
+def stop(stage: Following, deployment: str) -> None:
+    stage.client.stop_deployment(deploymentId=deployment, autoRollbackEnabled=True)
+
+
+def harm(stage: Following, _: str) -> None:
+    stage.engine.rates = (0.5, 0.0)
+
+
+CAUSES = {
+    "an alarm": Cause(
+        90, lambda stage, _: stage.alarm(), By.ENGINE, ("ALARM_ACTIVE", "api-5xx"), group=ALARM
+    ),
+    "a hook before any traffic": Cause(
+        90,
+        lambda stage, _: stage.report("Failed"),
+        By.ENGINE,
+        ("HOOK_EXECUTION_FAILURE", "BeforeAllowTraffic"),
+        hooks={"BeforeAllowTraffic": HOOK},
+    ),
+    "a hook after all of it": Cause(
+        ALL + 15,
+        lambda stage, _: stage.report("Failed"),
+        By.ENGINE,
+        ("HOOK_EXECUTION_FAILURE", "AfterAllowTraffic"),
+        hooks={"AfterAllowTraffic": HOOK},
+    ),
+    "a person at CodeDeploy": Cause(90, stop, By.ENGINE, ("MANUAL_STOP",)),
+    "a guard": Cause(70, harm, By.GUARD, ("errors",)),
+    "a guard after success": Cause(
+        ALL + TERMINATION + 30, harm, By.GUARD, ("errors",), schedule="10%:2m,100%:20m"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_whatever_takes_it_back_all_is_at_0_and_the_watch_ends_with_3(
+    aws: Double, name: str, tmp_path: Path
+) -> None:
+    cause = CAUSES[name]
+    stage = Following(aws, **cause.group)
+    stage.alarm(state="OK")
+    deployment = stage.deploy(2, revision=scenes.revision(2, **cause.hooks))
+    stage.at(cause.at, lambda: cause.happens(stage, deployment))
+    what = ["--env", "production", "--service", "api", "--version", "2", "--flag", FLAG]
+    what += ["--codedeploy", f"{APPLICATION}/{GROUP}"]
+    file = tmp_path / "rollout.json"
+    file.write_text(json.dumps({"guards": [GUARD]}))
+    what += ["-f", str(file)]
+    what += ["--schedule", cause.schedule] if cause.schedule else []
+
+    done = stage.command("start", *what, *SURE_OPTIONS)
+
+    assert done.exit_code == exits.ROLLED_BACK, done.output
+    assert (stage.canary, stage.engine.share) == (0, 0.0)
+    (view,) = stage.engine.rollouts.all()
+    rollout = view.rollout
+    assert rollout.rollback is not None
+    assert rollout.rollback.by is cause.by
+    assert stage.lane(rollout.id).phase is Phase.GONE_BACK
+    (begun,) = (e for e in stage.engine.entries(rollout.id) if e["action"] == BEGUN)
+    for word in cause.words:
+        assert word in begun["reason"]
+        assert word in done.stdout.splitlines()[-1]
+    assert "Install Succeeded" in done.stdout
+    if cause.after_success:
+        is_version_1_anew(stage, rollout.id)
+    else:
+        back = stage.info(stage.back(rollout.id))
+        assert (back["creator"], back["status"]) == ("codeDeployRollback", "Succeeded")
+
+
+BEGUN = "rollout:rollback:begin"
 
 
 def at_canary(stage: Following, **told: Any) -> tuple[str, str]:
@@ -119,108 +298,33 @@ def at_canary(stage: Following, **told: Any) -> tuple[str, str]:
     return id, deployment
 
 
-def taken_back(stage: Following, id: str, by: By, *words: str) -> None:
+def taken_back(stage: Following, id: str, by: By, word: str) -> None:
     """Let the rollback come to its end, and look at it."""
     stage.run(90)
     rollout = stage.engine.rollout(id)
-    assert rollout.state is State.ROLLED_BACK
-    assert stage.engine.share == 0.0
-    assert rollout.confirmed[rollout.traffic[0].id] == 0
-    if rollout.lane is not None and stage.creator(rollout.lane.back) != "user":
-        assert stage.canary == 0
+    assert (rollout.state, stage.engine.share) == (State.ROLLED_BACK, 0.0)
+    assert set(rollout.confirmed.values()) == {0}
     assert rollout.rollback is not None
     assert rollout.rollback.by is by
-    for word in words:
-        assert word in rollout.rollback.reason
-    assert rollout.lane is not None
-    assert rollout.lane.phase is Phase.GONE_BACK
-    begun = [e for e in stage.engine.entries(id) if e["action"] == "rollout:rollback:begin"]
-    assert all(word in begun[0]["reason"] for word in words)
-
-
-def test_codedeploys_alarm_takes_it_back(aws):
-    stage = Following(aws, alarmConfiguration={"enabled": True, "alarms": [{"name": "api-5xx"}]})
-    stage.alarm(state="OK")
-    id, _ = at_canary(stage)
-    stage.alarm()
-    stage.run(TICK_SECONDS)
-    assert stage.engine.share == 0.0
-    taken_back(stage, id, By.ENGINE, "ALARM_ACTIVE", "api-5xx")
-
-
-def test_a_hook_that_fails_takes_it_back_before_anybody_sees_it(aws):
-    stage = Following(aws)
-    deployment = stage.deploy(2, revision=scenes.revision(2, BeforeAllowTraffic=HOOK))
-    id = stage.follow(deployment)
-    stage.run(INSTALLED)
-    assert stage.seen(id)["BeforeAllowTraffic"] == "InProgress"
-    stage.report("Failed")
-    taken_back(stage, id, By.ENGINE, "HOOK_EXECUTION_FAILURE", "BeforeAllowTraffic")
-    assert stage.seen(id)["BeforeAllowTraffic"] == "Failed"
-
-
-def test_a_hook_that_fails_after_all_of_the_traffic_takes_it_back(aws):
-    stage = Following(aws)
-    deployment = stage.deploy(2, revision=scenes.revision(2, AfterAllowTraffic=HOOK))
-    id = stage.follow(deployment)
-    stage.run(INSTALLED + 310)
-    assert (stage.canary, stage.engine.share) == (100, 100.0)
-    stage.report("Failed")
-    taken_back(stage, id, By.ENGINE, "HOOK_EXECUTION_FAILURE", "AfterAllowTraffic")
-
-
-def test_somebody_who_stops_it_at_codedeploy_takes_it_back(aws):
-    stage = Following(aws)
-    id, deployment = at_canary(stage)
-    stage.client.stop_deployment(deploymentId=deployment, autoRollbackEnabled=True)
-    taken_back(stage, id, By.ENGINE, "MANUAL_STOP")
+    assert word in rollout.rollback.reason
+    assert stage.lane(id).phase is Phase.GONE_BACK
 
 
 def test_one_that_is_stopped_without_a_rollback_is_taken_back_by_the_revision_before(aws):
     stage = Following(aws)
     id, deployment = at_canary(stage)
     stage.client.stop_deployment(deploymentId=deployment, autoRollbackEnabled=False)
-    stage.run(60)
+    stage.run(30)
     assert (stage.engine.rollout(id).state, stage.engine.share) == (State.ROLLING_BACK, 0.0)
     taken_back(stage, id, By.ENGINE, "MANUAL_STOP")
-    lane = stage.engine.rollout(id).lane
-    assert lane is not None
-    assert lane.back is not None
-    is_version_1_anew(stage, lane.back)
-
-
-def test_a_guard_that_fails_has_codedeploy_go_back(aws):
-    stage = Following(aws)
-    id, deployment = at_canary(stage)
-    stage.engine.rates = (0.5, 0.0)
-    stage.run(125)
-    taken_back(stage, id, By.GUARD, "errors")
-    info = stage.info(deployment)
-    assert (info["status"], info["errorInformation"]["code"]) == ("Stopped", "MANUAL_STOP")
-    back = stage.info(info["rollbackInfo"]["rollbackDeploymentId"])
-    assert (back["creator"], back["status"]) == ("codeDeployRollback", "Succeeded")
-
-
-def test_a_guard_that_fails_after_success_deploys_the_revision_before(aws):
-    stage = Following(aws)
-    deployment = stage.deploy(2)
-    id = stage.follow(deployment, schedule="10%:5m,100%:20m")
-    stage.run(INSTALLED + 620)
-    assert stage.info(deployment)["status"] == "Succeeded"
-    assert (stage.engine.rollout(id).state, stage.canary) == (State.RUNNING, 100)
-    stage.engine.rates = (0.5, 0.0)
-    stage.run(125)
-    assert stage.engine.share == 0.0
-    taken_back(stage, id, By.GUARD, "errors")
-    assert stage.canary == 0
-    newest = stage.client.list_deployments(applicationName=APPLICATION, deploymentGroupName=GROUP)
-    is_version_1_anew(stage, newest["deployments"][0])
+    is_version_1_anew(stage, id)
 
 
 def is_version_1_anew(stage: Following, id: str) -> None:
-    """Look at the deployment by which a rollout went back by itself."""
-    again = stage.info(id)
-    assert stage.green(id) == 100.0
+    """Look at the deployment that a rollout made to go back."""
+    back = stage.back(id)
+    again = stage.info(back)
+    assert (again["creator"], stage.green(back)) == ("user", 100.0)
     assert again["revision"]["appSpecContent"]["sha256"] == digest(scenes.app_spec(1))
     assert again["deploymentConfigName"] == "CodeDeployDefault.ECSAllAtOnce"
     assert again["overrideAlarmConfiguration"] == {"enabled": False}
@@ -239,53 +343,37 @@ def test_a_responder_has_codedeploy_go_back(aws):
 # --- gates and waits ------------------------------------------------------------------------------
 
 
-def ready(minutes: int = 30) -> dict[str, Any]:
-    options = {
-        "terminateBlueInstancesOnDeploymentSuccess": {
-            "action": "TERMINATE",
-            "terminationWaitTimeInMinutes": 60,
-        },
-        "deploymentReadyOption": {
-            "actionOnTimeout": "STOP_DEPLOYMENT",
-            "waitTimeInMinutes": minutes,
-        },
-    }
-    return {"blueGreenDeploymentConfiguration": options}
+READY = {"actionOnTimeout": "STOP_DEPLOYMENT", "waitTimeInMinutes": 30}
+
+
+def sure() -> Enlarging:
+    return Enlarging.model_validate(SURE)
 
 
 def test_one_that_is_ready_holds_until_somebody_approves(aws):
-    stage = Following(aws, **ready())
-    deployment = stage.deploy(2)
-    id = stage.follow(deployment)
-    stage.run(300)
+    stage = Following(aws, **ending(1, deploymentReadyOption=READY))
+    id = stage.follow(stage.deploy(2))
+    stage.run(120)
     rollout = stage.engine.rollout(id)
     assert rollout.state is State.HOLDING
     assert rollout.waiting is not None
     assert rollout.waiting.why is Why.APPROVAL
-    view = stage.engine.rollouts.get(id, ADMIN)
-    sure = Enlarging.model_validate(SURE)
-    stage.engine.rollouts.approve(id, sure, view.revision, ADMIN)
+    stage.engine.rollouts.approve(id, sure(), stage.revision(id), ADMIN)
     stage.run(15)
     assert (stage.canary, stage.engine.share) == (10, 10.0)
     assert stage.engine.rollout(id).state is State.RUNNING
 
 
 def test_the_wait_until_the_old_version_goes_can_be_skipped_and_that_of_a_canary_cannot(aws):
-    options = ready()["blueGreenDeploymentConfiguration"]
-    options["deploymentReadyOption"] = {"actionOnTimeout": "CONTINUE_DEPLOYMENT"}
-    stage = Following(aws, blueGreenDeploymentConfiguration=options)
+    stage = Following(aws, **ending(60))
     id, deployment = at_canary(stage)
-    sure = Enlarging.model_validate(SURE)
-    view = stage.engine.rollouts.get(id, ADMIN)
+    revision = stage.revision(id)
     with pytest.raises(Conflict, match="nothing can skip that wait"):
-        stage.engine.rollouts.advance(id, sure, view.revision, ADMIN)
-    stage.run(400)
-    lane = stage.engine.rollout(id).lane
-    assert lane is not None
-    assert lane.phase is Phase.WATCHING
-    view = stage.engine.rollouts.get(id, ADMIN)
-    stage.engine.rollouts.advance(id, sure, view.revision, ADMIN)
-    stage.run(15)
+        stage.engine.rollouts.advance(id, sure(), revision, ADMIN)
+    stage.run(CANARY)
+    assert stage.lane(id).phase is Phase.WATCHING
+    stage.engine.rollouts.advance(id, sure(), stage.revision(id), ADMIN)
+    stage.run(30)
     assert stage.info(deployment)["status"] == "Succeeded"
     assert stage.engine.rollout(id).state is State.COMPLETED
 
@@ -297,38 +385,63 @@ def test_a_rollout_that_is_paused_holds_its_flags_while_the_traffic_goes_on(aws)
     stage = Following(aws)
     id, _ = at_canary(stage)
     stage.engine.rollouts.hold(id, Reasoned(), ADMIN)
-    stage.run(310)
+    stage.run(CANARY)
     assert (stage.canary, stage.engine.share) == (100, 10.0)
-    view = stage.engine.rollouts.get(id, ADMIN)
-    stage.engine.rollouts.resume(id, Enlarging.model_validate(SURE), view.revision, ADMIN)
+    assert stage.seen(id)["AllowTraffic"] == "Succeeded"
+    stage.engine.rollouts.resume(id, sure(), stage.revision(id), ADMIN)
     stage.run(15)
     assert (stage.canary, stage.engine.share) == (100, 100.0)
 
 
 def test_flags_wait_for_data_that_is_missing_and_nothing_is_promoted_blind(aws):
-    stage = Following(aws)
+    stage = Following(aws, **ending(60))
     id, _ = at_canary(stage)
     stage.engine.rates = (None, None)
-    stage.run(310)
+    stage.run(CANARY + 90)
     rollout = stage.engine.rollout(id)
     assert (stage.canary, stage.engine.share) == (100, 10.0)
     assert rollout.waiting is not None
     assert rollout.waiting.why is Why.DATA
     stage.engine.rates = (0.0, 0.0)
-    stage.run(130)
+    stage.run(135)
     assert (stage.canary, stage.engine.share) == (100, 100.0)
 
 
-def test_something_newer_in_the_group_holds(aws):
+def test_codedeploy_goes_back_in_the_midst_of_a_hold_and_so_do_the_flags(aws):
     stage = Following(aws)
-    deployment = stage.deploy(2)
-    id = stage.follow(deployment, schedule="10%:5m,100%:1h")
-    stage.run(INSTALLED + 620)
+    id, deployment = at_canary(stage)
+    stage.engine.rollouts.hold(id, Reasoned(), ADMIN)
+    stop(stage, deployment)
+    taken_back(stage, id, By.ENGINE, "MANUAL_STOP")
+
+
+def test_something_newer_in_the_group_holds_and_is_never_taken_back(aws):
+    stage = Following(aws)
+    id = stage.follow(stage.deploy(2), schedule="10%:2m,100%:1h")
+    stage.run(ALL + TERMINATION + 15)
     newer = stage.deploy(3)
     stage.run(10)
     rollout = stage.engine.rollout(id)
     assert rollout.waiting is not None
     assert newer in rollout.waiting.reason
+    stage.engine.rollouts.roll_back(id, Reasoned(reason="Odd."), ADMIN)
+    stage.run(30)
+    assert stage.engine.rollout(id).state is State.ROLLING_BACK
+    assert stage.info(newer)["status"] == "InProgress"
+    stage.run(ALL + TERMINATION)
+    assert stage.engine.rollout(id).state is State.ROLLED_BACK
+    assert stage.info(newer)["status"] == "Succeeded"
+
+
+def test_while_codedeploy_cannot_be_read_nothing_is_decided_of_it(aws):
+    stage = Following(aws)
+    at_canary(stage)
+    aws.fault("BatchGetDeployments", "fail", times=10_000)
+    stage.run(ALL)
+    assert (stage.canary, stage.engine.share) == (100, 10.0)
+    aws.well()
+    stage.run(30)
+    assert stage.engine.share == 100.0
 
 
 # --- other relations ------------------------------------------------------------------------------
@@ -336,12 +449,11 @@ def test_something_newer_in_the_group_holds(aws):
 
 def test_the_flag_by_its_own_schedule_when_the_code_is_there(aws):
     stage = Following(aws)
-    deployment = stage.deploy(2)
-    id = stage.follow(deployment, relation="after", schedule="5%:5m,25%:10m,100%")
-    stage.run(INSTALLED + 590)
+    id = stage.follow(stage.deploy(2), relation="after", schedule="5%:5m,25%:10m,100%")
+    stage.run(ALL + TERMINATION - 10)
     assert (stage.canary, stage.engine.share) == (100, 0.0)
     seen = []
-    for _ in range(20):
+    for _ in range(17):
         stage.run(60)
         seen.append(stage.engine.share)
     assert sorted(set(seen)) == [5.0, 25.0, 100.0]
@@ -352,12 +464,48 @@ def test_a_guard_that_fails_in_the_flags_own_steps_takes_both_back(aws):
     stage = Following(aws)
     deployment = stage.deploy(2)
     id = stage.follow(deployment, relation="after", schedule="5%:10m,100%")
-    stage.run(INSTALLED + 640)
+    stage.run(ALL + TERMINATION + 30)
     assert (stage.canary, stage.engine.share) == (100, 5.0)
-    stage.engine.rates = (0.5, 0.0)
-    stage.run(125)
+    harm(stage, deployment)
+    stage.run(90)
     assert stage.engine.share == 0.0
     taken_back(stage, id, By.GUARD, "errors")
+    assert stage.canary == 0
+
+
+def test_a_flag_that_is_on_where_the_new_version_runs_is_on_from_its_first_traffic_on(aws):
+    stage = Following(aws)
+    id = stage.follow(stage.deploy(2), relation="on_canary")
+    stage.run(45)
+    state = stage.engine.flags.state(FLAG, "production").state
+    assert (state.share, state.conditions) == (0, ())
+    stage.run(30)
+    state = stage.engine.flags.state(FLAG, "production").state
+    assert state.share == 1_000_000
+    assert [condition.values for condition in state.conditions] == [("2",)]
+    stage.run(CANARY + TERMINATION + 15)
+    assert stage.engine.rollout(id).state is State.COMPLETED
+    assert stage.engine.flags.state(FLAG, "production").state.conditions == ()
+
+
+# --- planned --------------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_codedeploy_does_instead_and_what_is_nearest(aws):
+    stage = Following(aws)
+    stage.deploy(2)
+    what = ["--env", "production", "--service", "api", "--version", "2", "--flag", FLAG]
+    what += ["--codedeploy", f"{APPLICATION}/{GROUP}", "--guards", "none"]
+
+    planned = stage.command("plan", *what, "--schedule", "standard")
+
+    assert planned.exit_code == exits.DONE, planned.output
+    said = " ".join(planned.stdout.split())
+    assert f"shifts the traffic by {CONFIG}: 10%:2m,100%." in said
+    assert "5%:5m,25%:10m,50%:15m,100% is not what shop/blue-green will do" in said
+    assert "The nearest: the code by a canary of 5 % for 30m" in said
+    assert "the feature by 5%:5m,25%:10m,50%:15m,100% on its flag" in said
+    assert "Canary5Percent30Minutes" in said
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ def shown(plan: Plan, *, problems: bool = True) -> RenderableType:
     warnings = [line for step in plan["steps"] for line in step["warnings"]]
     if warnings:
         parts += [Text(), *(Text(f"⚠ {clean(line)}") for line in warnings)]
+    if plan.get("notes"):
+        parts += [Text(), *(Text(f"→ {clean(line)}") for line in plan["notes"])]
     if problems and plan["problems"]:
         parts += [Text(), Text("It would be refused now:")]
         parts += [Text(f"✖ {clean(line)}") for line in plan["problems"]]

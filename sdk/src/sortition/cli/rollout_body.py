@@ -76,8 +76,8 @@ def _keep_as_written(node: yaml.MappingNode) -> None:
 def body(path: Path | None, environment: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body of a new rollout. given: the options of the commands `plan` and `start`.
 
-    Options come before the file; --flag, --alb and --alarm are added to what it has. The
-    environment must be said once, or twice alike: a file must not end up somewhere else.
+    Options come before the file; --flag, --alb, --codedeploy and --alarm are added to what it has.
+    The environment must be said once, or twice alike: a file must not end up somewhere else.
     """
     made = read(path) if path is not None else {}
     named = made.get("environment")
@@ -95,6 +95,7 @@ def body(path: Path | None, environment: str | None, given: Mapping[str, Any]) -
     made.update({name: value for name, value in options.items() if value is not None})
     targets = [{"kind": "flag", "name": key} for key in given["flags"]]
     targets += [_alb(text) for text in given["albs"]]
+    targets += [{"kind": "codedeploy", "name": name} for name in given["deployments"]]
     for name, more in (("targets", targets), ("alarms", list(given["alarms"]))):
         if more:
             # What is no list in the file is for the server to refuse, which says how it should be.
@@ -124,7 +125,7 @@ def _complete(made: Mapping[str, Any]) -> None:
     for name, option in (
         ("environment", "--env"),
         ("service", "--service"),
-        ("targets", "--flag or --alb"),
+        ("targets", "--flag, --alb or --codedeploy"),
     ):
         if not made.get(name):
             message = f"Missing {option}: say it, or write `{name}` into a file (-f)."

@@ -177,6 +177,33 @@ def confirmed(each: Mapping[str, Any]) -> str:
     return "not known" if each["confirmed"] is None else percent(each["confirmed"])
 
 
+# --- the engine that is followed ------------------------------------------------------------------
+
+NOT_YET = frozenset({"Pending", "Skipped"})
+"""Statuses of lifecycle events that nobody has to be told of."""
+
+
+def lane(it: Rollout) -> str:
+    """Return how the engine that is followed stands: `CodeDeploy d-1 InProgress`; "" where none
+    is."""
+    found = it.get("lane")
+    if not found:
+        return ""
+    back = f", going back by {found['back']} {found['back_status']}" if found["back"] else ""
+    return clean(f"{found['engine']} {found['deployment']} {found['status']}{back}")
+
+
+def lane_events(it: Rollout) -> list[str]:
+    """Return its lifecycle so far: `d-1 AllowTraffic Succeeded`."""
+    events = (it.get("lane") or {}).get("events") or []
+    return [
+        clean(f"{e['deployment']} {e['name']} {e['status']}" + (f": {said}" if said else ""))
+        for e in events
+        if e["status"] not in NOT_YET
+        for said in [e["message"]]
+    ]
+
+
 # --- guards ---------------------------------------------------------------------------------------
 
 

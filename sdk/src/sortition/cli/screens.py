@@ -140,6 +140,8 @@ def picture(it: Rollout, where: Console, age: float = 0.0) -> RenderableType:
     if times:
         parts.append(Text(times))
     parts += [Text(), _steps(it, where, age), Text(), _targets(it)]
+    if words.lane(it):
+        parts += [Text(), _lane(it)]
     if it["guards"]:
         parts += [Text(), _guards(it)]
     return Group(*parts)
@@ -221,6 +223,17 @@ def _targets(it: Rollout) -> Table:
     made = _plain("TARGET", "INTENDED>", "CONFIRMED>", "OBSERVED>")
     for row in rows:
         made.add_row(*map(Text, row))
+    return made
+
+
+def _lane(it: Rollout) -> Table:
+    """Return what the engine that is followed says, as a lane of its own."""
+    made = _plain("FOLLOWED", "EVENT", "STATUS", "BEGAN")
+    made.add_row(*map(Text, (words.lane(it), "", "", "")))
+    for event in (it.get("lane") or {}).get("events") or []:
+        began = words.clock(event["began"]) if event["began"] else "–"
+        cells = ("", event["name"], event["status"], began)
+        made.add_row(*(Text(clean(cell)) for cell in cells))
     return made
 
 

@@ -69,10 +69,19 @@ def happened(before: Rollout | None, after: Rollout) -> list[Event]:
         events.append(
             Event("approved", f"step {approval['step']} was approved by {approval['by']}")
         )
+    events += _of_the_engine(before, after)
     reached = (after["step"], words.is_settled(after))
     if reached != (before["step"], words.is_settled(before)) and _is_reached(after):
         events.append(Event("step", _step_reached(after)))
     return events
+
+
+def _of_the_engine(before: Rollout, after: Rollout) -> list[Event]:
+    """Return what the engine that is followed did, one event for each line of its lane."""
+    told = set(words.lane_events(before))
+    events = [Event("engine", line) for line in words.lane_events(after) if line not in told]
+    now = words.lane(after)
+    return [*events, Event("engine", now)] if now and now != words.lane(before) else events
 
 
 def standing(it: Rollout) -> str:

@@ -62,6 +62,13 @@ def describing(command: F) -> F:
             help="A load balancer's rule (or listener: its default rule) with its two groups.",
         ),
         click.option(
+            "--codedeploy",
+            "deployments",
+            multiple=True,
+            metavar="DEPLOYMENT_ID|APP/GROUP",
+            help="A CodeDeploy deployment to ECS to follow, or the one that runs in a group.",
+        ),
+        click.option(
             "--guards",
             type=click.Choice(["standard", "none"]),
             help="What takes it back; a file may name each.  [standard]",
