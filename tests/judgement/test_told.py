@@ -187,7 +187,20 @@ def test_latency_that_differs_for_minutes_is_tolerated() -> None:
         moving += [Latencies(arm(later[0]), arm(later[1])) for _ in range(60)]
 
     assert latency_noise(still, 5.0).slowdown == 1.48
+    assert latency_noise(still, 5.0).dispersion < 1.15
     assert latency_noise(moving, 5.0).slowdown > 1.6
+
+
+def test_slow_sessions_are_one_and_not_twenty() -> None:
+    chance = Random(4)
+
+    def arm() -> dict[int, int]:
+        slow = 20 * (chance.random() < 0.3)
+        return {120: 40 - slow, 180: slow}
+
+    noise = latency_noise([Latencies(arm(), arm()) for _ in range(600)], 5.0)
+
+    assert noise.dispersion > 5
 
 
 def test_the_reference_is_of_the_last_five_minutes() -> None:

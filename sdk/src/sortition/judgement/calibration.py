@@ -19,12 +19,12 @@ from itertools import accumulate
 from math import exp, log, sqrt
 
 from .counts import Counts, Histogram, Latencies, Tally
-from .latency import LEAST, requests
+from .latency import LEAST, Summed, requests
 
 NORMAL_99 = 2.33
 """Standard deviations that one of a hundred windows exceeds."""
 
-SLOW_SECONDS = 300.0
+SLOW_SECONDS = (120.0, 300.0)
 """What differs for as long as this counts as drift and not as noise."""
 
 TOLERATED, MOST_TOLERATED = 1.5, 10.0
@@ -33,40 +33,60 @@ SLOWDOWN, NOTICED, MOST_SLOWDOWN = 1.48, 1.24, 4.0
 five. And at most: with more noise than that nothing can be judged by comparison."""
 
 _NORMAL_90 = 1.28
+_QUANTILES = (0.5, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
 class RateNoise:
-    """dispersion: of independent requests 1.  tolerated: times the control's rate."""
+    """dispersion: of independent requests 1.
+
+    drift: how many times one half of the same version may fail as often as the other; 1 for halves
+    that differ by chance alone.  tolerated: how many times the control's rate is no harm; at least
+    the drift.
+    """
 
     dispersion: float = 1.0
+    drift: float = 1.0
     tolerated: float = TOLERATED
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyNoise:
-    """slowdown: tolerated before rolling back.  noticed: before holding."""
+    """slowdown: tolerated before rolling back.  noticed: before holding.
+
+    dispersion: of how many requests lie beyond a latency; of independent requests 1.
+    """
 
     slowdown: float = SLOWDOWN
     noticed: float = NOTICED
+    dispersion: float = 1.0
 
 
 def rate_noise(history: Sequence[Counts], tick_seconds: float) -> RateNoise:
     """Return what a metric's A/A history says.
 
-    phi(k) = sum (A - X w)^2 / sum X w (1-w) over windows of k ticks, A the failures of one half, X
-    of both, w its share of requests: 1 for independent requests. What phi grows by from a tick to
-    five
-    minutes is drift: the log of the halves' ratio has a variance of (phi_300 - phi_tick) (1/mu_A +
-    1/mu_B), mu the mean failures in five minutes.
+    phi(k) = sum (A - X w)^2 / sum X w (1-w) over windows of k seconds, A the failures of one half,
+    X of both, w its share of requests: 1 for independent requests. What phi grows by from a tick to
+    two or five minutes is drift, if it is more than two standard errors: the log of the halves'
+    ratio has a variance of (phi_k - phi_tick) (1/mu_A + 1/mu_B), mu the mean failures of a half in
+    k seconds.
     """
     phi, _ = _dispersion(history)
-    slow = list(_windows(history, max(1, round(SLOW_SECONDS / tick_seconds))))
-    phi_slow, mean = _dispersion(slow)
     dispersion = max(1.0, phi)
-    variance = max(0.0, phi_slow - dispersion) * 2 / mean if mean else 0.0
-    tolerated = max(TOLERATED, exp(NORMAL_99 * sqrt(variance)))
-    return RateNoise(dispersion, min(MOST_TOLERATED, tolerated))
+    drift = max(_drift(history, dispersion, seconds, tick_seconds) for seconds in SLOW_SECONDS)
+    drift = min(MOST_TOLERATED, drift)
+    return RateNoise(dispersion, drift, max(TOLERATED, drift))
+
+
+def _drift(
+    history: Sequence[Counts], dispersion: float, seconds: float, tick_seconds: float
+) -> float:
+    windows = list(_windows(history, max(1, round(seconds / tick_seconds))))
+    phi, mean = _dispersion(windows)
+    if not mean:
+        return 1.0
+    by_chance = dispersion * (1 + 2 * sqrt(2 / len(windows)))
+    return exp(NORMAL_99 * sqrt(2 * (phi - dispersion) / mean)) if phi > by_chance else 1.0
 
 
 def latency_noise(history: Sequence[Latencies], tick_seconds: float) -> LatencyNoise:
@@ -76,10 +96,10 @@ def latency_noise(history: Sequence[Latencies], tick_seconds: float) -> LatencyN
     arm's
     plus that of sampling, which is taken off: a quantile's is p (1-p) / n over the density squared.
     """
-    size = max(1, round(SLOW_SECONDS / tick_seconds))
+    size = max(1, round(SLOW_SECONDS[-1] / tick_seconds))
     found = 0.0
     windows = list(_added(history, size))
-    for p in (0.5, 0.95):
+    for p in _QUANTILES:
         squares = [
             (_log_quantile(one.canary, p) - _log_quantile(one.control, p)) ** 2
             - _sampling(one.canary, p)
@@ -90,10 +110,22 @@ def latency_noise(history: Sequence[Latencies], tick_seconds: float) -> LatencyN
         if squares:
             found = max(found, sum(squares) / len(squares))
     between = sqrt(found)
+    whole = next(_added(history, len(history)), Latencies({}, {}))
     return LatencyNoise(
         min(MOST_SLOWDOWN, max(SLOWDOWN, exp(NORMAL_99 * between))),
         min(MOST_SLOWDOWN, max(NOTICED, exp(_NORMAL_90 * between))),
+        max(1.0, *(_scatter(history, whole, p) for p in _QUANTILES)),
     )
+
+
+def _scatter(history: Sequence[Latencies], whole: Latencies, p: float) -> float:
+    """Return the dispersion of how many requests of a tick lie beyond the quantile of all."""
+    if not whole.canary:
+        return 1.0
+    at = [int(_log_quantile(whole.canary, p) / _LOG_GROWTH)]
+    arms = [(Summed(one.canary), Summed(one.control)) for one in history]
+    counts = [Counts(a.requests, a.beyond(at)[0], b.requests, b.beyond(at)[0]) for a, b in arms]
+    return _dispersion(counts)[0]
 
 
 def _dispersion(history: Sequence[Counts]) -> tuple[float, float]:
@@ -120,7 +152,7 @@ def _windows(history: Sequence[Counts], size: int) -> Iterator[Counts]:
 
 
 def _added(history: Sequence[Latencies], size: int) -> Iterator[Latencies]:
-    for begin in range(0, len(history) - size + 1, size):
+    for begin in range(0, len(history) - size + 1, max(1, size)):
         halves: tuple[dict[int, int], dict[int, int]] = ({}, {})
         for one in history[begin : begin + size]:
             for half, histogram in zip(halves, one, strict=True):

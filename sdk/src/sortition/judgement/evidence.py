@@ -15,10 +15,6 @@ from .mismatch import ShareMismatch
 from .rates import BELOW, RATIOS, Acceptable, BeyondLimit, HarmRatio, limit_gain, ratio_gain
 from .wealth import Injection
 
-DRIFT_TOLERATED = 1.5
-"""What of the tolerated ratio is not noise: a canary above the limit need only be worse than the
-control by more than noise."""
-
 RECENT_SECONDS = 60.0
 """What `breaking now` means."""
 
@@ -157,9 +153,8 @@ class _RateEvidence:
         self.watched = watched
         noise, self._line = watched.noise, design.hold_line
         self._ratio = HarmRatio(noise.tolerated, dispersion=noise.dispersion)
-        tolerated = max(1.0, noise.tolerated / DRIFT_TOLERATED)
         cap = CAP_OVER_BOUND * design.bound / (watched.limit_weight or 1.0)
-        self._beyond = BeyondLimit(watched.limit, tolerated, dispersion=noise.dispersion, cap=cap)
+        self._beyond = BeyondLimit(watched.limit, noise.drift, dispersion=noise.dispersion, cap=cap)
         self._acceptable = self._anew()
         self._whole, self._of_step = Tally(), Tally()
         self._recent = Window(RECENT_SECONDS)
@@ -212,17 +207,24 @@ class _LatencyEvidence:
         assert design.latency is not None  # noqa: S101 - its maker looked
         self.watched = watched = design.latency
         self._edges, self._line = design.edges, design.hold_line
-        self._slower = Slower(watched.noise.slowdown)
-        self._noticed = Slower(watched.noise.noticed)
+        noise = watched.noise
+        self._slower = Slower(noise.slowdown, dispersion=noise.dispersion)
+        self._noticed = Slower(noise.noticed, dispersion=noise.dispersion)
         self._beyond = BeyondLimit(
-            SLOWEST, 1.0, cap=CAP_OVER_BOUND * design.bound / (watched.limit_weight or 1.0)
+            SLOWEST,
+            1.0,
+            dispersion=noise.dispersion,
+            cap=CAP_OVER_BOUND * design.bound / (watched.limit_weight or 1.0),
         )
-        self._acceptable = Acceptable(SLOWEST, ACCEPTABLE_RATIO)
+        self._acceptable = self._anew()
         self._injection = Injection(design.planned_seconds, design.steps)
         self._references: list[Reference] = []
         self._whole, self._of_step = Tally(), Tally()
         self._recent = Window(RECENT_SECONDS)
         self._began: float | None = None
+
+    def _anew(self) -> Acceptable:
+        return Acceptable(SLOWEST, ACCEPTABLE_RATIO, dispersion=self.watched.noise.dispersion)
 
     def before(self, tick: Tick) -> None:
         """Take in what the control did before anybody was exposed."""
@@ -236,7 +238,7 @@ class _LatencyEvidence:
 
     def take(self, tick: Tick, *, begins: bool) -> None:
         if begins:
-            self._acceptable, self._of_step = Acceptable(SLOWEST, ACCEPTABLE_RATIO), Tally()
+            self._acceptable, self._of_step = self._anew(), Tally()
         strata = tick.latency
         if self._began is None and any(one.canary for one in strata):
             self._began = tick.at - tick.seconds
@@ -401,13 +403,11 @@ def more_needed(standing: Standing, beta: float) -> int | None:
         return None
     canary, control = (x_t + 0.5) / (n_t + 1), (x_c + 0.5) / (n_c + 1)
     watched = standing.watched
-    limit, dispersion = SLOWEST, 1.0
-    if isinstance(watched, Rate):
-        limit, dispersion = watched.limit, watched.noise.dispersion
+    limit = watched.limit if isinstance(watched, Rate) else SLOWEST
     gains = [limit_gain(limit, g, canary) for g in BELOW]
     if n_c:
         of_control = (n_c / n_t, control)
         gains += [ratio_gain(ACCEPTABLE_RATIO, g, (1.0, canary), of_control) for g in BELOW]
-    gain = max(gains) / dispersion
+    gain = max(gains) / watched.noise.dispersion
     wanted = log(1 / beta) - log(max(standing.acceptable, 1e-300))
     return None if gain <= 0 else int(wanted / gain) + 1

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from math import ceil, exp, inf, log
 
 from .design import ACCEPTABLE_RATIO, Design, Rate
-from .evidence import DRIFT_TOLERATED
 from .rates import ABOVE, BELOW, RATIOS, limit_gain, ratio_gain
 from .wealth import AT_START
 
@@ -149,7 +148,7 @@ def seconds_to_detect(
 
     ratio = worse_than(rate.noise.tolerated)
     above = max(limit_gain(rate.limit, g, harmed) for g in ABOVE if g * rate.limit < 1)
-    beyond = min(worse_than(max(1.0, rate.noise.tolerated / DRIFT_TOLERATED)), canary * above)
+    beyond = min(worse_than(rate.noise.drift), canary * above)
     return min(
         times(rate.ratio_weight, len(RATIOS), ratio), times(rate.limit_weight, len(ABOVE), beyond)
     )
