@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ checks:
 """
 
 
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "deploy-pipeline.md"
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+
+
 def lint(*words: str) -> Result:
     return CliRunner().invoke(cli, ["lint", *words])
 
@@ -83,6 +88,12 @@ def test_what_is_well_is_said_to_be(tmp_path: Path, text: str) -> None:
     done = lint(str(written(tmp_path, text)))
     assert (done.exit_code, done.stderr) == (exits.DONE, "")
     assert done.stdout.endswith("file.yaml is well.\n")
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=[text.partition("\n")[0] for text in EXAMPLES])
+def test_the_guides_files_are_well(tmp_path: Path, text: str) -> None:
+    done = lint(str(written(tmp_path, text)))
+    assert done.exit_code == exits.DONE, done.stdout
 
 
 def test_json_is_read_as_well(tmp_path: Path) -> None:
