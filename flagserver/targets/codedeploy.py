@@ -73,6 +73,8 @@ NOT_WAITING = frozenset(
     }
 )
 
+READY_WAIT, TERMINATION_WAIT = "READY_WAIT", "TERMINATION_WAIT"
+
 Told = Mapping[str, Any]
 """Something in AWS's own words."""
 
@@ -200,17 +202,8 @@ class CodeDeployDriver:
         it = followed_of(target)
         try:
             found = self._deployment(it.region, it.deployment)
-            wait = "READY_WAIT" if found["status"] == "Ready" else "TERMINATION_WAIT"
-            self._write(
-                it.region,
-                "continue_deployment",
-                deadline,
-                deploymentId=it.deployment,
-                deploymentWaitType=wait,
-            )
-        except AwsRefused as error:
-            if error.code not in NOT_WAITING:
-                raise TargetUnavailable(str(error)) from None
+            wait = READY_WAIT if found["status"] == "Ready" else TERMINATION_WAIT
+            self._continue(it.region, it.deployment, wait, deadline)
         except AwsError as error:
             raise TargetUnavailable(str(error)) from None
 
@@ -234,6 +227,9 @@ class CodeDeployDriver:
                 self._deploy_previous(it, deadline)
                 reading = self._reading(it, found)
                 lane = _lane_of(reading)
+            elif lane.back is not None and lane.back_status == "Ready":
+                # The group waits for somebody at each deployment; on the way back we are that one.
+                self._continue(it.region, lane.back, READY_WAIT, deadline)
         except AwsError as error:
             raise TargetUnavailable(str(error)) from None
         if lane.phase is not Phase.GONE_BACK or reading.share:
@@ -454,6 +450,20 @@ class CodeDeployDriver:
             return  # It may have been stopped: the reading says.
         except AwsRefused as error:
             if error.code != OVER_ALREADY:
+                raise
+
+    def _continue(self, region: str, deployment: str, wait: str, deadline: float) -> None:
+        """End a wait of a deployment, unless it does not wait. Raises AwsError."""
+        try:
+            self._write(
+                region,
+                "continue_deployment",
+                deadline,
+                deploymentId=deployment,
+                deploymentWaitType=wait,
+            )
+        except AwsRefused as error:
+            if error.code not in NOT_WAITING:
                 raise
 
     def _deploy_previous(self, it: Followed, deadline: float) -> None:
