@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "rollout:step:advance": Kind("rest of the wait skipped"),
     "rollout:step:approve": Kind("step approved"),
     "rollout:watch:begin": Kind("watched from now on"),
+    "rollout:drill:begin": Kind("made to fail on purpose, as a drill"),
     "rollout:sync": Kind("engines brought in line with how it ended"),
     # Rollouts, by controllers
     "rollout:step:begin": Kind("next step begun"),

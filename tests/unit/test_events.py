@@ -48,6 +48,8 @@ def test_every_kind_that_can_be_recorded_has_words() -> None:
 
     assert [pattern for pattern, kinds in known.items() if not kinds] == []
     assert {"rollout:late:correct", "rollout:step:confirm"} <= found
+    # And nothing has words that never happens.
+    assert {kind for kinds in known.values() for kind in kinds} == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
