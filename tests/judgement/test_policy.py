@@ -242,6 +242,15 @@ def test_a_third_slower_is_tolerable_and_holds() -> None:
     assert (decision.does, decision.rule) == (Does.HOLD, "slower, tolerable")
 
 
+def test_what_was_slower_and_tolerable_is_forgotten_when_it_is_over() -> None:
+    judge = with_latency(7, ticks=60)
+    for number in range(61, 73):
+        strata = [Latencies(a_histogram(400), a_histogram(4000))]
+        judge.take(a_tick(number, canary=(400, 0), control=(4000, 0), share=1 / 11, latency=strata))
+
+    assert decided(judge).does is Does.STAY
+
+
 def test_a_tenth_slower_is_no_matter() -> None:
     assert decided(with_latency(2, ticks=60)).does is Does.STAY
 

@@ -5,9 +5,9 @@ requests make every test exact; sticky sessions, retry storms and hosts that dri
 then an exact test of counts is wrong without bound. Three things are taken from history, and each
 makes the tests slower by as much as there is less information:
 
-    dispersion  of counts within a tick, the root that factors are tempered with tolerated   how
-    many times the control's rate is no harm: what halves differ by over five minutes slowdown
-    likewise for latency
+    dispersion  of counts within a tick: factors are tempered with their root by it
+    drift       how many times a half's rate is no harm: what halves differ by over minutes
+    slowdown    likewise for latency
 """
 
 from __future__ import annotations
@@ -92,9 +92,8 @@ def _drift(
 def latency_noise(history: Sequence[Latencies], tick_seconds: float) -> LatencyNoise:
     """Return what the latency's A/A history says.
 
-    Per five minutes the log of the halves' ratio at p50 and at p95, whose variance is twice an
-    arm's
-    plus that of sampling, which is taken off: a quantile's is p (1-p) / n over the density squared.
+    Per five minutes the log of the halves' ratio at p50 and p95, whose variance is twice an arm's
+    plus that of sampling, which is taken off: a quantile's is p (1-p) / n over its density squared.
     """
     size = max(1, round(SLOW_SECONDS[-1] / tick_seconds))
     found = 0.0

@@ -1,5 +1,4 @@
-"""All tests of one comparison, fed tick by tick: `Judge` takes ticks, `assess` says how it
-stands."""
+"""All tests of one comparison, fed tick by tick: `Judge` takes ticks and says how it stands."""
 
 from __future__ import annotations
 
@@ -35,12 +34,15 @@ by what the other arm had; both are, when for three minutes nobody had any."""
 CAP_OVER_BOUND = 1000.0
 """Where the evidence of a limit is capped: far beyond what many targets together need."""
 
+NOTICED_OVER_BOUND = 10.0
+"""Where the evidence of a tolerable slowness is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How one thing that is watched stands.
 
-    harm: evidence of harm against no harm; weight: its weight in the whole.
+    harm: evidence of harm against no harm.
     acceptable: evidence in this step that the canary is acceptable.
     whole: counts of both arms since the beginning.  step: in this step.  recent: in the last
     minute. (Of a latency, what failed is what took longer than its limit.)
@@ -75,7 +77,8 @@ class Assessment:
     """How a comparison stands after a tick.
 
     evidence: the weighted sum; its expectation never exceeds 1 while the canary does no harm.
-    mismatch: evidence that the arms are not as large as they were drawn; log_mismatch its log.
+    mismatch: evidence that the arms are not as large as they were drawn.
+    canary_share: of the draws in this step.
     silent: arms that should have reported and did not.
     backstop: the name of what is far worse, None without.
     """
@@ -209,7 +212,9 @@ class _LatencyEvidence:
         self._edges, self._line = design.edges, design.hold_line
         noise = watched.noise
         self._slower = Slower(noise.slowdown, dispersion=noise.dispersion)
-        self._noticed = Slower(noise.noticed, dispersion=noise.dispersion)
+        # What is over is forgotten soon: nobody waits for what was tolerable an hour ago.
+        most = NOTICED_OVER_BOUND * design.bound / watched.weight
+        self._noticed = Slower(noise.noticed, dispersion=noise.dispersion, cap=most)
         self._beyond = BeyondLimit(
             SLOWEST,
             1.0,

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from .counts import Counts, Histogram, Latencies
 from .rates import ratio_logs
-from .wealth import Wealth
+from .wealth import CAP, Wealth
 
 REFERENCE_SECONDS = 300.0
 REFRESH_SECONDS = 30.0
@@ -27,9 +27,6 @@ REFRESH_SECONDS = 30.0
 
 LEAST = 200
 """Fewer requests of the control than that have no quantiles worth betting on."""
-
-GROWTH = 2 ** (1 / 16)
-"""From one edge to the next, but for the limits of guards that are edges too."""
 
 TAIL_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 TAIL_WEIGHTS = (0.15, 0.2, 0.45, 0.2)
@@ -42,7 +39,8 @@ BUMPS = (1.0, 4.0, 12.0)
 BUMPS_FROM = (0.9, 0.95)
 
 _ROUNDING = 1e-4
-"""Edges are written with six digits, so m times an edge is only nearly an edge."""
+"""Edges are written with six digits, so m times an edge is only nearly an edge. Elsewhere the next
+edge above is taken, which is on the safe side."""
 
 _QUANTILES = tuple(sorted({*TAIL_QUANTILES, *ORDER_QUANTILES}))
 
@@ -157,11 +155,11 @@ class TailShift:
     rate tolerated, so the guarantee is that of `rates.ratio_logs`.
     """
 
-    def __init__(self, slowdown: float, *, dispersion: float = 1.0) -> None:
+    def __init__(self, slowdown: float, *, dispersion: float = 1.0, cap: float = CAP) -> None:
         self.slowdown = slowdown
         self._dispersion = dispersion
         each = 1.0 / len(TAIL_RATIOS)
-        self._wealth = Wealth([weight * each for weight in TAIL_WEIGHTS for _ in TAIL_RATIOS])
+        self._wealth = Wealth([weight * each for weight in TAIL_WEIGHTS for _ in TAIL_RATIOS], cap)
 
     @property
     def value(self) -> float:
@@ -206,12 +204,12 @@ class Order:
     e^(d z), z the normal score of a bin, or a bump from p90 or p95 on.
     """
 
-    def __init__(self, slowdown: float, *, dispersion: float = 1.0) -> None:
+    def __init__(self, slowdown: float, *, dispersion: float = 1.0, cap: float = CAP) -> None:
         self.slowdown = slowdown
         self._dispersion = dispersion
         bumps = len(BUMPS) * len(BUMPS_FROM)
         self._wealth = Wealth(
-            [SHIFTS_WEIGHT / len(SHIFTS)] * len(SHIFTS) + [(1 - SHIFTS_WEIGHT) / bumps] * bumps
+            [SHIFTS_WEIGHT / len(SHIFTS)] * len(SHIFTS) + [(1 - SHIFTS_WEIGHT) / bumps] * bumps, cap
         )
 
     @property
@@ -299,10 +297,10 @@ class Slower:
     everything is slower, `TailShift` when only the slowest requests are.
     """
 
-    def __init__(self, slowdown: float, *, dispersion: float = 1.0) -> None:
+    def __init__(self, slowdown: float, *, dispersion: float = 1.0, cap: float = CAP) -> None:
         self.slowdown = slowdown
-        self._tail = TailShift(slowdown, dispersion=dispersion)
-        self._order = Order(slowdown, dispersion=dispersion)
+        self._tail = TailShift(slowdown, dispersion=dispersion, cap=cap)
+        self._order = Order(slowdown, dispersion=dispersion, cap=cap)
 
     @property
     def value(self) -> float:

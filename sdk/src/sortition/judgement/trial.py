@@ -1,8 +1,7 @@
 """A rollout's looks in order, and their replay: the same series gives the same decisions.
 
-    {"format": 1, "design": {...}, "targets": [{"target", "weight", "confounded_by"}]}     first
-    {"ticks": {target: [tick, ...]}, "outside": {...}, "decision": {...}}                  then each
-    look
+    {"format": 1, "design": {...}, "targets": [{"target", "weight", "confounded_by"}]}
+    {"ticks": {target: [tick, ...]}, "outside": {...}, "decision": {...}}           for each look
 
 What is kept are sufficient statistics: counts, and nothing about a request. A decision in a series
 is what was decided then; replay does not read it.
