@@ -97,9 +97,9 @@ def web(workers: int) -> None:
     """The HTTP API and the admin UI, over the store of SORTITION_REDIS_URL."""
     settings = read_settings()
     check_admin_token(settings)
+    check_telemetry()
     try:
         if workers > 1:
-            check_telemetry()
             open_services(settings, serving=True)
             processes = Workers(settings, (*command("web-process"), "--ready"), workers)
             processes.run(lambda: click.echo(f"{workers} processes serve.", err=True))

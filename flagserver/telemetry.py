@@ -6,10 +6,12 @@ counted here but read from the store by whoever is asked (`http.metrics.of_rollo
 
 from __future__ import annotations
 
+import logging
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from flagserver import measures
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+FAILED = "something was not counted or traced"
 
 NONE, CONSOLE, OTLP = EXPORTERS = ("none", "console", "otlp")
 """Where traces may go, as OTEL_TRACES_EXPORTER names it."""
@@ -201,6 +207,19 @@ class Tally:
         return newest
 
 
+def _harmless(act: Callable[P, None]) -> Callable[P, None]:
+    """Let what goes wrong in telling stop nothing of what is told."""
+
+    @wraps(act)
+    def acting(*arguments: P.args, **named: P.kwargs) -> None:
+        try:
+            act(*arguments, **named)
+        except Exception:
+            log.exception(FAILED)
+
+    return acting
+
+
 class Telemetry:
     """`ports.Telemetry`: counts everything, and traces it where there is somebody to tell.
 
@@ -211,14 +230,21 @@ class Telemetry:
         self.tally = Tally()
         self._traces = traces
 
+    @_harmless
     def holds(self, rollouts: Collection[Rollout]) -> None:
         """Be told which rollouts this process holds."""
         self.tally.holds(rollouts)
 
     def look(self, rollout: Rollout) -> LookSpan:
         """Begin a look."""
-        return UNTOLD if self._traces is None else self._traces.look(rollout)
+        if self._traces is not None:
+            try:
+                return self._traces.look(rollout)
+            except Exception:
+                log.exception(FAILED)
+        return UNTOLD
 
+    @_harmless
     def judged(
         self, look: LookSpan, rollout: Rollout, action: Action, verdicts: Sequence[Verdict]
     ) -> None:
@@ -227,6 +253,7 @@ class Telemetry:
         if self._traces is not None:
             self._traces.judged(look, action, verdicts)
 
+    @_harmless
     def turned(self, turn: Turn) -> None:
         """Count what was committed, and write what it ended."""
         self.tally.turned(turn)

@@ -15,6 +15,7 @@ text that a person wrote.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 import threading
@@ -53,6 +54,8 @@ from flagserver.domain.rollout import Rollout
 from flagserver.domain.states import State
 from flagserver.domain.verbs import Turn
 from flagserver.ports import Clock, LookSpan
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -177,12 +180,17 @@ class Traces:
             code = str(getattr(error, "code", "") or type(error).__name__)
             raise
         finally:
-            if looks:
+            try:
                 self._write_call(looks, service, operation, began, code)
+            except Exception:
+                # The call itself was made, and its answer matters more.
+                log.exception("a call could not be traced")
 
     def _write_call(
         self, looks: Sequence[Look], service: str, operation: str, began: int, code: str | None
     ) -> None:
+        if not looks:
+            return
         first, *others = looks
         told = {"rpc.system": "aws-api", "rpc.service": service, "rpc.method": operation}
         span = self._tracer.start_span(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -21,6 +23,7 @@ from flagserver.domain.errors import Refusal
 from flagserver.domain.rollout_commands import NewRollout
 from flagserver.domain.states import State
 from flagserver.domain.targets import Reading, Target
+from flagserver.main import main
 from flagserver.telemetry import Telemetry
 from tests.builders import ADMIN, FakeClock
 from tests.engines import RULE, Engine, a_rollout, only_flag
@@ -183,6 +186,7 @@ class TestOneTrace:
         assert [event.name for event in back.events] == ["first_bad", "applied"]
         assert root.status.description == "rolled back"
         assert seconds(back, root)[1] == seconds(root, root)[1]
+        assert "?" not in {name for above in traced.tree().values() for name in above}
         assert [told(s)["sortition.step"] for s in traced.found("step")] == [1, 2]
 
     def test_whoever_ends_it_writes_its_span(self, traced: Traced):
@@ -266,6 +270,7 @@ class TestPrivacy:
 
         text = "".join(span.to_json() for span in traced.found())
         assert engine.rollout(id).state is State.ROLLED_BACK
+        assert traced.tree()["look"] == {"rollout", "step", "rollback"}
         for secret in ("Alice", "Bob", ADMIN.id, RULE.name):
             assert secret not in text
 
@@ -338,6 +343,44 @@ class TestSettings:
     ):
         monkeypatch.setenv(name, value)
         assert tracing.provide([]).resource.attributes["service.name"] == called
+
+
+def test_a_span_on_the_console_is_one_line(capsys: pytest.CaptureFixture[str]):
+    provider = tracing.provide([SimpleSpanProcessor(tracing.EXPORTERS["console"]())])
+    for name in ("one", "two"):
+        provider.get_tracer("t").start_span(name).end()
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["one", "two"]
+
+
+@pytest.mark.parametrize("command", ["run", "web", "controller"])
+def test_a_process_says_what_it_cannot_follow(command: str, tmp_path: Path):
+    environ = {
+        "OTEL_TRACES_EXPORTER": "jaeger",
+        "SORTITION_DATA_DIR": str(tmp_path),
+        "SORTITION_REDIS_URL": "redis://127.0.0.1:1",
+    }
+    done = CliRunner().invoke(main, [command], env=environ)
+
+    assert done.exit_code == 1
+    assert "OTEL_TRACES_EXPORTER names 'jaeger'; known are: none, console, otlp." in done.output
+
+
+def test_what_goes_wrong_in_tracing_stops_no_rollout(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("out of order")
+
+    for name in ("look", "judged", "turned", "_write_call"):
+        monkeypatch.setattr(tracing.Traces, name, broken)
+    id = traced.engine.start()
+    traced.engine.run(20)
+
+    assert (traced.engine.weight, traced.engine.share) == (5, 5)
+    assert traced.engine.actions(id)[-1] == "step:confirm"
+    assert "something was not counted or traced" in caplog.text
 
 
 def test_the_id_of_a_trace_is_of_w3c_and_follows_from_the_rollout(traced: Traced):
