@@ -370,13 +370,23 @@ class CodeDeployDriver:
         back = self._way_back(it, info, newest)
         lane = _lane(it, info, target, back)
         if lane.phase.is_against:
-            share = self._share_at_balancer(it, info, _green(target))
-            if back is not None and back.get("creator") != ROLLBACK:
-                # The older version comes anew, in whichever group is idle: it may be the same.
-                share = min(share, WHOLE - _weight_of(_green(back["target"])))
+            share = self._share_left(it, info, target, back, newest)
             return Reading(share, lane=_settled(lane, share))
         share = _weight_of(_green(target))
         return Reading(share, foreign=_newer(it, info, newest), lane=lane)
+
+    def _share_left(
+        self, it: Followed, info: Told, target: Told, back: Told | None, newest: Told | None
+    ) -> int:
+        """Return what the new version still has while the traffic goes back. Raises AwsError."""
+        if back is not None and _is_through(back) and _newer(it, back, newest):
+            # It is back, and its group may serve whatever was deployed since.
+            return 0
+        share = self._share_at_balancer(it, info, _green(target))
+        if back is not None and back.get("creator") != ROLLBACK:
+            # The older version comes anew, in whichever group is idle: it may be the same.
+            share = min(share, WHOLE - _weight_of(_green(back["target"])))
+        return share
 
     def _ecs_target(self, it: Followed, deployment: str) -> Told:
         """Return the deployment's one target; empty before it has started."""

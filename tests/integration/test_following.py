@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +82,7 @@ class Following(Stage):
         self.engine = Engine()
         driver = CodeDeployDriver(aws.aws(), monotonic=self.engine.clock.monotonic)
         self.engine.outside.drivers[driver.kind] = driver  # type: ignore[index]
+        self.driver = driver
         self.script: list[tuple[float, Callable[[], object]]] = []
         self.slept = 0.0
 
@@ -330,6 +332,21 @@ def is_version_1_anew(stage: Following, id: str) -> None:
     assert again["overrideAlarmConfiguration"] == {"enabled": False}
     assert again["autoRollbackConfiguration"] == {"enabled": False}
     assert again["description"].startswith("Sortition")
+
+
+def test_what_is_deployed_after_it_went_back_is_nothing_that_it_left(aws):
+    stage = Following(aws)
+    id, deployment = at_canary(stage)
+    stop(stage, deployment)
+    taken_back(stage, id, By.ENGINE, "MANUAL_STOP")
+    newer = stage.deploy(3)
+    stage.later(3600)
+    assert stage.canary == 100
+    target = stage.engine.rollout(id).followed
+    assert target is not None
+    assert stage.driver.read(target).share == 0
+    assert stage.driver.roll_back(target, math.inf).share == 0
+    assert stage.info(newer)["status"] == "Succeeded"
 
 
 def test_a_responder_has_codedeploy_go_back(aws):
