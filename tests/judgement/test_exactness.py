@@ -5,15 +5,26 @@ What is enumerated are all outcomes of one tick with their chances, so nothing i
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise, product
-from math import comb, exp, fsum, lgamma
+from math import comb, exp, fsum, lgamma, prod
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sortition.judgement.counts import Counts
-from sortition.judgement.latency import SHIFTS, TAIL_RATIOS, order_logs, rising
+from sortition.judgement.counts import Counts, Latencies
+from sortition.judgement.latency import (
+    SHIFTS,
+    TAIL_RATIOS,
+    Order,
+    Reference,
+    TailShift,
+    order_logs,
+    rising,
+    summed,
+)
 from sortition.judgement.mismatch import TOLERATED, ShareMismatch
 from sortition.judgement.rates import (
     BELOW,
@@ -26,6 +37,8 @@ from sortition.judgement.rates import (
     ratio_logs,
 )
 from sortition.judgement.wealth import Injection, Wealth
+
+from tests.judgement.builders import EDGES
 
 NO_MORE_THAN_1 = 1 + 1e-9
 
@@ -321,3 +334,54 @@ def test_share_mismatch_of_a_canary_that_loses_traffic() -> None:
         test.add(0, 0.25, (100, 400))
 
     assert test.value > 1000
+
+
+# --- latency, from histograms as they come --------------------------------------------------------
+
+POINTS = [0.013, 0.1, 0.137, 0.5, 1.0]
+"""Seconds, some of them on the edges of guards, where buckets are narrower than elsewhere."""
+
+
+def bucket_of(seconds: float) -> int:
+    return bisect_left(EDGES, seconds)
+
+
+def histogram_of(points: Sequence[float]) -> dict[int, int]:
+    return dict(Counter(bucket_of(seconds) for seconds in points))
+
+
+def expected_of_latencies(slowdown: float, slower: float, parts: Sequence[float]) -> float:
+    """The largest expected factor of `TailShift` and `Order` for two requests in each arm,
+    control's at POINTS with these chances, the canary's exactly `slower` times later."""
+    reference = Reference(EDGES)
+    usual = {bucket_of(s): round(1000 * p) + 1 for s, p in zip(POINTS, parts, strict=True)}
+    reference.add(300.0, usual)
+    tests: list[TailShift | Order] = [TailShift(slowdown), Order(slowdown)]
+    sums = [[0.0] * 28, [0.0] * 12]
+    for places in product(range(len(POINTS)), repeat=4):
+        chance = prod(parts[place] for place in places)
+        one, two, three, four = (POINTS[place] for place in places)
+        canary = histogram_of([one * slower, two * slower])
+        strata = summed([Latencies(canary, histogram_of([three, four]))])
+        for test, expected in zip(tests, sums, strict=True):
+            logs = test.logs(strata, [reference]) or [0.0] * len(expected)
+            for k, log in enumerate(logs):
+                expected[k] += chance * exp(log)
+    return max(max(expected) for expected in sums)
+
+
+@pytest.mark.parametrize("slowdown", [1.0, 1.24, 1.48, 2.5])
+@pytest.mark.parametrize("chances_of", ["even", "early", "late"])
+def test_as_slow_as_is_tolerated_is_never_paid_for(slowdown: float, chances_of: str) -> None:
+    weights = {
+        "even": [1.0] * 5,
+        "early": [2.0**-k for k in range(5)],
+        "late": [2.0**k for k in range(5)],
+    }[chances_of]
+    parts = normed(weights)
+
+    assert expected_of_latencies(slowdown, slowdown * (1 - 1e-3), parts) <= NO_MORE_THAN_1
+
+
+def test_slower_than_is_tolerated_is_paid_for() -> None:
+    assert expected_of_latencies(1.48, 3.0, [1 / 5] * 5) > 1.2
