@@ -18,7 +18,7 @@ from tests.slices import a_slice, everything
 
 SUBJECTS = (
     Subject("alb/shop", 0.6, confounded_by=("flag/new-search",)),
-    Subject("flag/new-search", 0.4),
+    Subject("flag/new-search", 0.4, design=errors_alone(certified=(0,))),
 )
 
 
@@ -218,3 +218,5 @@ def test_weights_that_overspend_the_budget_are_refused() -> None:
         Trial(errors_alone(), [Subject("a", 1.0), Subject("b", 1.0)])
     with pytest.raises(ValueError, match="weights"):
         a_design(latency=None)
+    with pytest.raises(ValueError, match="alpha"):
+        Trial(errors_alone(), [Subject("a", design=a_design(alpha=0.05))])

@@ -59,7 +59,9 @@ def test_pure_rooms_are_held_to_it(room):
     assert f"sortition.{room}" in held, "name it in .importlinter and in pyproject.toml (TID251)"
 
 
-@pytest.mark.parametrize("room", ["sortition.core.evaluate", "sortition.record.entry"])
+@pytest.mark.parametrize(
+    "room", ["sortition.core.evaluate", "sortition.judgement.trial", "sortition.record.entry"]
+)
 def test_a_pure_room_brings_nothing_along_that_talks_to_a_server(room):
     # `import sortition.core` runs `sortition/__init__.py` first, which no import contract sees.
     script = f"import sys, {room}; print(*sys.modules, sep='\\n')"

@@ -124,7 +124,11 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """All that one look goes by. compared: empty for a rollout without outcomes."""
+    """All that one look goes by.
+
+    design: of the rollout, whose alpha and beta hold for all.  compared: each target, by a design
+    that may be its own; empty for a rollout without outcomes.
+    """
 
     design: Design
     compared: tuple[Compared, ...]
@@ -138,13 +142,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How one guard of one target stands, and what its `pass` says."""
+    """How one guard of one target stands, what its `pass` says, and whether going on needs it."""
 
     target: str
     name: str
     kind: Kind
     label: Pass | None
     sentence: str
+    critical: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +176,7 @@ def verdict_of(seen: Seen, one: Compared, standing: Standing) -> Verdict:
     watched, design = standing.watched, seen.design
     kind, label = _kind(seen, standing)
     sentence = words.standing(standing, design, kind.value if label is None else label.value)
-    return Verdict(one.target, watched.name, kind, label, sentence)
+    return Verdict(one.target, watched.name, kind, label, sentence, watched.critical)
 
 
 def _kind(seen: Seen, standing: Standing) -> tuple[Kind, Pass | None]:
@@ -384,9 +389,7 @@ def _advance(seen: Seen) -> Decision | None:
 
 def _waiting(seen: Seen) -> list[Verdict]:
     return [
-        verdict
-        for verdict in verdicts(seen)
-        if verdict.kind is not Kind.PASS and seen.design.of(verdict.name).critical
+        verdict for verdict in verdicts(seen) if verdict.kind is not Kind.PASS and verdict.critical
     ]
 
 

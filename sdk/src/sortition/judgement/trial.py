@@ -1,6 +1,6 @@
 """A rollout's looks in order, and their replay: the same series gives the same decisions.
 
-    {"format": 1, "design": {...}, "targets": [{"target", "weight", "confounded_by"}]}
+    {"format": 1, "design": {...}, "targets": [{"target", "weight", "confounded_by", "design"}]}
     {"ticks": {target: [tick, ...]}, "outside": {...}, "decision": {...}}           for each look
 
 What is kept are sufficient statistics: counts, and nothing about a request. A decision in a series
@@ -23,11 +23,15 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A target whose own comparison is judged; see `policy.Compared`."""
+    """A target whose own comparison is judged; see `policy.Compared`.
+
+    design: where it is another than the trial's, as of a flag that fewer requests ask.
+    """
 
     target: str
     weight: float = 1.0
     confounded_by: tuple[str, ...] = ()
+    design: Design | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,17 @@ class Trial:
     """All comparisons of one rollout. Without subjects, thresholds alone decide."""
 
     def __init__(self, design: Design, subjects: Sequence[Subject]) -> None:
-        """Raises ValueError when the subjects' weights are not together 1."""
+        """Raises ValueError when the subjects' weights are not together 1, or a design of their own
+        has another alpha or beta."""
         if subjects and abs(sum(one.weight for one in subjects) - 1) > 1e-9:
             raise ValueError("weight: of all targets together 1, or alpha is not kept")
+        for one in subjects:
+            own = one.design or design
+            if (own.alpha, own.beta) != (design.alpha, design.beta):
+                raise ValueError(f"design of {one.target}: alpha and beta are the trial's")
         self.design = design
         self.subjects = tuple(subjects)
-        self._judges = {one.target: Judge(design) for one in subjects}
+        self._judges = {one.target: Judge(one.design or design) for one in subjects}
 
     def look(self, look: Look) -> Decision:
         """Take in what a look brought and return what follows."""
@@ -114,7 +123,7 @@ class Trial:
         return {
             "format": FORMAT,
             "design": self.design.to_body(),
-            "targets": [asdict(one) for one in self.subjects],
+            "targets": [_head_of(one) for one in self.subjects],
         }
 
     @classmethod
@@ -123,10 +132,24 @@ class Trial:
         if body.get("format") != FORMAT:
             raise ValueError(f"format: {body.get('format')!r}; this reads {FORMAT}")
         subjects = [
-            Subject(one["target"], one["weight"], tuple(one["confounded_by"]))
+            Subject(
+                one["target"],
+                one["weight"],
+                tuple(one["confounded_by"]),
+                None if one["design"] is None else Design.from_body(one["design"]),
+            )
             for one in body["targets"]
         ]
         return cls(Design.from_body(body["design"]), subjects)
+
+
+def _head_of(subject: Subject) -> dict[str, Any]:
+    return {
+        "target": subject.target,
+        "weight": subject.weight,
+        "confounded_by": list(subject.confounded_by),
+        "design": None if subject.design is None else subject.design.to_body(),
+    }
 
 
 def replay(series: Iterable[Mapping[str, Any]]) -> Iterator[Decision]:
