@@ -253,6 +253,9 @@ class Story(House):
         self.given = {0}
         """Every share that the engine ever gave, in ppm."""
         self.against = False
+        for act in ("tick", "up", "tick"):
+            self.do(act)
+        assert self.engine.share == 30.0
 
     def do(self, act: str) -> None:
         """Let it happen, and look at what must be so whatever happens."""
