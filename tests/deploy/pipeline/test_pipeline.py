@@ -23,6 +23,8 @@ QUICK = "5%:1s,50%:1s,100%"
 SLOW = "5%:30s,100%"
 NUMBERS = itertools.count(1)
 
+pytestmark = pytest.mark.timeout(180)
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
