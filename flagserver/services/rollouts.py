@@ -333,7 +333,7 @@ class Rollouts:
 
 def _check_revision(view: RolloutView, revision: int) -> None:
     if view.revision != revision:
-        words = f"{view.rollout.name} is at revision {view.revision} now. Look at it again."
+        words = f"{view.rollout.name} is at revision {view.revision} now."
         raise StaleRevision(words, revision=view.revision)
 
 

@@ -126,7 +126,7 @@ class Schedules:
         found = self.get(environment, name)
         edit = templates.delete(found.template, self._environment(environment).default_schedule)
         if found.revision != revision:
-            words = f"{name} is at revision {found.revision} now. Look at it again."
+            words = f"{name} is at revision {found.revision} now."
             raise StaleRevision(words, revision=found.revision)
         self._commit(edit, revision, by, command.reason, idempotency)
 

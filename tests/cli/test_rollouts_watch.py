@@ -18,13 +18,14 @@ from typing import Any
 import httpx
 import pytest
 from rich.console import Console
-from sortition.cli import exits, screens, summary, watching
+from sortition.cli import exits, rollout_words, screens, summary, watching
 
 from flagserver.domain import guards, verbs
 from flagserver.domain.decisions import Obstacle
 from flagserver.domain.guards import Kind
 from flagserver.domain.rollout import Why
 from flagserver.domain.targets import Target
+from flagserver.domain.times import from_unix
 from tests.cli.stage import HARM, Stage, a_verdict
 from tests.unit.rollouts import a_rollout, at_step
 
@@ -523,6 +524,38 @@ def test_a_long_schedule_shows_the_steps_around_the_current_one() -> None:
     assert any("▶ now" in line for line in lines)
 
 
+def test_what_was_seen_before_it_went_back_is_not_shown_as_what_is() -> None:
+    stage = Stage()
+    stage.sleep(100)
+    stage.pause()
+    before = stage.look()
+    assert "alb arn:rule 5 % 5 % 5 %" in " ".join(drawn(stage, no_color=True).split())
+
+    stage.roll_back()
+    stage.sleep(5)
+    told = {**stage.shown(), "last_look": before}
+    where = a_terminal(no_color=True)
+    where.print(screens.picture(told, where))
+
+    assert told["state"] == "rolled_back"
+    shown = " ".join(where.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "alb arn:rule 0 % 0 % – " in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "at once"), (0.4, "at once"), (4.2, "4s later")], ids=str
+)
+def test_how_long_the_way_back_took(seconds: float, words: str) -> None:
+    stage = Stage()
+    stage.at(100, stage.roll_back)
+    stage.sleep(110)
+    told = stage.shown()
+    confirmed = rollout_words.unix(told["rollback"]["detected"]) + seconds
+    told["rollback"]["confirmed"] = from_unix(confirmed)
+
+    assert rollout_words.rollback_times(told).endswith(f"at 0 % {words}.")
+
+
 def test_shares_that_differ_are_spelt_out() -> None:
     stage = Stage("5%:5m,100%", relation="after")
 
@@ -549,6 +582,7 @@ def test_on_a_terminal_the_table_stays_with_how_it_ended(monkeypatch: pytest.Mon
     frames = text.split("api 2 in production")
     assert done.exit_code == exits.DONE
     assert "Ctrl-C detaches (the rollout goes on)" in text
+    assert "watched for 20m at most (--timeout)" in " ".join(text.split())
     assert "✖ http://flags.test is not reachable; asked again" in text
     assert frames[-1].rstrip().removesuffix("\x1b[?25h").rstrip().endswith("COMPLETE  at 100 %")
 

@@ -137,7 +137,7 @@ def rollback_times(it: Rollout) -> str:
         words.append(f"{duration(before)} after the first bad data point")
     if back["confirmed"]:
         after = unix(back["confirmed"]) - unix(back["detected"])
-        words.append(f"at 0 % {duration(after)} later" if after else "at 0 % at once")
+        words.append(f"at 0 % {duration(after)} later" if round(after) else "at 0 % at once")
     return ", ".join(words) + "."
 
 
@@ -163,13 +163,19 @@ def target_of(id: str) -> str:
 
 def observed(it: Rollout, each: Mapping[str, Any]) -> str:
     """Return the share that a controller last saw a target have, "" where there is no other side
-    that could be looked at."""
+    that could be looked at, or nobody looked since it was taken back."""
     shares = (it["last_look"] or {}).get("observed") or {}
     id = f"{each['kind']}/{each['name']}"
-    if id not in shares:
+    if id not in shares or _is_outdated(it):
         return ""
     # A look is kept as the controller writes it: in parts per million.
     return "unclear" if shares[id] is None else percent(shares[id] / PPM_PER_PERCENT)
+
+
+def _is_outdated(it: Rollout) -> bool:
+    """Tell whether the last look is of before everything was taken back."""
+    confirmed = (it["rollback"] or {}).get("confirmed")
+    return confirmed is not None and unix(it["last_look"]["at"]) < unix(confirmed)
 
 
 def confirmed(each: Mapping[str, Any]) -> str:

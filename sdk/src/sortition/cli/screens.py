@@ -104,9 +104,13 @@ class LiveTable:
 
     def __init__(self, live: Live) -> None:
         self._live = live
+        self._limit = ""
 
     def tell(self, event: Event) -> None:
-        """Show the event that ends the watch, below the table, which stays."""
+        """Show the event that ends the watch, below the table, which stays; and keep in sight how
+        long it is watched."""
+        if event.kind == "timeout":
+            self._limit = f"{event.words} · "
         if event.exit_code is not None:
             self._show(event.rollout, [Text(event.words, style=_style(event.rollout))])
 
@@ -117,7 +121,8 @@ class LiveTable:
             footer.append(Text(f"✖ {clean(trouble)}; asked again", style="red"))
         if rollout is not None:
             stays = "Ctrl-C detaches (the rollout goes on)"
-            footer.append(Text(f"updated {duration(age)} ago · {stays}", style="dim"))
+            said = f"updated {duration(age)} ago · {self._limit}{stays}"
+            footer.append(Text(said, style="dim"))
         self._show(rollout, footer, age)
 
     def _show(self, rollout: Rollout | None, footer: list[Text], age: float = 0.0) -> None:
