@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.needs("redis-server"), pytest.mark.timeout(1800)]
 AT_ONCE = 6
 """So many stages at once: most of the time each of them waits for its controller's next look."""
 
-SOME = 3
+SOME = 2
 """So many points of each way in `make test`."""
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from flagserver.domain import decisions, rollout_flags, verbs
+from flagserver.domain.errors import Refusal
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.states import State
 from flagserver.domain.verbs import Turn
@@ -24,8 +25,8 @@ from .test_row_21_races import Racing
 
 pytestmark = pytest.mark.timeout(300)
 
-EXAMPLES = 60
-"""So many runs find each of them; most need a few."""
+EXAMPLES = 200
+"""So many runs find each of them for sure; they need from two to ten, or thirty."""
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
 
@@ -37,7 +38,7 @@ def no_lock_on_the_revision(patch: pytest.MonkeyPatch) -> None:
     def whatever_is_there(store: RedisStore, change: Any, **more: Any) -> Any:
         def now(write: Any) -> Any:
             kept = store.read(write.collection, write.key)
-            return replace(write, revision=0 if kept is None else kept.revision)
+            return replace(write, expected=0 if kept is None else kept.revision)
 
         return commit(store, replace(change, writes=tuple(map(now, change.writes))), **more)
 
@@ -126,10 +127,9 @@ MUTANTS: tuple[Mutant, ...] = (
     a_rollback_leaves_the_flag_until_the_traffic_is_down,
     the_flag_goes_up_before_the_traffic,
     a_step_sets_the_share_of_the_next,
-    a_confirmation_takes_a_kill_back,
-    an_approval_is_not_waited_for,
     an_end_gives_nothing_back,
 )
+MORE: tuple[Mutant, ...] = (a_confirmation_takes_a_kill_back, an_approval_is_not_waited_for)
 
 
 def race(examples: int) -> None:
@@ -146,9 +146,13 @@ def race(examples: int) -> None:
     run_state_machine_as_test(Racing, settings=of_this)
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+@pytest.mark.parametrize(
+    "mutant",
+    [*MUTANTS, *(pytest.param(mutant, marks=pytest.mark.slow) for mutant in MORE)],
+    ids=lambda mutant: mutant.__name__,
+)
 def test_it_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant(monkeypatch)
 
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, Refusal)):
         race(EXAMPLES)

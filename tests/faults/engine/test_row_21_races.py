@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from flagserver.domain.commands import Enlarging, Reasoned
 from flagserver.domain.errors import Refusal
@@ -29,23 +35,39 @@ from tests.faults.engine.lives import Life, Story
 from tests.slices import everything
 
 SCHEDULE = "5%:1m,25%:1m:approve,50%:1m,100%"
+LONGEST = 60
+"""Looks, of five seconds each, after which it has come to 50 %."""
+
 BACK = {State.ROLLING_BACK, State.ROLLBACK_FAILED, State.ROLLED_BACK}
 VERBS = ("hold", "resume", "advance", "approve", "roll_back", "kill", "shrink")
 
+AFTER_A_ROLLBACK = [("roll_back", verb) for verb in ("advance", "resume", "approve", "roll_back")]
+RACES = (
+    *(*AFTER_A_ROLLBACK, *AFTER_A_ROLLBACK),
+    *(("advance", "roll_back"), ("advance", "advance"), ("kill", "resume")),
+    *(("kill", "hold"), ("hold", "advance"), ("shrink", "advance")),
+)
+"""What two people do at once, or one who clicks twice. Nothing leads out of a rollback: often."""
+
 controllers = st.sampled_from([0, 1])
 verbs = st.sampled_from(VERBS)
+starts = st.sampled_from([0, 5, 5, 25, 50])
+faults = st.sampled_from(["unavailable", "applied", "lost", "late"])
 
 
 class Interrupted(Life):
-    """A controller in the middle of whose tick something else happens: after so many effects."""
+    """A controller in the middle of whose tick something else happens: after so many effects.
+    check: looks after each of them."""
 
     left: int = -1
     what: Callable[[], None]
+    check: Callable[[], None]
 
     def interrupt(self, left: int, what: Callable[[], None]) -> None:
         self.left, self.what = left, what
 
     def step(self) -> None:
+        self.check()
         if self.left == 0:
             self.left = -1
             self.what()
@@ -61,15 +83,39 @@ class Racing(RuleBasedStateMachine):
         place = Path(self._directory.name)
         self.engine = Engine(directory=place)
         self.story = Story(self.engine, place, 5)
-        self.story.id = self.engine.start(schedule=SCHEDULE)
+        self.versions = 1
         self.lives = [Interrupted(), Interrupted()]
         for life in self.lives:
-            life.after = life.step
+            life.after, life.check = life.step, self.in_between
         self.both = [
             self.story.controller(life, f"machine-{n}") for n, life in enumerate(self.lives)
         ]
+        self._begin()
+
+    def _begin(self) -> None:
+        self.versions += 1
+        self.story.id = self.engine.start(schedule=SCHEDULE, version=str(self.versions))
         self.seen: int | None = None
         self.went_back = self.killed = self.traffic_first = False
+
+    @initialize(percent=starts)
+    def begins(self, percent: int) -> None:
+        """Not all that is worth a race is at the beginning."""
+        for _ in range(LONGEST):
+            if self.engine.weight >= percent:
+                break
+            self.engine.tick(self.both[0])
+            self.acts("approve", stale=False)
+            self.engine.clock.seconds += 5
+        assert self.engine.weight >= percent
+
+    @precondition(lambda self: self.rollout.state.shown.terminal)
+    @rule(percent=starts)
+    def another_begins(self, percent: int) -> None:
+        self.all_is_well()
+        self.free()
+        self._begin()
+        self.begins(percent)
 
     # The world
 
@@ -81,13 +127,21 @@ class Racing(RuleBasedStateMachine):
     def leases_end(self) -> None:
         self.engine.let_leases_end()
 
-    @rule(fault=st.sampled_from(["unavailable", "applied", "lost", "late"]))
+    @rule(fault=faults)
     def the_balancer_fails(self, fault: str) -> None:
         self.engine.driver.faults = [fault]
 
     @rule(rates=st.sampled_from([(0.0, 0.0), (None, None), (0.04, 0.04), (0.2, 0.001)]))
     def numbers_change(self, rates: Any) -> None:
         self.engine.rates = rates
+
+    @precondition(lambda self: self.engine.weight > 0)
+    @rule(who=controllers, fault=faults)
+    def is_taken_back_while_the_balancer_fails(self, who: int, fault: str) -> None:
+        self.engine.driver.faults = [fault]
+        self.engine.let_leases_end()
+        self.acts("roll_back", stale=False)
+        self.engine.tick(self.both[who])
 
     # Controllers
 
@@ -97,14 +151,22 @@ class Racing(RuleBasedStateMachine):
 
     @rule(who=controllers)
     def ticks_without_the_store(self, who: int) -> None:
-        self.traffic_first = True
+        before = self.engine.weight
         with self.engine.away():
             self.engine.tick(self.both[who])
+        self.traffic_first |= self.engine.weight < before
 
     @rule(who=controllers, after=st.integers(0, 6), verb=verbs)
     def ticks_while_somebody_acts(self, who: int, after: int, verb: str) -> None:
         self.lives[who].interrupt(after, lambda: self.acts(verb, stale=False))
         self.engine.tick(self.both[who])
+
+    @rule(who=controllers, after=st.integers(0, 3), by=st.sampled_from([5.0, 20.0, 60.0]))
+    def is_taken_back_while_a_look_is_written_down(self, who: int, after: int, by: float) -> None:
+        """So long after the last look there is something to write down."""
+        self.engine.let_leases_end()
+        self.engine.clock.seconds += by
+        self.ticks_while_somebody_acts(who, after, "roll_back")
 
     @rule(who=controllers, after=st.integers(0, 6))
     def ticks_while_the_other_takes_over(self, who: int, after: int) -> None:
@@ -119,8 +181,7 @@ class Racing(RuleBasedStateMachine):
     @rule(who=controllers)
     def all_is_well_for_a_while(self, who: int) -> None:
         """So that some runs get far."""
-        self.engine.rates, self.engine.driver.faults = (0.0, 0.0), []
-        self.engine.let_leases_end()
+        self.all_is_well()
         for _ in range(40):
             self.engine.tick(self.both[who])
             self.engine.clock.seconds += 5
@@ -150,6 +211,13 @@ class Racing(RuleBasedStateMachine):
                 case _:
                     getattr(rollouts, verb)(id, Enlarging(**SURE), revision, ADMIN)
 
+    @rule(both=st.sampled_from(RACES), stale=st.sampled_from([False, False, True]))
+    def two_act_at_once(self, both: tuple[str, str], stale: bool) -> None:
+        """stale: the second has not seen what the first did."""
+        first, second = both
+        self.acts(first, stale=False)
+        self.acts(second, stale=stale)
+
     # What holds
 
     @property
@@ -169,8 +237,15 @@ class Racing(RuleBasedStateMachine):
 
     @invariant()
     def the_flag_is_never_above_the_traffic(self) -> None:
-        """With the store away, traffic is taken back first."""
+        """But with the store away traffic is taken back first."""
+        self.traffic_first &= self.engine.share > 0
         assert self.traffic_first or self.engine.share <= self.engine.weight
+
+    def in_between(self) -> None:
+        """Look in the middle of a tick as well."""
+        if self.engine.redis.connected:
+            self.never_above_the_steps_share()
+            self.the_flag_is_never_above_the_traffic()
 
     @invariant()
     def a_kill_stays_one(self) -> None:
@@ -214,17 +289,24 @@ class Racing(RuleBasedStateMachine):
 
     def _ends_well(self) -> None:
         """Somebody takes it back, and another controller finishes: then a new one may begin."""
-        engine = self.engine
-        engine.driver.faults, engine.rates = [], (0.0, 0.0)
+        self.all_is_well()
         with suppress(Refusal):
-            engine.rollouts.roll_back(self.story.id, Reasoned(), ADMIN)
-        engine.let_leases_end()
-        engine.run(120, self.story.controller(Life(), "another"))
+            self.engine.rollouts.roll_back(self.story.id, Reasoned(), ADMIN)
+        self.engine.run(120, self.story.controller(Life(), "another"))
         assert self.rollout.state.shown.terminal
-        engine.change(FLAG, "production", share=0)
-        engine.unkill(FLAG, "production", **SURE)
-        engine.driver.weights[RULE.name].share = 0
-        assert engine.rollout(engine.start(version="3")).state is State.PENDING
+        self.free()
+        self._begin()
+        assert self.rollout.state is State.PENDING
+
+    def all_is_well(self) -> None:
+        self.engine.driver.faults, self.engine.rates = [], (0.0, 0.0)
+        self.engine.let_leases_end()
+
+    def free(self) -> None:
+        """Let the flag and the rule be as they are before a rollout."""
+        self.engine.change(FLAG, "production", share=0)
+        self.engine.unkill(FLAG, "production", **SURE)
+        self.engine.driver.weights[RULE.name].share = 0
 
 
 TestRacing = pytest.mark.timeout(900)(Racing.TestCase)
