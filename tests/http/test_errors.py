@@ -59,6 +59,8 @@ def test_without_a_token_there_is_nothing(full: Api) -> None:
 def test_a_method_that_a_route_does_not_have(full: Api) -> None:
     for method in ("PUT", "OPTIONS", "TRACE", "PROPFIND"):
         for route in each(full):
+            if any(other.path == route.path and other.method == method for other in full.routes):
+                continue
             answer = full.admin.send(method, routes.path(route))
 
             assert (answer.status, answer.code) == (405, "method_not_allowed")
@@ -94,8 +96,8 @@ def test_a_body_that_is_not_json(full: Api) -> None:
 
 def test_a_field_that_nobody_knows(full: Api) -> None:
     for route in each(full, writes=True):
-        if route.path.startswith("/ofrep/"):
-            continue  # OFREP: unknown members are ignored
+        if route.path.startswith(("/ofrep/", "/api/v1/signals/")):
+            continue  # others' forms, which may grow: unknown members are ignored
         caller, body = routes.let_in(full, route), (routes.body(route) or {}) | {"wrong": 1}
         answer = caller.send(route.method, routes.path(route), body, **routes.headers(route))
 
