@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .environments import Environment
 from .errors import Conflict
 from .notices import Notice
-from .rollout import Rollout
+from .rollout import By, Rollout
 from .states import State
 
 METRIC = "sortition.drill"
@@ -35,6 +35,10 @@ def check(rollout: Rollout, environment: Environment) -> None:
         )
     if not rollout.guards:
         raise Conflict(f"{rollout.name} has no guards: nothing would take it back.")
+
+
+LOG = "log"
+"""The notifier that only writes what happened into the server's own log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,16 @@ class Proof:
 
     @property
     def passed(self) -> bool:
-        """Tell whether the rollout took itself back, and somebody was told."""
-        back = self.rollout.state is State.ROLLED_BACK
-        by_itself = self.rollout.rollback is not None and self.rollout.rollback.by != "person"
-        return back and by_itself and any(each.notifiers for each in self.told)
+        """Tell whether the rollout took itself back, and somebody was told of that. The log is
+        nobody."""
+        cause = self.rollout.rollback
+        by_itself = cause is not None and cause.by is not By.PERSON
+        back = by_itself and self.rollout.state is State.ROLLED_BACK
+        return back and any(
+            set(each.notifiers) - {LOG}
+            for each in self.told
+            if each.notice.kind == "rollout:rollback:begin"
+        )
 
 
 def told(found: Sequence[tuple[str, Notice]], places: Mapping[str, str]) -> tuple[Told, ...]:

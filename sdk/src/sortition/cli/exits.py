@@ -68,6 +68,7 @@ OPTIONS = {
     "/environment": "--env",
     "/expires": "--expires",
     "/guards": "--guards",
+    "/hold_if_lost": "--lost-after",
     "/key": "KEY",
     "/kind": "--kind",
     "/owner": "--owner",
