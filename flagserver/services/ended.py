@@ -31,7 +31,7 @@ AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a list looks at. created, ended: unix seconds.  flags: keys."""
+    """What is looked at to find one. created, ended: unix seconds.  targets: their ids."""
 
     id: str
     created: float
@@ -40,7 +40,7 @@ class Header:
     service: str
     version: str | None
     state: str
-    flags: frozenset[str]
+    targets: frozenset[str]
 
 
 class Ended:
@@ -99,7 +99,7 @@ def _header(document: Document) -> Header:
         service=it.service,
         version=it.version,
         state=str(it.state),
-        flags=frozenset(target.name for target in it.flags),
+        targets=frozenset(target.id for target in it.targets),
     )
 
 

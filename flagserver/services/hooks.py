@@ -12,7 +12,7 @@ import hashlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flagserver.domain import access, guards, hooks
@@ -33,7 +33,7 @@ from flagserver.domain.times import moment
 from flagserver.domain.verbs import CONTROLLER
 from flagserver.ports import Clock, Documents, Entropy, Gates, Leases, SignalSource
 
-from .turns import Turns
+from .turns import RolloutView, Turns
 
 log = logging.getLogger(__name__)
 
@@ -191,17 +191,11 @@ class Hooks:
 
     def _following(self, asking: Asking, environment: str | None) -> Rollout | None:
         """Return the newest rollout that follows a deployment, one that lives first."""
-        for some in (self._turns.live, self._turns.ended):
-            found = [
-                view.rollout
-                for view in some().values()
-                if hooks.follows(view.rollout, asking)
-                and environment in (None, view.rollout.environment)
-                and (view.rollout.ended is None or view.rollout.ended >= asking.began)
-            ]
-            if found:
-                return max(found, key=lambda rollout: rollout.created)
-        return None
+        found = _newest(self._turns.live().values(), asking, environment)
+        if found is not None:
+            return found
+        since = [it.id for it in self._turns.headers() if it.ended >= asking.began]
+        return _newest(self._turns.read_ended(since).values(), asking, environment)
 
     def _measure(self, rollout: Rollout, some: Sequence[Guard], asking: Asking) -> list[Verdict]:
         now, verdicts = self._now(), []
@@ -271,3 +265,16 @@ def _survive(look: Callable[[], None]) -> None:
 def key_of(execution: str) -> str:
     """Return the key under which a question is kept; an execution id is long."""
     return hashlib.sha256(execution.encode()).hexdigest()[:32]
+
+
+def _newest(
+    views: Iterable[RolloutView], asking: Asking, environment: str | None
+) -> Rollout | None:
+    found = [
+        view.rollout
+        for view in views
+        if hooks.follows(view.rollout, asking)
+        and environment in (None, view.rollout.environment)
+        and (view.rollout.ended is None or view.rollout.ended >= asking.began)
+    ]
+    return max(found, key=lambda rollout: rollout.created, default=None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from flagserver.domain.errors import NotFound
 from flagserver.domain.states import State
+from flagserver.domain.targets import FLAG
 
 from .ended import Header
 from .turns import RolloutView, Turns
@@ -65,7 +66,7 @@ def _live(views: Mapping[str, RolloutView], shown: Shown, wanted: Wanted) -> lis
         view
         for view in views.values()
         if wanted.environment in {None, view.rollout.environment}
-        and (wanted.flag is None or wanted.flag in {it.name for it in view.rollout.flags})
+        and (wanted.flag is None or _flag(wanted) in {it.id for it in view.rollout.targets})
     ]
     states = {} if wanted.state is None else shown(found)
     ids = [view.rollout.id for view in found]
@@ -80,5 +81,10 @@ def _ended(headers: Iterable[Header], wanted: Wanted) -> list[str]:
         for header in headers
         if wanted.environment in {None, header.environment}
         and wanted.state in {None, header.state}
-        and (wanted.flag is None or wanted.flag in header.flags)
+        and (wanted.flag is None or _flag(wanted) in header.targets)
     ]
+
+
+def _flag(wanted: Wanted) -> str:
+    """Return the id of the target that is asked for."""
+    return f"{FLAG}/{wanted.flag}"

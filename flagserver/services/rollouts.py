@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -130,12 +130,6 @@ class Rollouts:
         )
 
     # Looking
-
-    def all(self, *, ended: bool = True) -> list[RolloutView]:
-        """Return rollouts, those that have not ended first, newest first. There may be thousands
-        that have ended: for lists there is `page`."""
-        parts = (self._turns.live(), self._turns.ended() if ended else {})
-        return [view for part in parts for view in _newest_first(part.values())]
 
     def page(
         self, wanted: Wanted = EVERYTHING, *, before: str | None = None, limit: int = 50
@@ -335,10 +329,6 @@ def _check_revision(view: RolloutView, revision: int) -> None:
     if view.revision != revision:
         words = f"{view.rollout.name} is at revision {view.revision} now."
         raise StaleRevision(words, revision=view.revision)
-
-
-def _newest_first(views: Iterable[RolloutView]) -> list[RolloutView]:
-    return sorted(views, key=lambda view: view.rollout.created, reverse=True)
 
 
 def _standing(rollout: Rollout, now: float, looked: float | None, gap: float) -> Standing:

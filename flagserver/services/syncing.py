@@ -108,9 +108,14 @@ class Syncing:
     def _newer(self, rollout: Rollout) -> dict[str, str]:
         """Return which rollout moves a target since: target id -> its name."""
         mine = {target.id for target in rollout.traffic}
+        later = [
+            it.id
+            for it in self._turns.headers()
+            if it.created > rollout.created and it.targets & mine
+        ]
         return {
             target.id: other.name
-            for view in (*self._turns.ended().values(), *self._turns.live().values())
+            for view in (*self._turns.read_ended(later).values(), *self._turns.live().values())
             if (other := view.rollout).created > rollout.created
             for target in other.traffic
             if target.id in mine

@@ -73,12 +73,8 @@ class Turns:
         }
         return dict(self._live)
 
-    def ended(self) -> dict[str, RolloutView]:
-        """Return every rollout that has ended and is still kept, by id: there may be thousands."""
-        return _views(self._store.read_all(documents.ENDED_ROLLOUTS))
-
     def headers(self) -> list[Header]:
-        """Return what lists look at of every rollout that has ended and is still kept."""
+        """Return by what they are found the rollouts that have ended and are still kept."""
         return self._ended.headers()
 
     def read_ended(self, ids: Sequence[str]) -> dict[str, RolloutView]:

@@ -102,7 +102,7 @@ class TestItsWay:
         once = Idempotency("token:ci:deploy-7", "asked")
         assert engine.start(once) == engine.start(once)
         engine.run(20)
-        assert engine.start(once) == engine.rollouts.all()[0].rollout.id
+        assert engine.start(once) == engine.rollouts.page().views[0].rollout.id
 
 
 class TestHarm:
@@ -341,7 +341,7 @@ class TestRefused:
         with pytest.raises(Invalid) as refused:
             engine.start(**told)
         assert refused.value.field == field
-        assert engine.rollouts.all() == []
+        assert engine.rollouts.page().views == ()
         assert at(engine) == (0, 0)
 
     def test_a_flag_that_is_exposed_already(self, engine: Engine) -> None:
