@@ -481,28 +481,31 @@ def hooks(account: Account, now: float) -> Iterator[Finding]:
     """Whether every hook reported: one that does not costs an hour, and the deployment."""
     for group in account.groups:
         for deployment in account.deployments(group):
-            silent = _silent(account, deployment, now)
-            if silent is not None:
+            found = _silent(account, deployment, now)
+            if found is not None:
+                hook, state, words = found
                 yield Finding(
-                    *("hook", FAILED),
-                    f"{silent} of {deployment['deploymentId']} ({_named(group)}) never reported",
+                    *("hook", state),
+                    f"{hook} of {deployment['deploymentId']} ({_named(group)}) {words}",
                     "Its function has to call PutLifecycleEventHookExecutionStatus, whatever "
                     "happens; deploy/lambda has one that does.",
                 )
                 break
 
 
-def _silent(account: Account, deployment: Told, now: float) -> str | None:
-    """Return the hook of a deployment that did not report, or has not for long."""
+def _silent(account: Account, deployment: Told, now: float) -> tuple[str, str, str] | None:
+    """Return the hook of a deployment that did not report (or has not for long: it may be held on
+    purpose), how grave that is, and words."""
     for event in account.events(deployment):
         if event.get("lifecycleEventName") not in LIFECYCLE or "startTime" not in event:
             continue
-        began = event["startTime"].timestamp()
+        name, began = str(event["lifecycleEventName"]), event["startTime"].timestamp()
         ended = event["endTime"].timestamp() if "endTime" in event else math.nan
-        waits = event["status"] == "InProgress" and now - began > HOOK_SECONDS
-        timed_out = event["status"] == "Failed" and ended - began >= HOUR_SECONDS
-        if waits or timed_out:
-            return str(event["lifecycleEventName"])
+        if event["status"] == "Failed" and ended - began >= HOUR_SECONDS:
+            return name, FAILED, "never reported, and failed after its hour"
+        if event["status"] == "InProgress" and now - began > HOOK_SECONDS:
+            minutes = (now - began) / 60
+            return name, WARNING, f"has not reported for {minutes:.0f} minutes, or is held"
     return None
 
 

@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from flagserver.domain import access, guards, hooks
 from flagserver.domain.documents import Change, Document, Fact, Principal, Write
@@ -31,7 +32,7 @@ from flagserver.domain.rollout import Rollout
 from flagserver.domain.signals import Measured
 from flagserver.domain.times import moment
 from flagserver.domain.verbs import CONTROLLER
-from flagserver.ports import Clock, Documents, Entropy, Gates, Leases, SignalSource
+from flagserver.ports import Clock, Documents, Entropy, Gates, Lease, Leases, SignalSource
 
 from .turns import RolloutView, Turns
 
@@ -227,6 +228,7 @@ class Gatekeeper:
         self._hooks = some
         self._leases = leases
         self._holder = holder
+        self._lease: Lease | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -236,15 +238,17 @@ class Gatekeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, after the look that is under way."""
+        """End, after the look that is under way, and let another one look."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=10.0)
+        if self._lease is not None:
+            _survive(partial(self._leases.release, self._lease))
 
     def look(self) -> None:
         """Look once, if nobody else does. Raises StoreUnavailable."""
-        lease = self._leases.acquire(LEASE, self._holder, ttl_seconds=LEASE_SECONDS)
-        if lease is not None:
+        self._lease = self._leases.acquire(LEASE, self._holder, ttl_seconds=LEASE_SECONDS)
+        if self._lease is not None:
             self._hooks.tick()
 
     def _run(self) -> None:
@@ -253,9 +257,9 @@ class Gatekeeper:
             self._stop.wait(LOOK_SECONDS)
 
 
-def _survive(look: Callable[[], None]) -> None:
+def _survive(act: Callable[[], None]) -> None:
     try:
-        look()
+        act()
     except Refusal as error:
         log.warning("hooks wait: %s", error.detail)
     except Exception:

@@ -57,6 +57,13 @@ class Stack:
             if "Default" in told
         }
         self.values = {**ACCOUNT, **defaults, **parameters}
+        lists = {
+            name
+            for name, told in template.get("Parameters", {}).items()
+            if told["Type"] == "CommaDelimitedList"
+        }
+        for name in lists & set(self.values):
+            self.values[name] = str(self.values[name]).split(",")
         missing = set(template.get("Parameters", {})) - set(self.values)
         assert not missing, f"say what {missing} are"
 
@@ -108,6 +115,8 @@ class Stack:
                 return self.fill(told[1])[int(told[0])]
             case "Split":
                 return self.fill(told[1]).split(told[0])
+            case "Join":
+                return told[0].join(self.fill(told[1]))
             case "Equals":
                 return self.fill(told[0]) == self.fill(told[1])
             case "Not":

@@ -203,6 +203,19 @@ def test_the_function_in_the_template_is_the_one_that_is_tested():
     assert function["FunctionName"].startswith("CodeDeployHook_")
 
 
+def test_the_function_can_run_where_a_private_server_is_reached():
+    told = {"Url": "https://flags.example", "TokenSecret": "arn:secret", "Role": "arn:role"}
+    (public,) = Stack(read("hook.yaml"), **told).of_type("AWS::Lambda::Function").values()
+    private = Stack(read("hook.yaml"), **told, Subnets="subnet-1,subnet-2", SecurityGroups="sg-1")
+    (inside,) = private.of_type("AWS::Lambda::Function").values()
+
+    assert "VpcConfig" not in public
+    assert inside["VpcConfig"] == {
+        "SubnetIds": ["subnet-1", "subnet-2"],
+        "SecurityGroupIds": ["sg-1"],
+    }
+
+
 # --- signals --------------------------------------------------------------------------------------
 
 

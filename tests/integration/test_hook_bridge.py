@@ -11,13 +11,22 @@ from typing import Any
 import pytest
 
 from examples.awsfake import scene as scenes
+from flagserver import bootstrap
+from flagserver.bootstrap import Outside
+from flagserver.domain import verbs
 from flagserver.domain.hooks import LIFECYCLE
+from flagserver.domain.rollout_commands import NewRollout
 from flagserver.domain.states import State
 from flagserver.domain.targets import Mode, Target
+from flagserver.domain.times import moment
 from flagserver.services.hooks import Gatekeeper
+from flagserver.services.turns import Turns
+from flagserver.settings import Settings
+from flagserver.targets.codedeploy import CodeDeployDriver
 from flagserver.targets.hooks import CodeDeployHooks
 from tests.awsfake.double import T0, Double, double, environment_of
-from tests.gates import ERRORS, HOSTS, Gate, a_following
+from tests.builders import ADMIN, SURE
+from tests.gates import ERRORS, GREEN, HOSTS, Gate, a_following
 from tests.http.api import api_of
 
 names = itertools.count()
@@ -198,6 +207,44 @@ def test_a_function_that_died_before_it_reported_is_stood_in_for(world: World):
     world.later(30)
 
     assert world.weight() == 10
+
+
+def test_a_rollout_that_was_started_to_follow_it_is_found(world: World):
+    driver = CodeDeployDriver(world.aws.aws())
+    outside = Outside({"codedeploy": driver}, {"cloudwatch": world.source}, world.gates)
+    services = bootstrap.build_services(
+        Settings(), world.store, world.clock, world.entropy, outside=outside
+    )
+    signal = {"source": "cloudwatch", "measure": "rate", "settings": {"canary": GREEN}}
+    started = services.rollouts.start(
+        NewRollout.model_validate(
+            {
+                "environment": "production",
+                "service": "shop",
+                "version": "2",
+                "targets": [{"kind": "codedeploy", "name": FOLLOWED.name, "mode": "follow"}],
+                "guards": [{"name": "errors", "signal": signal, "limit": 0.01}],
+                **SURE,
+            }
+        ),
+        ADMIN,
+    ).rollout
+    assert started.traffic[0].get("deployment") == world.id
+    assert world.function(world.until("BeforeInstall"))["says"] == "wait"
+
+    begin_now(world, started.id)
+    Gatekeeper(world.hooks, world.store, "first").look()
+
+    told = world.store.history(target=started.name, environment=None, before=None, limit=99)
+    asked = [each["action"] for each in reversed(told) if each["action"].startswith("hook:")]
+    assert asked == [f"hook:codedeploy:{verb}" for verb in ("wait", "allow", "report")]
+    assert world.until("AfterInstall")
+
+
+def begin_now(world: World, id: str) -> None:
+    """Do what a controller does at its first look."""
+    turns = Turns(world.store, world.clock, world.entropy)
+    turns.decide(id, lambda view: verbs.start(view.rollout, moment(world.clock.now())))
 
 
 def test_one_process_looks_after_them(world: World):

@@ -11,12 +11,14 @@ from flagserver.domain import guards, hooks
 from flagserver.domain.documents import Principal
 from flagserver.domain.errors import Conflict, Forbidden, NotFound, TargetUnavailable
 from flagserver.domain.guards import Kind, OnBreach, Verdict
+from flagserver.domain.hook_commands import CodeDeployHook
 from flagserver.domain.hooks import Says
 from flagserver.domain.rollout import By, Rollback, Waiting, Why
 from flagserver.domain.signals import Measure, Signal
 from flagserver.domain.states import State
 from flagserver.domain.targets import Target
-from tests.builders import T0
+from flagserver.services.hooks import Gatekeeper
+from tests.builders import ADMIN, T0
 from tests.gates import (
     ALARM,
     DEPLOYMENT,
@@ -28,6 +30,7 @@ from tests.gates import (
     a_following,
     an_asking,
 )
+from tests.servers import wait_until
 
 NOW = T0.timestamp() + 600
 BEFORE_TRAFFIC = HOOKS_IN_ORDER[:-1]
@@ -413,3 +416,77 @@ def test_answers_are_counted():
     gate.ask()
 
     assert gate.hooks.answers == {("BeforeAllowTraffic", "allow"): 1}
+
+
+# --- at the same time -----------------------------------------------------------------------------
+
+
+def test_two_processes_that_are_asked_at_once_keep_one_question():
+    gate = Gate()
+    gate.follow()
+    gate.turn(300)
+    asking, other = gate.gates.asking, gate.another_process()
+    calls: list[str] = []
+
+    def asked_meanwhile(deployment: str) -> Any:
+        calls.append(deployment)
+        if len(calls) == 1:
+            other.hooks.ask(CodeDeployHook(deployment=DEPLOYMENT, execution="e1"), ADMIN)
+        return asking(deployment)
+
+    gate.gates.asking = asked_meanwhile  # type: ignore[method-assign]
+
+    assert gate.ask().answer.says is Says.ALLOW
+    assert [action for action, _ in gate.said()] == ["hook:codedeploy:allow"]
+
+
+def test_asked_again_while_the_controller_answers():
+    gate = Gate()
+    gate.follow(a_following(state=State.PAUSED))
+    gate.ask()
+    gate.becomes(state=State.ROLLING_BACK)
+    asking, other = gate.gates.asking, gate.another_process()
+    calls: list[str] = []
+
+    def answered_meanwhile(deployment: str) -> Any:
+        calls.append(deployment)
+        if len(calls) == 1:
+            other.hooks.tick()
+        return asking(deployment)
+
+    gate.gates.asking = answered_meanwhile  # type: ignore[method-assign]
+
+    assert gate.ask().answer.says is Says.DENY
+    assert gate.gates.answers == [("e1", False)]
+
+
+def test_the_next_one_looks_at_once_when_one_stops():
+    gate = Gate()
+    gate.follow(a_following(state=State.ROLLING_BACK))
+    gate.ask()
+    first, second = (Gatekeeper(gate.hooks, gate.store, name) for name in ("first", "second"))
+    first.look()
+    gate.turn(31)
+    second.look()
+    assert gate.gates.answers == []
+
+    first.stop()
+    second.look()
+
+    assert gate.gates.answers == [("e1", False)]
+
+
+def test_a_gatekeeper_outlives_what_a_look_meets(caplog: pytest.LogCaptureFixture):
+    gate = Gate()
+    gatekeeper = Gatekeeper(gate.hooks, gate.store, "first")
+    gate.gates.answer = None  # type: ignore[assignment]
+    gate.follow(a_following(state=State.ROLLING_BACK))
+    gate.ask()
+    gate.turn(31)
+
+    with caplog.at_level("ERROR"):
+        gatekeeper.start()
+        wait_until(lambda: bool(caplog.records), "the failure to be logged")
+        gatekeeper.stop()
+
+    assert caplog.records[0].getMessage() == "hooks could not be looked after"
