@@ -106,16 +106,18 @@ class Postman:
         return len(letters)
 
     def _run(self) -> None:
-        bound = PAUSE_SECONDS
+        bound, told = PAUSE_SECONDS, ""
         while not self._stop.is_set():
             try:
                 self.fetch()
             except Refusal as error:
-                log.warning("events wait in the queue: %s", error.detail)
+                if error.detail != told:
+                    log.warning("events wait in the queue: %s", error.detail)
+                told = error.detail
             except Exception:
                 log.exception("events cannot be fetched")
             else:
-                bound = PAUSE_SECONDS
+                bound, told = PAUSE_SECONDS, ""
                 continue
             self._stop.wait(bound * self._chance())
             bound = min(2 * bound, LONGEST_SECONDS)

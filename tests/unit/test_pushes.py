@@ -306,7 +306,9 @@ def test_while_the_store_is_away_events_stay_in_the_queue(world: World):
     assert postman.fetch() == 1
 
 
-def test_a_queue_that_is_away_is_asked_again_with_pauses(world: World):
+def test_a_queue_that_is_away_is_asked_again_with_pauses_and_told_of_once(
+    world: World, caplog: pytest.LogCaptureFixture
+):
     mailbox = FakeMailbox([a_letter(json.dumps(an_event()))], down=True)
     pauses: list[int] = []
 
@@ -321,3 +323,6 @@ def test_a_queue_that_is_away_is_asked_again_with_pauses(world: World):
     postman.stop()
 
     assert len(pauses) == 3
+    assert [r.getMessage() for r in caplog.records if "queue" in r.getMessage()] == [
+        "events wait in the queue: The queue is down."
+    ]
