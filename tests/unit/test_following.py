@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -153,8 +154,9 @@ def test_a_lane_is_kept_as_it_was():
 class House:
     """An engine of ours that follows one of theirs."""
 
-    def __init__(self, directory: Path = Path("nowhere")) -> None:
-        self.engine = Engine(directory=directory)
+    def __init__(self) -> None:
+        self.disk = TemporaryDirectory()
+        self.engine = Engine(directory=Path(self.disk.name))
         self.follower = FakeFollower(monotonic=self.engine.clock.monotonic)
         self.engine.outside.drivers["codedeploy"] = self.follower  # type: ignore[index]
         self.theirs = FakeDeployment("d-1")
@@ -191,8 +193,8 @@ def test_a_rollout_that_replaces_another_takes_nothing_back_of_the_newer_deploym
     assert not [call for call in house.follower.calls if call[0] == "roll_back"]
 
 
-def test_with_the_store_away_harm_has_the_engine_go_back(tmp_path):
-    house = House(tmp_path)
+def test_with_the_store_away_harm_has_the_engine_go_back():
+    house = House()
     id = house.start()
     house.engine.run(10)
     house.to(10)
