@@ -154,9 +154,8 @@ def test_a_lane_is_kept_as_it_was():
 class House:
     """An engine of ours that follows one of theirs."""
 
-    def __init__(self) -> None:
-        self.disk = TemporaryDirectory()
-        self.engine = Engine(directory=Path(self.disk.name))
+    def __init__(self, directory: Path) -> None:
+        self.engine = Engine(directory=directory)
         self.follower = FakeFollower(monotonic=self.engine.clock.monotonic)
         self.engine.outside.drivers["codedeploy"] = self.follower  # type: ignore[index]
         self.theirs = FakeDeployment("d-1")
@@ -175,8 +174,12 @@ class House:
         return self.engine.rollout(id)
 
 
-def test_a_rollout_that_replaces_another_takes_nothing_back_of_the_newer_deployment():
-    house = House()
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def test_a_rollout_that_replaces_another_takes_nothing_back_of_the_newer_deployment(house):
     older = house.start()
     house.engine.run(10)
     house.to(10)
@@ -193,8 +196,7 @@ def test_a_rollout_that_replaces_another_takes_nothing_back_of_the_newer_deploym
     assert not [call for call in house.follower.calls if call[0] == "roll_back"]
 
 
-def test_with_the_store_away_harm_has_the_engine_go_back():
-    house = House()
+def test_with_the_store_away_harm_has_the_engine_go_back(house):
     id = house.start()
     house.engine.run(10)
     house.to(10)
@@ -208,8 +210,7 @@ def test_with_the_store_away_harm_has_the_engine_go_back():
     assert (house.rollout(id).state, house.engine.share) == (State.ROLLED_BACK, 0.0)
 
 
-def test_one_that_has_not_begun_is_taken_back_at_the_engine_too():
-    house = House()
+def test_one_that_has_not_begun_is_taken_back_at_the_engine_too(house):
     id = house.start()
     house.to(10)
     house.engine.rollouts.roll_back(id, Reasoned(), ADMIN)
@@ -218,8 +219,7 @@ def test_one_that_has_not_begun_is_taken_back_at_the_engine_too():
     assert house.theirs.phase is Phase.GONE_BACK
 
 
-def test_what_the_engine_gives_back_without_a_word_is_followed_at_once():
-    house = House()
+def test_what_the_engine_gives_back_without_a_word_is_followed_at_once(house):
     id = house.start()
     house.engine.run(10)
     for share in (50, 20):
@@ -232,8 +232,7 @@ def test_what_the_engine_gives_back_without_a_word_is_followed_at_once():
     assert (house.engine.share, house.rollout(id).state) == (5.0, State.PAUSED)
 
 
-def test_a_flag_that_somebody_killed_holds_and_is_not_raised():
-    house = House()
+def test_a_flag_that_somebody_killed_holds_and_is_not_raised(house):
     id = house.start()
     house.engine.run(10)
     house.to(10)
@@ -247,8 +246,8 @@ def test_a_flag_that_somebody_killed_holds_and_is_not_raised():
 class Story(House):
     """A rollout to which anything happens, in any order."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
         self.id = self.start()
         self.controller = self.engine.controller
         self.controllers = 0
@@ -345,7 +344,11 @@ ACTS = (
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(ACTS), min_size=1, max_size=40))
 def test_whatever_happens_flags_are_never_above_the_engine_and_going_back_absorbs(acts):
-    story = Story()
+    with TemporaryDirectory() as directory:
+        _tell(Story(Path(directory)), acts)
+
+
+def _tell(story: Story, acts: list[str]) -> None:
     for act in acts:
         story.do(act)
     story.follower.down = False
