@@ -172,12 +172,12 @@ class Turns:
             try:
                 done = self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
             except (StaleRevision, AlreadyExists) as error:
-                current = self.find(turn.after.id)
-                mine = 0 if current is None else current.revision
-                if mine == revision and flags is None and ends is None:
+                if flags is None and ends is None and self._is_at(turn.after.id, revision):
                     continue
                 words = f"{turn.after.name} or a flag of it was changed meanwhile. Look again."
-                raise StaleRevision(words, revision=mine) from error
+                current = self.find(turn.after.id)
+                found = 0 if current is None else current.revision
+                raise StaleRevision(words, revision=found) from error
             if done.repeated:
                 return self.get(turn.after.id)
             self._told(turn)
@@ -197,6 +197,11 @@ class Turns:
                 self._store.commit(forgetting, at=self._clock.now(), salt=self._entropy.hex(16))
         except Refusal as error:
             log.info("ended rollouts are forgotten another time: %s", error.detail)
+
+    def _is_at(self, id: str, revision: int) -> bool:
+        """Tell whether a live rollout is at a revision; one that ended counts anew from 1."""
+        live = self._store.read(documents.ROLLOUTS, id)
+        return revision == (0 if live is None else live.revision)
 
     def _change(
         self,

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from flagserver.domain import verbs
 from flagserver.domain.commands import Enlarging, Reasoned
 from flagserver.domain.documents import Idempotency
 from flagserver.domain.errors import Conflict, Invalid, Locked, StaleRevision
 from flagserver.domain.rollout import Why
 from flagserver.domain.states import State
 from flagserver.domain.targets import Target
+from flagserver.domain.times import moment
+from flagserver.services.turns import Turns
 from tests.builders import ADMIN, SURE
 from tests.engines import FLAG, RULE, Engine, only_flag
 
@@ -26,6 +29,18 @@ def engine(tmp_path: Path) -> Engine:
 
 def at(engine: Engine) -> tuple[float, float]:
     return engine.weight, engine.share
+
+
+def test_what_was_decided_of_one_that_ended_meanwhile_is_stale(engine: Engine) -> None:
+    """And not refused for its flags: what is live and what has ended count revisions apart."""
+    id = engine.start()
+    turns = Turns(engine.store, engine.clock, engine.entropy)
+    seen = turns.get(id)
+    engine.rollouts.roll_back(id, Reasoned(), ADMIN)
+    assert turns.get(id).revision == seen.revision
+
+    with pytest.raises(StaleRevision):
+        turns.commit(verbs.start(seen.rollout, moment(engine.clock.now())), seen.revision)
 
 
 class TestItsWay:
