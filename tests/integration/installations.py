@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
-
-from examples.awsfake.scene import Scene
-from flagserver import bootstrap
+from examples.awsfake.scene import REGION, Scene
+from flagserver import alarms, bootstrap
 from flagserver.bootstrap import Outside
-from flagserver.cloud import aws as command
 from flagserver.domain.rollout import TICK_SECONDS
 from flagserver.services import Services
 from flagserver.settings import Settings
@@ -88,11 +85,11 @@ class Installation(House):
             **told,
         }
 
-    def make_alarms(self, *options: str) -> None:
-        """Make the standard alarms, as an operator does."""
-        words = ["alarms", self.scene.blue, self.scene.green, "--create", *options]
-        made = CliRunner().invoke(command, words)
-        assert made.exit_code == 0, made.output
+    def make_alarms(self, **told: Any) -> None:
+        """Make the standard alarms, as `flagserver aws alarms` does."""
+        aws = self.aws.aws()
+        pair = alarms.pair_of(aws, self.scene.blue, self.scene.green)
+        alarms.create(aws, alarms.standard(pair, **told), REGION)
 
     @property
     def alarm(self) -> str:

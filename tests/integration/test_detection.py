@@ -6,7 +6,7 @@ A minute's numbers are published when it is over, and in the worse case a minute
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,19 @@ GONE_SECONDS = 30
 ONSET = 20
 """Seconds into a minute after which all fails: that minute's own numbers do not show it yet."""
 
-OWN = ("--namespace", "Shop", "--dimension", "service=shop")
+OWN = {"namespace": "Shop", "dimensions": {"service": "shop"}}
 
 
 @dataclass(frozen=True)
 class Harm:
     """What goes wrong. green: what the canary's minutes are then.  more: what is published of a
-    minute besides, by (installation, its beginning)."""
+    minute besides, by (installation, its beginning).  told: of the alarms.
+    """
 
     alarm: str
     green: Minute = field(default_factory=lambda: WELL)
     more: Callable[[Installation, float], None] = lambda house, minute: None
-    options: tuple[str, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 def a_dead_host(house: Installation, minute: float) -> None:
@@ -65,7 +66,7 @@ HARMS = [
     Harm("shop-green-p95", {**WELL, "seconds": [0.2] * 36 + [1.2] * 4}),
     Harm("shop-green-p95-doubled", {**WELL, "seconds": [0.5] * 40}),
     Harm("shop-green-hosts", more=a_dead_host),
-    Harm("critical_path", more=a_broken_path, options=OWN),
+    Harm("critical_path", more=a_broken_path, told=OWN),
 ]
 
 
@@ -104,7 +105,7 @@ def test_it_is_found_within_five_minutes_and_gone_within_half_a_minute(
 ) -> None:
     house = Installation(aws=aws, directory=tmp_path, late=late)
     house.blue = house.green = WELL
-    house.make_alarms(*harm.options)
+    house.make_alarms(**harm.told)
     house.turn(240)
     path = a_rollout(house)
     house.run_until(house.now + 60 - house.now % 60 + ONSET)

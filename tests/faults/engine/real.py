@@ -17,9 +17,10 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,6 @@ BEFORE, AFTER = MOMENTS = ("before it arrives", "when its answer comes")
 WRITING = ("commit", "acquire", "release", "look")
 READING = ("read_environment",)
 SCRIPTS = {script(name).sha.encode(): name for name in (*WRITING, *READING, "delivered")}
-WRITES = frozenset({b"ZADD", b"ZREMRANGEBYSCORE"})
-READS = frozenset(
-    {
-        *(b"HGET", b"HGETALL", b"HMGET", b"ZMSCORE", b"EXISTS", b"INFO", b"PING"),
-        *(b"XRANGE", b"XREVRANGE", b"XREAD", b"XINFO", b"HELLO", b"CLIENT", b"SELECT"),
-    }
-)
 OF_OTHERS = ("acquire notices", "release notices", "delivered")
 """What the thread that tells people does beside: it moves no rollout, and keeps to no order."""
 
@@ -180,20 +174,15 @@ def _reached(effect: Effect, wanted: Effect) -> bool:
     return effect == wanted or (sooner and wanted.nth > 1)
 
 
-def store_effect(data: bytes) -> str | None:
-    """Return what a piece to Redis changes, or None. Raises AssertionError for what is not known
-    to be one or the other."""
+def store_effect(writes: Collection[str], data: bytes) -> str | None:
+    """Return what a piece to Redis changes, or None. writes: commands that write, by Redis's own
+    word. Raises AssertionError for a script that is not known to be one or the other."""
     words = _words(data)
-    if not words:
-        return None
-    command = words[0]
-    if command in READS:
-        return None
-    if command in WRITES:
-        return command.decode()
-    assert command == b"EVALSHA", f"say of {command!r} whether it leaves something behind"
+    command = words[0].decode() if words else ""
+    if command != "EVALSHA":
+        return command if command.lower() in writes else None
     name = SCRIPTS.get(words[1])
-    assert name is not None, "a script that these tests do not know"
+    assert name is not None, "say of a script whether it leaves something behind"
     assert data.count(b"EVALSHA") == 1, "two effects in one piece"
     if name in READING:
         return None
@@ -254,7 +243,10 @@ class Stage:
 
     def watch(self) -> None:
         """See what goes through the proxies, as `tap` does."""
-        self.tap.on(self.store_proxy, store_effect)
+        with self.redis.client() as client:
+            commands = client.command()
+        writes = {name for name, told in commands.items() if "write" in told["flags"]}
+        self.tap.on(self.store_proxy, partial(store_effect, writes))
         self.tap.on(self.cloud_proxy, cloud_effect)
 
     @property
