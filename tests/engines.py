@@ -68,7 +68,7 @@ class Engine(House):
     over: a store of the test's own, instead of one in memory.  telemetry: of the first process.
     """
 
-    directory: Path = field(default_factory=lambda: Path("nowhere"))
+    directory: Path = field(kw_only=True)
     driver: FakeTargetDriver = field(default_factory=FakeTargetDriver)
     source: FakeSignalSource = field(default_factory=FakeSignalSource)
     rates: tuple[float | None, float | None] = (0.0, 0.0)

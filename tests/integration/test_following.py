@@ -59,10 +59,10 @@ def aws(running: Double) -> Double:
 class Following(Stage):
     """A service that CodeDeploy deploys to, version 1 in service, and an engine that follows.
 
-    group: how the deployment group is from then on.
+    disk: of the engine.  group: how the deployment group is from then on.
     """
 
-    def __init__(self, aws: Double, first: bool = True, **group: Any) -> None:
+    def __init__(self, aws: Double, disk: Path, first: bool = True, **group: Any) -> None:
         super().__init__(aws)
         self.client.create_deployment_config(
             deploymentConfigName=CONFIG,
@@ -79,7 +79,7 @@ class Following(Stage):
         self.client.update_deployment_group(
             applicationName=APPLICATION, currentDeploymentGroupName=GROUP, **options
         )
-        self.engine = Engine()
+        self.engine = Engine(directory=disk)
         driver = CodeDeployDriver(aws.aws(), monotonic=self.engine.clock.monotonic)
         self.engine.outside.drivers[driver.kind] = driver  # type: ignore[index]
         self.driver = driver
@@ -173,8 +173,10 @@ def ending(minutes: int, **more: Any) -> dict[str, Any]:
     return {"blueGreenDeploymentConfiguration": options}
 
 
-def test_flags_have_the_same_share_one_look_after_each_shift_until_all_is_done(aws):
-    stage = Following(aws, deploymentConfigName="CodeDeployDefault.ECSCanary10Percent5Minutes")
+def test_flags_have_the_same_share_one_look_after_each_shift_until_all_is_done(aws, tmp_path):
+    stage = Following(
+        aws, tmp_path, deploymentConfigName="CodeDeployDefault.ECSCanary10Percent5Minutes"
+    )
     deployment = stage.deploy(2)
     id = stage.follow(deployment)
     assert stage.engine.rollout(id).schedule.text() == "10%:5m,100%"
@@ -256,7 +258,7 @@ def test_whatever_takes_it_back_all_is_at_0_and_the_watch_ends_with_3(
     aws: Double, name: str, tmp_path: Path
 ) -> None:
     cause = CAUSES[name]
-    stage = Following(aws, **cause.group)
+    stage = Following(aws, tmp_path, **cause.group)
     stage.alarm(state="OK")
     deployment = stage.deploy(2, revision=scenes.revision(2, **cause.hooks))
     stage.at(cause.at, lambda: cause.happens(stage, deployment))
@@ -271,7 +273,7 @@ def test_whatever_takes_it_back_all_is_at_0_and_the_watch_ends_with_3(
 
     assert done.exit_code == exits.ROLLED_BACK, done.output
     assert (stage.canary, stage.engine.share) == (0, 0.0)
-    (view,) = stage.engine.rollouts.all()
+    (view,) = stage.engine.rollouts.page().views
     rollout = view.rollout
     assert rollout.rollback is not None
     assert rollout.rollback.by is cause.by
@@ -312,8 +314,8 @@ def taken_back(stage: Following, id: str, by: By, word: str) -> None:
     assert stage.lane(id).phase is Phase.GONE_BACK
 
 
-def test_one_that_is_stopped_without_a_rollback_is_taken_back_by_the_revision_before(aws):
-    stage = Following(aws)
+def test_one_that_is_stopped_without_a_rollback_is_taken_back_by_the_revision_before(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     id, deployment = at_canary(stage)
     stage.client.stop_deployment(deploymentId=deployment, autoRollbackEnabled=False)
     stage.run(30)
@@ -334,8 +336,8 @@ def is_version_1_anew(stage: Following, id: str) -> None:
     assert again["description"].startswith("Sortition")
 
 
-def test_what_is_deployed_after_it_went_back_is_nothing_that_it_left(aws):
-    stage = Following(aws)
+def test_what_is_deployed_after_it_went_back_is_nothing_that_it_left(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     id, deployment = at_canary(stage)
     stop(stage, deployment)
     taken_back(stage, id, By.ENGINE, "MANUAL_STOP")
@@ -349,8 +351,8 @@ def test_what_is_deployed_after_it_went_back_is_nothing_that_it_left(aws):
     assert stage.info(newer)["status"] == "Succeeded"
 
 
-def test_a_responder_has_codedeploy_go_back(aws):
-    stage = Following(aws)
+def test_a_responder_has_codedeploy_go_back(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     id, _ = at_canary(stage)
     stage.engine.rollouts.roll_back(id, Reasoned(reason="Odd."), ADMIN)
     assert stage.engine.share == 0.0
@@ -367,8 +369,8 @@ def sure() -> Enlarging:
     return Enlarging.model_validate(SURE)
 
 
-def test_one_that_is_ready_holds_until_somebody_approves(aws):
-    stage = Following(aws, **ending(1, deploymentReadyOption=READY))
+def test_one_that_is_ready_holds_until_somebody_approves(aws, tmp_path):
+    stage = Following(aws, tmp_path, **ending(1, deploymentReadyOption=READY))
     id = stage.follow(stage.deploy(2))
     stage.run(120)
     rollout = stage.engine.rollout(id)
@@ -381,8 +383,10 @@ def test_one_that_is_ready_holds_until_somebody_approves(aws):
     assert stage.engine.rollout(id).state is State.RUNNING
 
 
-def test_the_wait_until_the_old_version_goes_can_be_skipped_and_that_of_a_canary_cannot(aws):
-    stage = Following(aws, **ending(60))
+def test_the_wait_until_the_old_version_goes_can_be_skipped_and_that_of_a_canary_cannot(
+    aws, tmp_path
+):
+    stage = Following(aws, tmp_path, **ending(60))
     id, deployment = at_canary(stage)
     revision = stage.revision(id)
     with pytest.raises(Conflict, match="nothing can skip that wait"):
@@ -398,8 +402,8 @@ def test_the_wait_until_the_old_version_goes_can_be_skipped_and_that_of_a_canary
 # --- what holds -----------------------------------------------------------------------------------
 
 
-def test_a_rollout_that_is_paused_holds_its_flags_while_the_traffic_goes_on(aws):
-    stage = Following(aws)
+def test_a_rollout_that_is_paused_holds_its_flags_while_the_traffic_goes_on(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     id, _ = at_canary(stage)
     stage.engine.rollouts.hold(id, Reasoned(), ADMIN)
     stage.run(CANARY)
@@ -410,8 +414,8 @@ def test_a_rollout_that_is_paused_holds_its_flags_while_the_traffic_goes_on(aws)
     assert (stage.canary, stage.engine.share) == (100, 100.0)
 
 
-def test_flags_wait_for_data_that_is_missing_and_nothing_is_promoted_blind(aws):
-    stage = Following(aws, **ending(60))
+def test_flags_wait_for_data_that_is_missing_and_nothing_is_promoted_blind(aws, tmp_path):
+    stage = Following(aws, tmp_path, **ending(60))
     id, _ = at_canary(stage)
     stage.engine.rates = (None, None)
     stage.run(CANARY + 90)
@@ -424,16 +428,16 @@ def test_flags_wait_for_data_that_is_missing_and_nothing_is_promoted_blind(aws):
     assert (stage.canary, stage.engine.share) == (100, 100.0)
 
 
-def test_codedeploy_goes_back_in_the_midst_of_a_hold_and_so_do_the_flags(aws):
-    stage = Following(aws)
+def test_codedeploy_goes_back_in_the_midst_of_a_hold_and_so_do_the_flags(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     id, deployment = at_canary(stage)
     stage.engine.rollouts.hold(id, Reasoned(), ADMIN)
     stop(stage, deployment)
     taken_back(stage, id, By.ENGINE, "MANUAL_STOP")
 
 
-def test_something_newer_in_the_group_holds_and_is_never_taken_back(aws):
-    stage = Following(aws)
+def test_something_newer_in_the_group_holds_and_is_never_taken_back(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     id = stage.follow(stage.deploy(2), schedule="10%:2m,100%:1h")
     stage.run(ALL + TERMINATION + 15)
     newer = stage.deploy(3)
@@ -450,8 +454,8 @@ def test_something_newer_in_the_group_holds_and_is_never_taken_back(aws):
     assert stage.info(newer)["status"] == "Succeeded"
 
 
-def test_while_codedeploy_cannot_be_read_nothing_is_decided_of_it(aws):
-    stage = Following(aws)
+def test_while_codedeploy_cannot_be_read_nothing_is_decided_of_it(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     at_canary(stage)
     aws.fault("BatchGetDeployments", "fail", times=10_000)
     stage.run(ALL)
@@ -464,8 +468,8 @@ def test_while_codedeploy_cannot_be_read_nothing_is_decided_of_it(aws):
 # --- other relations ------------------------------------------------------------------------------
 
 
-def test_the_flag_by_its_own_schedule_when_the_code_is_there(aws):
-    stage = Following(aws)
+def test_the_flag_by_its_own_schedule_when_the_code_is_there(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     id = stage.follow(stage.deploy(2), relation="after", schedule="5%:5m,25%:10m,100%")
     stage.run(ALL + TERMINATION - 10)
     assert (stage.canary, stage.engine.share) == (100, 0.0)
@@ -477,8 +481,8 @@ def test_the_flag_by_its_own_schedule_when_the_code_is_there(aws):
     assert stage.engine.rollout(id).state is State.COMPLETED
 
 
-def test_a_guard_that_fails_in_the_flags_own_steps_takes_both_back(aws):
-    stage = Following(aws)
+def test_a_guard_that_fails_in_the_flags_own_steps_takes_both_back(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     deployment = stage.deploy(2)
     id = stage.follow(deployment, relation="after", schedule="5%:10m,100%")
     stage.run(ALL + TERMINATION + 30)
@@ -490,8 +494,10 @@ def test_a_guard_that_fails_in_the_flags_own_steps_takes_both_back(aws):
     assert stage.canary == 0
 
 
-def test_a_flag_that_is_on_where_the_new_version_runs_is_on_from_its_first_traffic_on(aws):
-    stage = Following(aws)
+def test_a_flag_that_is_on_where_the_new_version_runs_is_on_from_its_first_traffic_on(
+    aws, tmp_path
+):
+    stage = Following(aws, tmp_path)
     id = stage.follow(stage.deploy(2), relation="on_canary")
     stage.run(45)
     state = stage.engine.flags.state(FLAG, "production").state
@@ -508,8 +514,8 @@ def test_a_flag_that_is_on_where_the_new_version_runs_is_on_from_its_first_traff
 # --- planned --------------------------------------------------------------------------------------
 
 
-def test_a_plan_says_what_codedeploy_does_instead_and_what_is_nearest(aws):
-    stage = Following(aws)
+def test_a_plan_says_what_codedeploy_does_instead_and_what_is_nearest(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     stage.deploy(2)
     what = ["--env", "production", "--service", "api", "--version", "2", "--flag", FLAG]
     what += ["--codedeploy", f"{APPLICATION}/{GROUP}", "--guards", "none"]
@@ -528,8 +534,8 @@ def test_a_plan_says_what_codedeploy_does_instead_and_what_is_nearest(aws):
 # --- what is refused ------------------------------------------------------------------------------
 
 
-def test_it_is_found_by_application_and_group_and_claimed_once(aws):
-    stage = Following(aws)
+def test_it_is_found_by_application_and_group_and_claimed_once(aws, tmp_path):
+    stage = Following(aws, tmp_path)
     with pytest.raises(Conflict, match="runs"):
         stage.follow()
     deployment = stage.deploy(2)
@@ -549,8 +555,8 @@ def test_it_is_found_by_application_and_group_and_claimed_once(aws):
         (None, {"settings": {"colour": "green"}}, "/targets/0/settings/colour"),
     ],
 )
-def test_what_cannot_be_followed_names_the_field(aws, name, told, field):
-    stage = Following(aws, first=False)
+def test_what_cannot_be_followed_names_the_field(aws, tmp_path, name, told, field):
+    stage = Following(aws, tmp_path, first=False)
     target = {"kind": "codedeploy", "name": name or f"{APPLICATION}/{GROUP}", **told}
     with pytest.raises(Invalid) as refused:
         stage.engine.start(targets=[target])

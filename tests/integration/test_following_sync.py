@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,9 +29,10 @@ def synced(stage: Following, id: str) -> tuple[int, dict[str, Any]]:
 @pytest.mark.parametrize("back", [False, True], ids=["complete", "rolled back"])
 def test_engine_and_flags_are_where_the_rollout_left_them(
     aws: Double,  # noqa: F811
+    tmp_path: Path,
     back: bool,
 ) -> None:
-    stage = Following(aws)
+    stage = Following(aws, tmp_path)
     id, deployment = at_canary(stage)
     if back:
         stop(stage, deployment)
@@ -47,8 +49,8 @@ def test_engine_and_flags_are_where_the_rollout_left_them(
     assert len(stage.client.list_deployments()["deployments"]) == before
 
 
-def test_while_the_engine_goes_back_it_is_waited_for(aws: Double) -> None:  # noqa: F811
-    stage = Following(aws)
+def test_while_the_engine_goes_back_it_is_waited_for(aws: Double, tmp_path: Path) -> None:  # noqa: F811
+    stage = Following(aws, tmp_path)
     id, deployment = at_canary(stage)
     stop(stage, deployment)
     stage.run(10)
