@@ -22,10 +22,16 @@ def test_an_empty_store_has_heard_nothing(store: RedisStore):
     assert store.nudged() == 0
 
 
-def test_an_event_is_forgotten(store: RedisStore):
-    assert store.nudge("event-1", ttl_seconds=0.1)
-    time.sleep(1.1)
-    assert store.nudge("event-1", ttl_seconds=0.1)
+def test_an_event_is_forgotten(backend: Backend, store: RedisStore):
+    assert store.nudge("event-1", ttl_seconds=900)
+    raw = backend.raw()
+    (key,) = raw.scan_iter("{sortition}:nudge:*")
+    assert 899_000 < raw.pttl(key) <= 900_000
+
+    raw.pexpire(key, 1)
+    time.sleep(0.05)
+
+    assert store.nudge("event-1", ttl_seconds=900)
 
 
 def test_names_of_events_reach_no_other_key(backend: Backend, store: RedisStore):
