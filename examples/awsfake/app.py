@@ -10,7 +10,7 @@ GET  /double/health?group=<ARN>             {"state": "healthy"} of its one targ
 GET  /double/weights?arn=<rule or listener> {"weights": {<target group>: 5, …}}
 POST /double/health     {"group", "target", "state", "reason"}
 POST /double/metrics    {"namespace", "data": [<as PutMetricData has it, Timestamp in unix s>]}
-POST /double/codedeploy {"deployment", "region", "status", "task_sets"}: it looks like this now
+POST /double/codedeploy {"deployment", "region", "status", "task_sets", "events": {name: status}}
 POST /double/codedeploy/times {"application", "group", "region", "install", "back", "bake"}
 GET  /double/hooks      [{"function", "event", "at", "payload": {"DeploymentId", …}}, …]
 POST /double/ecs        {"deployment", …in ECS's own words}
@@ -172,9 +172,7 @@ class Double:
                 group, target, state, reason
             ),
             "metrics": self._publish,
-            "codedeploy": lambda deployment, status, region, task_sets=(): self.codedeploy.say(
-                ACCOUNT, region, deployment, status, task_sets
-            ),
+            "codedeploy": lambda **told: self.codedeploy.say(ACCOUNT, **told),
             "codedeploy/times": lambda application, group, region, **times: self.codedeploy.take(
                 ACCOUNT, region, application, group, times
             ),

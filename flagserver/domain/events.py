@@ -39,7 +39,7 @@ KINDS: dict[str, Kind] = {
     # Rollouts, by controllers
     "rollout:step:begin": Kind("next step begun"),
     "rollout:step:confirm": Kind("shares confirmed", INFO),
-    "rollout:step:follow": Kind("followed where the engine went"),
+    "rollout:step:follow": Kind("followed where the engine went", INFO),
     "rollout:engine:note": Kind("told something by the engine"),
     "rollout:wait:begin": Kind("holds", WARNING),
     "rollout:wait:change": Kind("holds for another reason", WARNING),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from moto.codedeploy.responses import CodeDeployResponse
@@ -51,11 +52,20 @@ class CodeDeploy:
     # --- told ---
 
     def say(
-        self, account: str, region: str, deployment: str, status: str, task_sets: Sequence[Any]
+        self,
+        account: str,
+        region: str,
+        deployment: str,
+        status: str,
+        task_sets: Sequence[Any] = (),
+        events: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Let a deployment look like this from now on, and do nothing more by itself."""
+        """Let a deployment look like this from now on, and do nothing more by itself. events:
+        statuses of its lifecycle, by name; Pending where none is told."""
         it = self.of(account, region).deployments[deployment]
         it.told, it.due = {"status": status, "task_sets": list(task_sets)}, None
+        for event in it.events:
+            event.status = events.get(event.name, "Pending")
 
     def take(
         self, account: str, region: str, application: str, group: str, times: Mapping[str, float]
