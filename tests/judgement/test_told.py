@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from math import inf, log
 from random import Random
 
@@ -24,10 +25,12 @@ from sortition.judgement.planning import (
     Step,
     certifiable,
     detectable,
+    detectable_slowdown,
     first_share,
     planned,
     power,
     seconds_to_detect,
+    seconds_to_notice,
 )
 
 from tests.judgement.builders import EDGES, a_design, a_tick, errors_alone, fed
@@ -281,6 +284,27 @@ def test_a_plan_demands_a_certificate_only_where_it_can_be_had() -> None:
     assert design.of("critical_path").certified == ()
     assert design.of("critical_path").minimum_sample == 2
     assert design.rates[1] == a_design().rates[1]
+
+
+def a_usual_histogram(requests: int) -> dict[int, int]:
+    chance, found = Random(9), dict[int, int]()
+    for _ in range(requests):
+        bucket = bisect_left(EDGES, chance.lognormvariate(log(0.134), 0.8))
+        found[bucket] = found.get(bucket, 0) + 1
+    return found
+
+
+def test_a_doubled_latency_takes_as_long_as_it_does() -> None:
+    """At 100 requests a second; in simulations half of all runs take 30 s."""
+    design, usual = a_design(), a_usual_histogram(20_000)
+
+    assert 20 < seconds_to_notice(design, usual, 0.05, 100, 2.0) < 45
+    assert seconds_to_notice(design, usual, 0.05, 100, 1.3) == inf
+    assert seconds_to_notice(design, a_usual_histogram(100), 0.05, 100, 2.0) == inf
+    least = detectable_slowdown(design, usual, STEPS[0], 100)
+    assert least is not None
+    assert 1.48 < least < 1.7
+    assert detectable_slowdown(design, usual, STEPS[0], 0.01) is None
 
 
 def test_a_plan_never_pretends() -> None:

@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil, exp, inf, log
 
+from .counts import Histogram
 from .design import ACCEPTABLE_RATIO, Design, Rate
+from .latency import (
+    LEAST,
+    REFERENCE_SECONDS,
+    TAIL_RATIOS,
+    TAIL_WEIGHTS,
+    Reference,
+    Summed,
+    requests,
+)
 from .rates import ABOVE, BELOW, RATIOS, limit_gain, ratio_gain
 from .wealth import AT_START
 
@@ -209,3 +220,81 @@ def _sentence(
     sees = f"from about {least * 100:.2g} % on (control {baseline * 100:.2g} %), not less"
     passes = "certified good" if certified else "no harm seen, minimum sample met"
     return f"{begin} is seen {sees}; a pass means: {passes}."
+
+
+# --- latency --------------------------------------------------------------------------------------
+
+MOST_SLOWDOWN = 32.0
+
+
+def seconds_to_notice(
+    design: Design, usual: Histogram, share: float, per_second: float, slower: float
+) -> float:
+    """Return about how long it takes to prove that the canary is `slower` times as slow as control;
+    infinity for never. Warm-up not counted.
+
+    usual: the control's histogram, of as many requests as there are.  per_second: of both arms.
+    """
+    latency = design.latency
+    if latency is None or not 0 < share < 1 or per_second <= 0 or requests(usual) < LEAST:
+        return inf
+    reference = Reference(design.edges)
+    reference.add(REFERENCE_SECONDS, usual)
+    tail, order = _slow_gains(reference, usual, share, latency.noise.slowdown, slower)
+    # Half of the evidence is the order's and half the tail's, of which each quantile has a part.
+    parts = [weight / len(TAIL_RATIOS) / 2 for weight in TAIL_WEIGHTS]
+    bets = [(1 / len(order) / 2, max(order)), *zip(parts, tail, strict=True)]
+    capital = latency.slower_weight * AT_START / design.bound
+    return min(
+        -log(capital * part) / (gain * per_second / latency.noise.dispersion) if gain > 0 else inf
+        for part, gain in bets
+    )
+
+
+def _slow_gains(
+    reference: Reference, usual: Histogram, share: float, tolerated: float, slower: float
+) -> tuple[list[float], list[float]]:
+    """Return by how much the bettors of `TailShift` (the best of each quantile) and of `Order` are
+    expected to gain by one request of either arm (nats)."""
+    whole = requests(usual)
+
+    def beyond(buckets: Sequence[int], times: float) -> list[float]:
+        """Return the part of requests beyond these buckets if all took so many times as long."""
+        moved: dict[int, int] = {}
+        for bucket, count in usual.items():
+            later = reference.shifted(bucket, times)
+            moved[later] = moved.get(later, 0) + count
+        return [found / whole for found in Summed(moved).beyond(buckets)]
+
+    tail = []
+    for u, of_control in zip(reference.tail, beyond(reference.tail, 1.0), strict=True):
+        (slow,) = beyond([reference.shifted(u, tolerated)], slower)
+        arms = (share, slow), (1 - share, of_control)
+        tail.append(max(ratio_gain(1.0, g, *arms) for g in TAIL_RATIOS))
+    at = [reference.shifted(u, tolerated) for u in reference.order]
+    canary = _between([1.0, *beyond(at, slower), 0.0])
+    control = _between([1.0, *beyond(reference.order, 1.0), 0.0])
+    order = [
+        sum(
+            share * p * log(r) - (share * p + (1 - share) * q) * log(share * r + 1 - share)
+            for p, q, r in zip(canary, control, ratios, strict=True)
+        )
+        for ratios, _ in reference.alternatives
+    ]
+    return tail, order
+
+
+def _between(beyond: Sequence[float]) -> list[float]:
+    return [more - less for more, less in pairwise(beyond)]
+
+
+def detectable_slowdown(
+    design: Design, usual: Histogram, step: Step, per_second: float
+) -> float | None:
+    """Return from how many times as slow on the canary is found within the hold, None for never."""
+
+    def found(slower: float) -> bool:
+        took = seconds_to_notice(design, usual, step.share, per_second, slower)
+        return took <= step.hold - (design.latency.warm_up if design.latency else 0.0)
+
+    return _least(found, 1.0, MOST_SLOWDOWN) if found(MOST_SLOWDOWN) else None
