@@ -33,8 +33,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 log = logging.getLogger(__name__)
 log.setLevel(logging.INFO)
 
-TRY_SECONDS = 8.0
-"""How long one question may take."""
+TRY_SECONDS = 15.0
+"""How long one question may take: the server asks CodeDeploy and its signals meanwhile."""
 
 FIRST_SECONDS, MOST_SECONDS = 0.5, 15.0
 """The pauses between questions are drawn from 0 to a bound that doubles, from and up to these."""

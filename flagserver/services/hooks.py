@@ -29,7 +29,7 @@ from flagserver.domain.guards import Guard, Verdict
 from flagserver.domain.hook_commands import CodeDeployHook
 from flagserver.domain.hooks import Answer, Asking, Hook, Says
 from flagserver.domain.rollout import Rollout
-from flagserver.domain.signals import Measured
+from flagserver.domain.signals import Ask, Measured
 from flagserver.domain.times import moment
 from flagserver.domain.verbs import CONTROLLER
 from flagserver.ports import Clock, Documents, Entropy, Gates, Lease, Leases, SignalSource
@@ -199,13 +199,23 @@ class Hooks:
         return _newest(self._turns.read_ended(since).values(), asking, environment)
 
     def _measure(self, rollout: Rollout, some: Sequence[Guard], asking: Asking) -> list[Verdict]:
-        now, verdicts = self._now(), []
-        for guard in some:
-            ask = guard.ask(rollout.environment, rollout.service, rollout.version)
-            measured = self._sources[guard.signal.source].measure([ask], now)
-            answer = measured.get(ask, Measured(error="no answer"))
-            verdicts.append(guards.judge(guard, answer, now, since=asking.began))
-        return verdicts
+        """Return how guards stand, each source asked once. Points of before the deployment tell of
+        another version in the same target group."""
+        now = self._now()
+        asks = {
+            guard.name: guard.ask(rollout.environment, rollout.service, rollout.version)
+            for guard in some
+        }
+        measured: dict[Ask, Measured] = {}
+        for name, source in self._sources.items():
+            of_it = [ask for ask in asks.values() if ask.signal.source == name]
+            if of_it:
+                measured |= source.measure(list(dict.fromkeys(of_it)), now)
+        nothing = Measured(error="the source did not answer")
+        return [
+            guards.judge(guard, measured.get(asks[guard.name], nothing), now, since=asking.began)
+            for guard in some
+        ]
 
     def _commit(
         self, hook: Hook, known: Document | None, fact: Fact, *, gone: bool = False

@@ -21,6 +21,7 @@ from flagserver.services.hooks import Gatekeeper
 from tests.builders import ADMIN, T0
 from tests.gates import (
     ALARM,
+    ALL,
     DEPLOYMENT,
     ERRORS,
     HOOKS_IN_ORDER,
@@ -212,6 +213,28 @@ def test_a_hook_is_allowed_and_the_record_has_its_numbers():
         "hosts": ("pass", 0.0),
         "alarm shop-alarm": ("pass", 0.0),
     }
+
+
+def test_each_source_is_asked_once_and_one_that_is_not_there_holds():
+    gate = Gate()
+    elsewhere = guards.Guard("queue", Signal.of("prometheus", Measure.VALUE, canary="x"), 5.0)
+    gate.follow(a_following((*ALL, elsewhere)))
+    gate.asks("AfterAllowTraffic")
+    gate.turn(300)
+    counted: list[int] = []
+    measure = gate.source.measure
+
+    def counting(asks: Any, now: float) -> Any:
+        counted.append(len(asks))
+        return measure(asks, now)
+
+    gate.source.measure = counting  # type: ignore[method-assign]
+
+    kept = gate.ask()
+
+    assert counted == [len(ALL)]
+    assert kept.answer.says is Says.WAIT
+    assert "queue could not be measured" in kept.answer.reason
 
 
 def test_old_traffic_of_the_same_target_group_says_nothing_of_this_deployment():
