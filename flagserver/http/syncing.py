@@ -9,9 +9,10 @@ from typing_extensions import TypedDict
 
 from flagserver.domain import syncing
 from flagserver.domain.access import SHRINK
-from flagserver.domain.commands import ppm_to_percent
+from flagserver.domain.commands import Reasoned, ppm_to_percent
 from flagserver.domain.syncing import Finding
 
+from .query import Switch
 from .rollouts import ROLLOUT
 from .routing import Call, Routes
 
@@ -42,10 +43,14 @@ class SyncedJson(TypedDict):
 @routes.add(
     *("POST", f"{ROLLOUT}/sync", SHRINK),
     {200: ("What was found and done.", SyncedJson)},
+    model=Reasoned,
+    optional_revision=True,
+    query={"dry_run": Switch("only say what is found")},
 )
 def sync_rollout(call: Call, id: str) -> Any:
     """Bring engines and flags to where a rollout left them, as far as that exposes less."""
-    synced = call.services.syncing.sync(id, call.principal)
+    asked = (id, call.body, call.principal, call.optional_revision())
+    synced = call.services.syncing.sync(*asked, dry=call.query["dry_run"])
     rollout = synced.view.rollout
     return {
         "id": rollout.id,

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from flagserver.domain import access, flags, verbs
 from flagserver.domain.commands import Enlarging, Reasoned
 from flagserver.domain.documents import Idempotency, Principal
-from flagserver.domain.errors import StaleRevision
 from flagserver.domain.rollout import TICK_SECONDS, Rollout, gap_seconds
 from flagserver.domain.rollout_commands import NewRollout, RolloutPlan
 from flagserver.domain.states import State
@@ -23,7 +22,7 @@ from .environments import known_environment
 from .lists import Page, Wanted
 from .schedules import Schedules
 from .starting import Planned, Rate, Starting
-from .turns import RolloutView, Turns
+from .turns import RolloutView, Turns, check_revision
 
 STALE_SECONDS = 60.0
 """A rollout that no controller has looked at for so long is in no known state."""
@@ -262,7 +261,7 @@ class Rollouts:
                 flags.check_may_enlarge(known_environment(self._store, environment), command)
             if not dry and self._repeats(idempotency):
                 return view
-            _check_revision(view, revision)
+            check_revision(view, revision)
             turn = verb(self._asked(view.rollout, by, command.reason))
             if dry:
                 return RolloutView(turn.after, revision)
@@ -290,8 +289,7 @@ class Rollouts:
             access.check(by, access.SHRINK, view.rollout.environment)
             if not dry and self._repeats(idempotency):
                 return view
-            if revision is not None:
-                _check_revision(view, revision)
+            check_revision(view, revision)
             if dry:
                 return RolloutView(turn(view).after, view.revision)
             if revision is None:
@@ -323,12 +321,6 @@ class Rollouts:
 
     def _now(self) -> float:
         return moment(self._clock.now())
-
-
-def _check_revision(view: RolloutView, revision: int) -> None:
-    if view.revision != revision:
-        words = f"{view.rollout.name} is at revision {view.revision} now."
-        raise StaleRevision(words, revision=view.revision)
 
 
 def _standing(rollout: Rollout, now: float, looked: float | None, gap: float) -> Standing:

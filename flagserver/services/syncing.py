@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from flagserver.domain import access, documents, syncing
+from flagserver.domain.commands import Reasoned
 from flagserver.domain.documents import Change, Fact, Principal
 from flagserver.domain.errors import Refusal
 from flagserver.domain.flags import State as FlagState
@@ -17,7 +18,7 @@ from flagserver.domain.targets import Reading, Target
 from flagserver.domain.times import moment
 from flagserver.ports import Clock, Documents, Entropy, TargetDriver
 
-from .turns import RolloutView, Turns
+from .turns import RolloutView, Turns, check_revision
 
 log = logging.getLogger(__name__)
 
@@ -53,23 +54,35 @@ class Syncing:
         self._entropy = entropy
         self._turns = Turns(store, clock, entropy)
 
-    def sync(self, id: str, by: Principal) -> Synced:
+    def sync(
+        self,
+        id: str,
+        command: Reasoned,
+        by: Principal,
+        revision: int | None = None,
+        *,
+        dry: bool = False,
+    ) -> Synced:
         """Bring what a rollout moved to where it left it, as far as that exposes less. Raises
-        NotFound, Forbidden, StoreUnavailable.
+        NotFound, Forbidden, StaleRevision, StoreUnavailable.
 
         One that is still on its way is the controller's: nothing is done about it here.
+        dry: only say what is found.
         """
         view = self._turns.get(id)
         rollout = view.rollout
         access.check(by, access.SHRINK, rollout.environment)
+        check_revision(view, revision)
         if not syncing.is_over(rollout):
             return Synced(view, ())
         newer = self._newer(rollout)
         found = [self._look(rollout, target, newer) for target in rollout.targets]
+        if dry:
+            return Synced(view, tuple(found))
         done = tuple(self._do(finding) for finding in found)
         lowered = [finding for finding, was in zip(done, found, strict=True) if finding != was]
         if lowered:
-            self._record(rollout, lowered, by)
+            self._record(rollout, lowered, command.reason, by)
         return Synced(view, done)
 
     def _look(self, rollout: Rollout, target: Target, newer: Mapping[str, str]) -> Finding:
@@ -121,8 +134,11 @@ class Syncing:
             if target.id in mine
         }
 
-    def _record(self, rollout: Rollout, lowered: list[Finding], by: Principal) -> None:
-        said = " ".join(f"{finding.target.id}: {finding.reason}" for finding in lowered)
+    def _record(
+        self, rollout: Rollout, lowered: list[Finding], why: str | None, by: Principal
+    ) -> None:
+        found = (f"{finding.target.id}: {finding.reason}" for finding in lowered)
+        said = " ".join([*([f"{why}:"] if why else []), *found])
         fact = Fact(
             actor=by.id,
             role=by.role,

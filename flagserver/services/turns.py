@@ -243,6 +243,13 @@ class Turns:
         )
 
 
+def check_revision(view: RolloutView, revision: int | None) -> None:
+    """Raise StaleRevision unless a rollout is at this revision; None: whichever it is at."""
+    if revision not in {None, view.revision}:
+        words = f"{view.rollout.name} is at revision {view.revision} now."
+        raise StaleRevision(words, revision=view.revision)
+
+
 def _views(found: Mapping[str, Document]) -> dict[str, RolloutView]:
     return {id: _view(document) for id, document in found.items()}
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import httpx
 import pytest
 from click.testing import CliRunner
@@ -30,6 +31,25 @@ def test_environments_are_listed_made_and_changed(house: House) -> None:
     assert (made["critical"], changed["critical"], changed["revision"]) == (True, False, 2)
     assert "qa, revision 2" in shown.output
     assert "production" in listed.output
+
+
+READS = {
+    *("rollouts plan", "rollouts list", "rollouts get", "rollouts watch", "rollouts evidence"),
+    *("rollouts schema", "rollouts replay", "rollouts simulate"),
+    *("schedules list", "schedules get"),
+}
+
+
+@pytest.mark.parametrize("noun", ["rollouts", "schedules"])
+def test_whatever_changes_something_takes_what_every_write_takes(noun: str) -> None:
+    group = cli.commands[noun]
+    assert isinstance(group, click.Group)
+    for name, command in group.commands.items():
+        if f"{noun} {name}" in READS:
+            continue
+        taken = {option for parameter in command.params for option in parameter.opts}
+        missing = {"--env", "--reason", "--dry-run", "--if-revision", "--json"} - taken
+        assert not missing, f"{noun} {name}"
 
 
 def test_a_token_is_shown_once_and_revoked(house: House) -> None:

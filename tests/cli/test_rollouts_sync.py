@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sortition.cli import exits
 
+from flagserver.domain.commands import Reasoned
 from flagserver.domain.documents import Principal
 from flagserver.domain.errors import Forbidden
 from flagserver.domain.states import State
@@ -79,6 +80,34 @@ def test_traffic_that_came_back_after_a_rollback_is_taken_out_again_and_recorded
     assert desk.engine.actions(id)[-1] == "sync"
     assert synced(desk, id)["in_line"]
     assert desk.engine.actions(id).count("sync") == 1
+
+
+def test_a_dry_run_says_what_it_would_find_and_touches_nothing(desk: Desk, tmp_path: Path) -> None:
+    id = ended(desk, tmp_path, back=True)
+    move(desk, 5)
+
+    done = desk.rollouts("sync", id, "--dry-run")
+
+    assert done.exit_code == exits.CHECK_FAILED
+    assert "It was at 5 % again." in done.stdout
+    assert (desk.engine.weight, "sync" in desk.engine.actions(id)) == (5, False)
+
+
+def test_it_is_done_where_and_at_the_revision_that_was_said_and_says_why(
+    desk: Desk, tmp_path: Path
+) -> None:
+    id = ended(desk, tmp_path, back=True)
+    move(desk, 5)
+
+    there = desk.rollouts("sync", id, "--env", "staging")
+    stale = desk.rollouts("sync", id, "--if-revision", "7")
+    assert (there.exit_code, stale.exit_code) == (exits.USAGE, exits.CONFLICT)
+    assert desk.engine.weight == 5
+
+    given = ("--env", "production", "--if-revision", "1", "--reason", "deploy 7 was cancelled")
+    assert desk.rollouts("sync", id, *given).exit_code == exits.DONE
+    assert desk.engine.weight == 0
+    assert desk.engine.entries(id)[-1]["reason"].startswith("deploy 7 was cancelled: alb/arn:rule")
 
 
 @pytest.mark.parametrize(
@@ -200,4 +229,4 @@ def test_a_token_of_another_environment_may_not(desk: Desk, tmp_path: Path) -> N
     id = ended(desk, tmp_path, back=True)
     other = Principal("token:other", "deploy", "deploy", "staging")
     with pytest.raises(Forbidden):
-        desk.engine.services.syncing.sync(id, other)
+        desk.engine.services.syncing.sync(id, Reasoned(), other)

@@ -61,7 +61,7 @@ def do(
     grows = verb in ENLARGING
     if grows or write.dry_run or environment is not None:
         seen = api.get(path)
-        _check_place(seen, environment)
+        check_place(seen, environment)
         if grows and revision is None:
             revision = seen["revision"]
         if write.dry_run:
@@ -78,7 +78,8 @@ def do(
     return dict(done)
 
 
-def _check_place(seen: Mapping[str, Any], environment: str | None) -> None:
+def check_place(seen: Mapping[str, Any], environment: str | None) -> None:
+    """Raise Failure unless a rollout is where it is said to be."""
     if environment is not None and seen["environment"] != environment:
         message = f"{seen['id']} is in {seen['environment']}, not in {environment}."
         raise Failure(message, exits.USAGE, code="usage")

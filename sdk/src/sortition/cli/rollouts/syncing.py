@@ -11,6 +11,7 @@ from .. import exits, options
 from .. import rollout_words as words
 from ..api import Api
 from ..output import percent, say, table
+from .changing import check_place, why
 from .following import seconds_of
 from .group import ID, ROLLOUTS, rollouts
 
@@ -29,17 +30,28 @@ GOING_BACK = frozenset({"rolling_back", "rollback_failed"})
     show_default=True,
     help="How long a rollback that is under way is waited for.",
 )
+@options.environment(help="Only if the rollout is there.")
+@options.write()
 @click.pass_context
-def sync_rollout(context: click.Context, id: str, seconds: float) -> None:
+def sync_rollout(
+    context: click.Context, /, id: str, seconds: float, environment: str | None, **given: Any
+) -> None:
     """Bring engine and flags to where a rollout left them; say what was done. Safe to repeat.
 
     Nothing is enlarged, and what somebody else moved since is left and told. Ends with 0 when all
     is in line, or the rollout is still on its way; 3 when a rollback is not confirmed; 9 when
-    something is not in line.
+    something is not in line, also in a dry run.
     """
+    write = options.gather(given)
     api = options.api(context)
     it = _settled(api, id, seconds)
-    synced = api.send("POST", f"{ROLLOUTS}/{id}/sync")[0]
+    check_place(it, environment)
+    synced, _ = api.send(
+        *("POST", f"{ROLLOUTS}/{id}/sync", why(write.reason, None)),
+        query={"dry_run": 1} if write.dry_run else None,
+        revision=write.if_revision,
+        idempotency_key=write.idempotency_key,
+    )
     state = words.state(it)
     if not synced["over"]:
         _print_on_its_way(context, it, synced)
