@@ -10,7 +10,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
-from sortition.cli import exits, schemas
+from sortition.cli import exits, rollout_body, schemas
+from sortition.cli.api import Failure
 from sortition.cli.main import cli
 
 ROLLOUT = """\
@@ -254,3 +255,10 @@ def test_nothing_to_check_is_a_wrong_use(tmp_path: Path) -> None:
 
 def test_a_kind_may_be_said(tmp_path: Path) -> None:
     assert problems(tmp_path, FLAGS, "--kind", "checks")[0].endswith("checks is missing")
+
+
+def test_what_the_server_refuses_of_a_rollout_is_told_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path, ROLLOUT)
+    refused = Failure("No.", detail="There is none.", field="/targets/0/name", code="invalid_field")
+    told = rollout_body.in_the_file(path, refused, {})
+    assert told.message == f"{path}: targets.0.name: There is none. (line 7)"

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from . import placed
 from .api import Failure
 from .exits import USAGE
 
@@ -117,7 +118,9 @@ def in_the_file(path: Path, failure: Failure, given: Mapping[str, Any]) -> Failu
     if not name or given.get(name) or name in {"reason", "confirm_environment"}:
         return failure
     detail = failure.more.get("detail", failure.message)
-    message = f"{path}: {place[1:].replace('/', '.')}: {detail}"
+    steps = tuple(int(step) if step.isdigit() else step for step in place[1:].split("/"))
+    line = placed.read(path).problem(steps, "").line
+    message = f"{path}: {place[1:].replace('/', '.')}: {detail} (line {line})"
     return Failure(message, failure.exit_code, **failure.more)
 
 
