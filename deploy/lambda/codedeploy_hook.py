@@ -1,7 +1,7 @@
 """The function behind every lifecycle hook of CodeDeploy: asks Sortition, and reports its answer.
 
-CodeDeploy calls it with `{"DeploymentId": …, "LifecycleEventHookExecutionId": …}` and waits for
-PutLifecycleEventHookExecutionStatus, for an hour; what the function returns or raises says nothing.
+CodeDeploy calls it with `{"DeploymentId": ..., "LifecycleEventHookExecutionId": ...}` and waits an
+hour for PutLifecycleEventHookExecutionStatus; what the function returns or raises says nothing.
 So it always reports, but when Sortition says `wait`: then Sortition has kept the question and
 reports by itself. Without any answer in this function's time it reports Failed: what nobody watches
 does not go on.

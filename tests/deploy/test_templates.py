@@ -194,6 +194,9 @@ def test_the_function_in_the_template_is_the_one_that_is_tested():
     code = function["Code"]["ZipFile"]
 
     assert code == (DEPLOY / "lambda" / "codedeploy_hook.py").read_text()
+    # As text that a person can read, and in ASCII, so that no console breaks it.
+    assert "        ZipFile: |\n" in (TEMPLATES / "hook.yaml").read_text()
+    assert code.isascii()
     # Lambda calls inline code `index`.
     assert function["Handler"] == "index.handler"
     assert "def handler(event" in code
