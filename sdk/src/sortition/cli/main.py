@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .api import Api, Failure
+from .audit import audit
 from .completion import completion
 from .doctor import doctor, status
 from .drill import drill
@@ -56,6 +57,6 @@ def cli(
 
 for command in (
     *(flags, rollouts, schedules, env, token, status, doctor, completion),
-    *(drill, lint_command, verify),
+    *(audit, drill, lint_command, verify),
 ):
     cli.add_command(command)

@@ -13,10 +13,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .note import Malformed, SigningKey, VerifierKey, open_note
+
+_PART = "[A-Za-z0-9][A-Za-z0-9._-]*"
+LOG_NAME = re.compile(f"{_PART}(/{_PART})*")
+"""What a log may be called: like an address without its scheme, fit for a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,11 @@ class Checkpoint:
         """What a checkpoint's first line says."""
         return f"{self.log}/{self.epoch}"
 
+    @property
+    def place(self) -> str:
+        """Where its anchor is kept: a path of its own, in the order of sizes."""
+        return f"{self.origin}/{self.size:020d}"
+
     def text(self) -> str:
         """Return what is signed."""
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
@@ -52,7 +62,7 @@ class Checkpoint:
             raise Malformed("a checkpoint has three lines: origin, size, root")
         log, _, epoch = lines[0].rpartition("/")
         read = cls(log, _number(epoch), _number(lines[1]), _root(lines[2]))
-        if not log or read.text() != text:
+        if not LOG_NAME.fullmatch(log) or read.text() != text:
             raise Malformed("a checkpoint's origin is the log's name, / and the epoch")
         return read
 

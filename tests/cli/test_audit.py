@@ -1,0 +1,207 @@
+"""`sortition audit`, offline: an export, a public key and a folder of anchors are enough."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from sortition.cli import exits
+from sortition.cli.main import cli
+from sortition.record.checkpoint import open_checkpoint
+
+from tests.record.records import FOREIGN, KEY, LOG, Record, a_record
+
+
+class Desk:
+    """An auditor's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.record = a_record()
+        self.put(self.record)
+        (folder / "key").write_text(f"# ours\n{KEY.verifier}\n")
+        for anchor in self.record.anchors or []:
+            place = open_checkpoint(anchor.note, [KEY.verifier]).place
+            path = folder / "anchors" / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(anchor.note)
+
+    def put(self, record: Record) -> None:
+        (self.folder / "export").write_bytes(record.export())
+
+    def run(self, *arguments: str) -> Result:
+        runner = CliRunner(env={"SORTITION_URL": None, "SORTITION_TOKEN": None})
+        # Names of files in the folder, so that a story reads well.
+        placed = [arg.replace("@", f"{self.folder}/") for arg in arguments]
+        return runner.invoke(cli, ["audit", *placed])
+
+    def verify(self, *more: str) -> Result:
+        return self.run("verify", "--export", "@export", "--key", "@key", *more)
+
+    def verdict(self, *more: str) -> dict[str, Any]:
+        return dict(json.loads(self.verify("--json", *more).stdout))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_a_whole_record_ends_with_0(desk: Desk):
+    done = desk.verify("--anchors", "@anchors")
+
+    assert done.exit_code == exits.DONE
+    assert done.stdout == "✔ whole: 9 entries hang together, 9 are signed, 9 are anchored\n"
+    assert desk.verdict("--anchors", "@anchors") == {
+        "kind": "whole",
+        "words": "9 entries hang together, 9 are signed, 9 are anchored",
+        "seq": None,
+        "until": None,
+        "entries": 9,
+        "pruned": 0,
+        "signed": 9,
+        "anchored": 9,
+        "lost": 0,
+    }
+
+
+def test_a_changed_one_ends_with_9_and_names_the_entry(desk: Desk):
+    export = desk.folder / "export"
+    export.write_bytes(export.read_bytes().replace(b'{\\"share\\":50}', b'{\\"share\\":51}', 1))
+
+    done = desk.verify("--anchors", "@anchors")
+
+    assert done.exit_code == exits.CHECK_FAILED
+    assert done.stdout == "✖ tampered: entry 4: the body does not match its leaf hash\n"
+    assert desk.verdict()["seq"] == 4
+
+
+def test_a_cut_one_is_seen_with_the_anchors_only(desk: Desk):
+    del desk.record.links[6:]
+    del desk.record.notes[2:]
+    desk.put(desk.record)
+
+    assert desk.verify().exit_code == exits.DONE
+    assert "would not be seen" in desk.verdict()["words"]
+    assert desk.verify("--anchors", "@anchors").exit_code == exits.CHECK_FAILED
+    assert desk.verdict("--anchors", "@anchors")["kind"] == "truncated"
+
+
+def test_another_key_is_the_wrong_one(desk: Desk):
+    (desk.folder / "key").write_text(str(FOREIGN.verifier))
+
+    assert desk.verify().exit_code == exits.CHECK_FAILED
+    assert desk.verdict()["kind"] == "wrong_key"
+
+
+@pytest.mark.parametrize("anchors", ["nowhere", "empty", "another log's", "a file"])
+def test_anchors_that_are_not_there_are_unreachable(desk: Desk, anchors: str):
+    (desk.folder / "empty").mkdir()
+    (desk.folder / "another log's" / "flags.example" / "else" / "1").mkdir(parents=True)
+    (desk.folder / "a file").write_text("")
+
+    assert desk.verify("--anchors", f"@{anchors}").exit_code == exits.CHECK_FAILED
+    assert desk.verdict("--anchors", f"@{anchors}")["kind"] == "anchor_unreachable"
+
+
+def test_anchors_that_cannot_be_read_are_not_passed_over(desk: Desk):
+    (desk.folder / "anchors" / LOG / "2").write_text("where a folder should be")
+
+    verdict = desk.verdict("--anchors", "@anchors")
+    assert verdict["kind"] == "anchor_unreachable"
+    assert "Not a directory" in verdict["words"]
+
+
+def test_what_is_no_anchor_in_the_folder_is_an_anchor_that_does_not_hold(desk: Desk):
+    (desk.folder / "anchors" / LOG / "1" / f"{9:020d}").write_text("something else\n")
+
+    assert desk.verdict("--anchors", "@anchors")["kind"] == "tampered"
+
+
+def test_an_export_cannot_send_the_reader_elsewhere(desk: Desk):
+    export = desk.folder / "export"
+    export.write_bytes(export.read_bytes().replace(LOG.encode(), b"../anchors/" + LOG.encode(), 1))
+
+    assert desk.verdict("--anchors", "@anchors")["kind"] == "tampered"
+
+
+def test_words_of_a_file_do_not_steer_the_terminal(desk: Desk):
+    export = desk.folder / "export"
+    export.write_bytes(export.read_bytes().replace(LOG.encode(), b"a\\u001b[2J", 1))
+
+    done = desk.verify()
+
+    assert done.exit_code == exits.CHECK_FAILED
+    assert "\x1b" not in done.stdout
+
+
+# --- proofs ---------------------------------------------------------------------------------------
+
+
+def test_a_proof_needs_no_record(desk: Desk):
+    made = desk.run("prove", "5", "--export", "@export", "--key", "@key", "-o", "@proof")
+    (desk.folder / "export").unlink()
+
+    done = desk.run("verify", "--proof", "@proof", "--key", "@key")
+
+    assert (made.exit_code, done.exit_code) == (exits.DONE, exits.DONE)
+    assert done.stdout == f"✔ whole: this is entry 5 of {LOG}/1, as signed with 9 entries\n"
+    proof = desk.folder / "proof"
+    proof.write_text(proof.read_text().replace('"seq": 5', '"seq": 6'))
+    assert desk.run("verify", "--proof", "@proof", "--key", "@key").exit_code == exits.CHECK_FAILED
+
+
+def test_that_it_only_grew_is_proven_from_a_checkpoint_that_was_kept(desk: Desk):
+    (desk.folder / "kept").write_text(desk.record.notes[0])
+
+    made = desk.run("prove", "--since", "@kept", "--export", "@export", "--key", "@key")
+    (desk.folder / "proof").write_text(made.stdout)
+
+    done = desk.run("verify", "--proof", "@proof", "--key", "@key")
+    assert done.stdout == f"✔ whole: {LOG}/1 only grew, from 3 to 9 entries\n"
+
+
+def test_what_is_not_whole_proves_nothing(desk: Desk):
+    desk.record.links[0], desk.record.links[1] = desk.record.links[1], desk.record.links[0]
+    desk.put(desk.record)
+
+    done = desk.run("prove", "5", "--export", "@export", "--key", "@key")
+
+    assert done.exit_code == exits.CHECK_FAILED
+    assert done.stdout == "✖ tampered: entry 1: found entry 2 in its place\n"
+
+
+def test_what_is_not_there_is_said(desk: Desk):
+    done = desk.run("prove", "12", "--export", "@export", "--key", "@key")
+
+    assert done.exit_code == exits.ERROR
+    assert done.stderr == "✖ entries 1 to 9 are signed, entry 12 is not\n"
+
+
+# --- used wrongly ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["verify", "--key", "@key"], exits.USAGE, "Give --export, or --proof."),
+        (["verify", "--export", "@export"], exits.USAGE, "--key"),
+        (["verify", "--export", "@none", "--key", "@key"], exits.USAGE, "none"),
+        (["verify", "--export", "@export", "--key", "@export"], exits.ERROR, "line 1"),
+        (["verify", "--proof", "@key", "--key", "@key"], exits.ERROR, "this is no JSON"),
+        (
+            ["verify", "--proof", "@key", "--key", "@key", "--anchors", "@anchors"],
+            exits.USAGE,
+            "--anchors belongs to --export",
+        ),
+        (["prove", "--export", "@export", "--key", "@key"], exits.USAGE, "Give ENTRY"),
+    ],
+)
+def test_it_says_how_it_is_used(desk: Desk, arguments: list[str], code: int, words: str):
+    done = desk.run(*arguments)
+
+    assert done.exit_code == code
+    assert words in done.output
