@@ -116,6 +116,23 @@ def test_where_nobody_is_told_it_has_not_passed(desk: Desk) -> None:
     assert [each["notifiers"] for each in proof["told"]] == [[]] * len(proof["told"])
 
 
+def test_that_nobody_was_told_is_said(desk: Desk) -> None:
+    assert "it took itself back, but nobody was told" in drill(desk).stdout
+
+
+def test_one_that_somebody_took_back_has_shown_nothing(desk: Desk, pager: Pager) -> None:
+    def by_hand() -> None:
+        (it,) = desk.json("list")["rollouts"]
+        desk.rollouts("rollback", it["id"], "--reason", "I could not wait")
+
+    desk.at(30, by_hand)
+
+    done = drill(desk)
+
+    assert done.exit_code == exits.CHECK_FAILED
+    assert "it was taken back, but not by itself." in done.stdout
+
+
 def test_an_alarm_that_somebody_sets_takes_it_back(desk: Desk, pager: Pager) -> None:
     signal = Signal.of("cloudwatch", Measure.ALARM, alarms=("api-5xx",))
     desk.engine.source.answers[signal] = _alarm(desk, 0.0)

@@ -245,8 +245,10 @@ def _print(context: click.Context, proof: Mapping[str, Any]) -> None:
 def _came_to(proof: Mapping[str, Any]) -> str:
     if proof["passed"]:
         return f"it took itself back. {proof['reason']}"
+    if proof["state"] == "rolled_back" and not proof["guard"]:
+        return "it was taken back, but not by itself."
     if proof["state"] == "rolled_back":
-        return "it was taken back, but not by itself, or nobody was told."
+        return "it took itself back, but nobody was told: the server's own log is nobody."
     return f"it did not take itself back in time; it is {proof['state'].replace('_', ' ')}."
 
 
