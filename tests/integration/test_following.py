@@ -470,12 +470,12 @@ def test_while_codedeploy_cannot_be_read_nothing_is_decided_of_it(aws, tmp_path)
 
 def test_the_flag_by_its_own_schedule_when_the_code_is_there(aws, tmp_path):
     stage = Following(aws, tmp_path)
-    id = stage.follow(stage.deploy(2), relation="after", schedule="5%:5m,25%:10m,100%")
+    id = stage.follow(stage.deploy(2), relation="after", schedule="5%:1m,25%:2m,100%")
     stage.run(ALL + TERMINATION - 10)
     assert (stage.canary, stage.engine.share) == (100, 0.0)
     seen = []
-    for _ in range(17):
-        stage.run(60)
+    for _ in range(9):
+        stage.run(30)
         seen.append(stage.engine.share)
     assert sorted(set(seen)) == [5.0, 25.0, 100.0]
     assert stage.engine.rollout(id).state is State.COMPLETED
