@@ -70,6 +70,8 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "release": lambda store: store.release(Lease("controller", "a", 1)),
     "post": lambda store: store.post("production", [POSTED]),
     "posted": lambda store: store.posted("production", since=0, until=60),
+    "nudge": lambda store: store.nudge("event-1", ttl_seconds=60),
+    "nudged": lambda store: store.nudged(),
     "append": lambda store: store.append("r-1", {}),
     "looks": lambda store: store.looks("r-1"),
     "last": lambda store: store.last(["r-1"]),
@@ -83,7 +85,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
 
 WRITES = {
     *("initialise", "accept", "commit", "add", "put", "take", "drop", "acquire", "release"),
-    *("post", "append", "saw", "delivered", "acquire_all", "secure"),
+    *("post", "append", "saw", "nudge", "delivered", "acquire_all", "secure"),
 }
 LOOK_FIRST = {"commit", "secure"}
 """Those that read before they write, so that a failure may have nothing to say of a change."""
