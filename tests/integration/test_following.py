@@ -179,9 +179,9 @@ def test_flags_have_the_same_share_one_look_after_each_shift_until_all_is_done(a
     )
     deployment = stage.deploy(2)
     id = stage.follow(deployment)
-    assert stage.engine.rollout(id).schedule.text() == "10%:5m,100%"
+    assert stage.engine.rollout(id).schedule.text() == "10%:2m,100%"
     pairs = set()
-    for _ in range(round((INSTALLED + 300 + TERMINATION + 10) / TICK_SECONDS)):
+    for _ in range(round((INSTALLED + CANARY + TERMINATION + 10) / TICK_SECONDS)):
         stage.run(TICK_SECONDS, TICK_SECONDS)
         pairs.add((stage.canary, stage.engine.share))
     assert pairs == {(0, 0.0), (10, 10.0), (100, 100.0)}
