@@ -174,9 +174,7 @@ def ending(minutes: int, **more: Any) -> dict[str, Any]:
 
 
 def test_flags_have_the_same_share_one_look_after_each_shift_until_all_is_done(aws, tmp_path):
-    stage = Following(
-        aws, tmp_path, deploymentConfigName="CodeDeployDefault.ECSCanary10Percent5Minutes"
-    )
+    stage = Following(aws, tmp_path)
     deployment = stage.deploy(2)
     id = stage.follow(deployment)
     assert stage.engine.rollout(id).schedule.text() == "10%:2m,100%"
