@@ -299,6 +299,8 @@ class Racing(RuleBasedStateMachine):
         assert self.rollout.state is State.PENDING
 
     def all_is_well(self) -> None:
+        for life in self.lives:
+            life.left = -1
         self.engine.driver.faults, self.engine.rates = [], (0.0, 0.0)
         self.engine.let_leases_end()
 
