@@ -34,6 +34,7 @@ RUNS: tuple[tuple[str, ...], ...] = (
     ("herd.py",),
     ("controller.py",),
     ("split.py",),
+    ("judgement.py",),
 )
 
 INTRODUCTION = """\
