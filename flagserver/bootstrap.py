@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 
+from sortition.record.checkpoint import LOG_NAME
+from sortition.record.note import NoteError, SigningKey
+
 from flagserver.aws import Aws, Watch
 from flagserver.domain import tokens
 from flagserver.domain.commands import NewToken
@@ -47,6 +50,7 @@ from flagserver.services.pushes import Postman, Pushes
 from flagserver.services.record import Record
 from flagserver.services.rollouts import Rollouts
 from flagserver.services.schedules import Schedules
+from flagserver.services.sealing import Sealer, Sealing
 from flagserver.services.sessions import Sessions
 from flagserver.services.snapshots import Snapshots
 from flagserver.services.steering import Steering, samples
@@ -60,6 +64,7 @@ from flagserver.signals.metrics import MetricsSource
 from flagserver.signals.outcomes import OutcomesSource
 from flagserver.signals.prometheus import PrometheusSource
 from flagserver.signals.sqs import SqsMailbox
+from flagserver.storage.anchors import DiskAnchors
 from flagserver.storage.copies import DiskCopies
 from flagserver.storage.journal import DiskJournal
 from flagserver.storage.redis.store import RedisStore
@@ -203,6 +208,34 @@ def build_postman(settings: Settings, services: Services, telemetry: Telemetry) 
         return None
     mailbox = SqsMailbox(Aws(watch=telemetry.call), url)
     return Postman(mailbox, services.pushes, random.SystemRandom().random)
+
+
+def read_record_key(settings: Settings) -> SigningKey | None:
+    """Return what the record's checkpoints are signed with, or None. Raises SettingsError, which
+    tells nothing of the key."""
+    path, name = settings.record_key_file, "SORTITION_RECORD_KEY_FILE"
+    if path is None:
+        return None
+    try:
+        key = SigningKey.parse(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"{name}: {path} cannot be read: {why}.") from None
+    except NoteError as error:
+        raise SettingsError(f"{name}: {path}: {error}.") from None
+    if not LOG_NAME.fullmatch(key.name):
+        raise SettingsError(f"{name}: {path}: {key.name!r} cannot be a log's name.")
+    return key
+
+
+def build_sealing(settings: Settings, store: Store, holder: str) -> Sealing | None:
+    """Return what signs the record, where the settings name a key, for a controller. Raises
+    SettingsError."""
+    key = read_record_key(settings)
+    if key is None:
+        return None
+    anchors = DiskAnchors(settings.anchors)
+    return Sealing(Sealer(store, key, anchors, SystemClock(), SystemEntropy()), store, holder)
 
 
 def build_notices(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -14,10 +15,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
+from sortition.record.checkpoint import LOG_NAME
+from sortition.record.note import SigningKey
 
 import admin
 from flagserver import bootstrap, cloud, doctor, findings
@@ -133,6 +137,7 @@ def controller() -> None:
     try:
         steering = bootstrap.build_steering(settings, store, services, holder, telemetry=telemetry)
         notices = bootstrap.open_notices(settings, store, holder, telemetry)
+        sealing = bootstrap.build_sealing(settings, store, holder)
     except SettingsError as error:
         raise Failed(str(error)) from None
     stop = threading.Event()
@@ -148,6 +153,8 @@ def controller() -> None:
     notices.start()
     gatekeeper = bootstrap.build_gatekeeper(services, store, holder)
     gatekeeper.start()
+    if sealing is not None:
+        sealing.start()
     postman = bootstrap.build_postman(settings, services, telemetry)
     if postman is not None:
         postman.start()
@@ -157,6 +164,8 @@ def controller() -> None:
     show_alone(settings, services, board)
     loop.run(stop)
     gatekeeper.stop()
+    if sealing is not None:
+        sealing.stop()
     if postman is not None:
         postman.stop()
     notices.stop()
@@ -266,6 +275,35 @@ def sign_in_link_command() -> None:
         click.echo(sign_in_link(read_settings()))
     except Refusal as error:
         raise Failed(f"{error.detail} Is the server running on this data directory?") from None
+
+
+@main.command("record-key")
+@click.argument("name")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Where the secret goes; never over a file that is there.",
+)
+def record_key(name: str, output: Path) -> None:
+    """Make the key that signs the record, for SORTITION_RECORD_KEY_FILE; print its public half.
+
+    NAME names the record for everybody: like an address without https://, flags.example/record.
+    """
+    if not LOG_NAME.fullmatch(name):
+        raise Failed("NAME is letters, digits, dots and dashes, with / between, and no space.")
+    key = SigningKey(name, secrets.token_bytes(32))
+    try:
+        with open(output, "x", opener=_private) as file:
+            file.write(f"{key.secret()}\n")
+    except OSError as error:
+        raise Failed(f"{output}: {error.strerror}.") from None
+    click.echo(str(key.verifier))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @main.command("doctor")

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar, runtime_checkable
 
 from sortition.core.model import Snapshot
 from sortition.record.entry import Link
+from sortition.record.note import VerifierKey
 
 from flagserver.domain.documents import (
     Change,
@@ -197,6 +198,39 @@ class Copies(Protocol):
 
     def keep_tokens(self, tokens: Sequence[Token], state: StoreState) -> None:
         """Keep the tokens, as digests, as they were at a state of the store or after it."""
+
+
+class Signer(Protocol):
+    """Who signs the record's checkpoints. The secret need not lie in this process."""
+
+    @property
+    def verifier(self) -> VerifierKey:
+        """The public key; its name is the log's."""
+
+    def sign(self, text: str) -> str:
+        """Return the signed note of a text."""
+
+
+class AnchorsUnavailable(Exception):
+    """The anchors do not answer, or cannot be read or written; why, in words."""
+
+
+class AnchorTaken(Exception):
+    """Another note stands where one was to be added: two records claim one name."""
+
+
+class Anchors(Protocol):
+    """Checkpoints outside of the store's reach: one may be added, none be changed or taken away.
+
+    All raise AnchorsUnavailable.
+    """
+
+    def add(self, place: str, note: str) -> None:
+        """Keep a note at `<log>/<epoch>/<size>`, durably before this returns. Does nothing where
+        that very note stands there; raises AnchorTaken where another one does."""
+
+    def newest(self, log: str) -> str | None:
+        """Return the note of the highest epoch, and in it of the highest size; None: no note."""
 
 
 class Outcomes(Protocol):

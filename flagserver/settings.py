@@ -18,6 +18,10 @@ SETTINGS = {
     "Default: none, the embedded store.",
     "SORTITION_ADMIN_TOKEN_FILE": "A file with a first admin token made by the operator. "
     "Default: one is made and shown once.",
+    "SORTITION_RECORD_KEY_FILE": "A file with the key that the record's checkpoints are signed "
+    "with, made by `flagserver record-key`. Default: nothing is signed.",
+    "SORTITION_ANCHORS_DIR": "Where signed checkpoints are kept. Default: anchors/ in the data "
+    "directory.",
     "SORTITION_FLUSH_SECONDS": "How often SDKs report outcomes. Default 5.",
     "SORTITION_TICK_SECONDS": "How often a controller looks at rollouts. Default 5.",
     "SORTITION_CONTROLLER_PORT": "Where a controller answers /metrics itself. Default: nowhere.",
@@ -114,6 +118,13 @@ class Settings:
     ofrep_origins: tuple[str, ...] = ()
     metrics_public: bool = False
     outward: Outward = Outward()
+    record_key_file: Path | None = None
+    anchors_dir: Path | None = None
+
+    @property
+    def anchors(self) -> Path:
+        """Where signed checkpoints are kept."""
+        return self.anchors_dir or self.data_dir / "anchors"
 
     @property
     def url(self) -> str:
@@ -145,6 +156,8 @@ class Settings:
             public_url=(environ.get("SORTITION_PUBLIC_URL") or "").rstrip("/") or None,
             ofrep_origins=_origins(environ, "SORTITION_OFREP_ORIGINS"),
             outward=Outward.read(environ),
+            record_key_file=_path(environ, "SORTITION_RECORD_KEY_FILE"),
+            anchors_dir=_path(environ, "SORTITION_ANCHORS_DIR"),
         )
 
 
@@ -155,6 +168,10 @@ def check_names(environ: Mapping[str, str]) -> None:
     if unknown:
         names = "\n  ".join(sorted(known))
         raise SettingsError(f"Unknown setting {', '.join(unknown)}. Known are:\n  {names}")
+
+
+def _path(environ: Mapping[str, str], name: str) -> Path | None:
+    return Path(environ[name]).absolute() if environ.get(name) else None
 
 
 def _secret(environ: Mapping[str, str], name: str) -> str | None:

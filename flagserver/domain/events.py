@@ -76,6 +76,7 @@ KINDS: dict[str, Kind] = {
     "token:revoke": Kind("token revoked"),
     "session:begin": Kind("signed in"),
     "store:accept": Kind("store accepted"),
+    "record:silence:note": Kind("an hour without an entry"),
 }
 """Kind of event -> how it is told."""
 

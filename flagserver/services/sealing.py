@@ -1,0 +1,233 @@
+"""Sealing the record: whoever holds the key signs how far it goes, and the anchors keep that.
+
+A checkpoint is signed over a tree that was followed entry by entry, and only where it begins with
+the newest anchor's: a store that was set back, cut or rewritten gets no signature.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from sortition.record.checkpoint import Checkpoint, open_checkpoint
+from sortition.record.entry import GENESIS, Link, find_break
+from sortition.record.note import NoteError
+from sortition.record.tree import Frontier
+
+from flagserver.domain.documents import Change, Fact
+from flagserver.domain.errors import Refusal
+from flagserver.domain.stores import StoreState
+from flagserver.domain.times import moment, unix
+from flagserver.ports import (
+    Anchors,
+    AnchorsUnavailable,
+    AnchorTaken,
+    Clock,
+    Documents,
+    Entropy,
+    Lease,
+    Leases,
+    Signer,
+)
+
+log = logging.getLogger(__name__)
+
+BATCH = 1000
+LEASE, LEASE_SECONDS = "sealer", 15.0
+LOOK_SECONDS = 0.5
+"""A checkpoint comes at most a second after the newest entry; half of it is the look's."""
+
+QUIET_SECONDS = 3600.0
+"""After so long without an entry the record says itself that it goes on."""
+
+STILL_HERE = Fact("controller", "controller", "record:silence:note", "record")
+
+
+class Unsealable(Exception):
+    """This record must not be signed; why, in words."""
+
+
+class Sealer:
+    """Follows the record from its first entry, and signs its tree as it grows."""
+
+    def __init__(
+        self,
+        store: Documents,
+        signer: Signer,
+        anchors: Anchors,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._anchors = anchors
+        self._clock = clock
+        self._entropy = entropy
+        self._refused: tuple[StoreState, str] | None = None
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what was followed: somebody else may have signed meanwhile."""
+        self._walked: tuple[str, int] | None = None
+        self._sealed: Checkpoint | None = None
+        self._newest: float | None = None
+        self._chain, self._frontier = GENESIS, Frontier()
+
+    def seal(self) -> Checkpoint | None:
+        """Sign and anchor what is new. Returns the newest checkpoint, or None where there is no
+        record yet.
+
+        Raises Unsealable, StoreUnavailable, AnchorsUnavailable, AnchorTaken; then the next call
+        looks again.
+        """
+        state = self._store.state()
+        if state is None:
+            return None
+        if self._refused is not None and self._refused[0] == state:
+            # All of it was walked for this already.
+            raise Unsealable(self._refused[1])
+        try:
+            return self._seal(state)
+        except Unsealable as error:
+            self._refused = (state, str(error))
+            self.begin_anew()
+            raise
+
+    def note_silence(self) -> bool:
+        """Write an entry where there was none for an hour, so that there is a new checkpoint too.
+        Returns whether it did. Raises StoreUnavailable."""
+        now = self._clock.now()
+        if self._newest is None or moment(now) - self._newest < QUIET_SECONDS:
+            return False
+        change = Change(writes=(), fact=STILL_HERE)
+        self._store.commit(change, at=now, salt=self._entropy.hex(16))
+        return True
+
+    def _seal(self, state: StoreState) -> Checkpoint | None:
+        if self._walked != (state.store, state.epoch):
+            self.begin_anew()
+            self._sealed = self._newest_anchor(state)
+            self._walked = (state.store, state.epoch)
+        self._look_where_it_ends(state)
+        self._follow()
+        return self._sign(state)
+
+    def _look_where_it_ends(self, state: StoreState) -> None:
+        """Raise Unsealable where the store has other entries than those that were followed."""
+        size = self._frontier.size
+        if state.seq < size:
+            raise Unsealable(f"{size} entries were there, and {state.seq} are here.")
+        if size and state.seq == size and state.chain != self._chain.hex():
+            raise Unsealable(f"Entry {size} is another than it was.")
+
+    def _newest_anchor(self, state: StoreState) -> Checkpoint | None:
+        """Return the newest anchor, where it is of the store's epoch. Raises Unsealable where it is
+        not ours, or of a later epoch."""
+        note = self._anchors.newest(self._signer.verifier.name)
+        if note is None:
+            return None
+        try:
+            newest = open_checkpoint(note.encode(), [self._signer.verifier])
+        except NoteError as error:
+            raise Unsealable(f"The newest anchor cannot be trusted: {error}.") from None
+        if newest.epoch > state.epoch:
+            raise Unsealable(
+                f"The newest anchor is of epoch {newest.epoch}, the store of epoch {state.epoch}."
+            )
+        # Of an earlier epoch: an operator accepted what was lost, and another log begins.
+        return newest if newest.epoch == state.epoch else None
+
+    def _follow(self) -> None:
+        """Take in what is new. Raises Unsealable where it does not hang together, or is not what
+        was signed."""
+        while links := self._store.record(after=self._frontier.size, limit=BATCH):
+            broken = find_break(links, self._chain, self._frontier.size)
+            if broken is not None:
+                raise Unsealable(f"Entry {broken.seq}: {broken.problem}.")
+            self._take(links)
+
+    def _take(self, links: list[Link]) -> None:
+        """Take in consecutive links, and compare the tree where the newest anchor has it."""
+        leaves = [each.leaf for each in links]
+        before, sealed = self._frontier, self._sealed
+        self._frontier = before.grown(leaves)
+        self._chain = links[-1].chain
+        self._newest = unix(json.loads(links[-1].canonical)["ts"])
+        if sealed is None or not before.size < sealed.size <= self._frontier.size:
+            return
+        if before.grown(leaves[: sealed.size - before.size]).root() != sealed.root:
+            raise Unsealable(f"The first {sealed.size} entries are not those that were signed.")
+
+    def _sign(self, state: StoreState) -> Checkpoint | None:
+        sealed, size = self._sealed, self._frontier.size
+        if sealed is not None and size < sealed.size:
+            raise Unsealable(f"{sealed.size} entries were signed, and {size} are here.")
+        if size == 0 or (sealed is not None and size == sealed.size):
+            return sealed
+        key = self._signer.verifier
+        checkpoint = Checkpoint(key.name, state.epoch, size, self._frontier.root())
+        self._anchors.add(checkpoint.place, self._signer.sign(checkpoint.text()))
+        self._sealed = checkpoint
+        return checkpoint
+
+
+class Sealing:
+    """Seals the record in a thread of its own, one process at a time."""
+
+    def __init__(self, sealer: Sealer, leases: Leases, holder: str) -> None:
+        self._sealer = sealer
+        self._leases = leases
+        self._holder = holder
+        self._lease: Lease | None = None
+        self._refused: str | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to seal."""
+        self._thread = threading.Thread(target=self._run, name="sortition-sealing", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the look that is under way, and let another process seal."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10.0)
+        if self._lease is not None:
+            self._survive(partial(self._leases.release, self._lease))
+
+    def look(self) -> None:
+        """Seal once, if nobody else does. Raises what `Sealer.seal` raises."""
+        before = self._lease
+        self._lease = self._leases.acquire(LEASE, self._holder, ttl_seconds=LEASE_SECONDS)
+        if self._lease is None:
+            return
+        if before is None or before.token != self._lease.token:
+            self._sealer.begin_anew()
+        self._sealer.seal()
+        if self._sealer.note_silence():
+            self._sealer.seal()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._survive(self.look)
+            self._stop.wait(LOOK_SECONDS)
+
+    def _survive(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except (Refusal, Unsealable, AnchorsUnavailable, AnchorTaken) as error:
+            self._say(str(error))
+        except Exception:
+            log.exception("the record could not be sealed")
+        else:
+            self._refused = None
+
+    def _say(self, why: str) -> None:
+        """Say why it is not signed: once, and not at every look."""
+        if why != self._refused:
+            log.error("the record is not signed: %s", why)
+        self._refused = why
