@@ -38,6 +38,7 @@ from flagserver.ports import (
     TargetDriver,
 )
 from flagserver.services import Services
+from flagserver.services.audit import Audit
 from flagserver.services.drills import Drills
 from flagserver.services.environments import Environments
 from flagserver.services.flags import Flags
@@ -320,6 +321,7 @@ def build_services(
         pushes=Pushes(store, store, clock, entropy),
         sessions=Sessions(store, store, clock, entropy),
         record=Record(store),
+        audit=Audit(store),
         health=partial(health, snapshots, store),
     )
 

@@ -233,6 +233,16 @@ class Anchors(Protocol):
         """Return the note of the highest epoch, and in it of the highest size; None: no note."""
 
 
+class Checkpoints(Protocol):
+    """Signed checkpoints beside the record, for those who export it."""
+
+    def keep_checkpoint(self, note: str) -> None:
+        """Keep a note as the newest. One that is kept twice does no harm."""
+
+    def checkpoints(self, *, limit: int = 1000) -> list[str]:
+        """Return the newest notes that are kept, oldest first."""
+
+
 class Outcomes(Protocol):
     """What services reported; spread by environment and flag, short-lived."""
 
@@ -417,6 +427,7 @@ class Receipts(Protocol):
 
 class Store(
     Documents,
+    Checkpoints,
     Outcomes,
     Metrics,
     Sessions,

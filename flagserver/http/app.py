@@ -13,6 +13,7 @@ from flagserver.services import Services
 from flagserver.settings import Settings
 
 from . import (
+    audit,
     drills,
     environments,
     errors,
@@ -49,6 +50,7 @@ def all_routes(settings: Settings, board: Board) -> list[Route]:
         syncing,
         drills,
         schedules,
+        audit,
         posted,
         health,
         sdk,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .audit import Audit
 from .drills import Drills
 from .environments import Environments
 from .flags import Flags
@@ -42,4 +43,5 @@ class Services:
     drills: Drills
     sessions: Sessions
     record: Record
+    audit: Audit
     health: Callable[[], Health]

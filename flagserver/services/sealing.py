@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from sortition.record.checkpoint import Checkpoint, open_checkpoint
 from sortition.record.entry import GENESIS, Link, find_break
@@ -25,6 +26,7 @@ from flagserver.ports import (
     Anchors,
     AnchorsUnavailable,
     AnchorTaken,
+    Checkpoints,
     Clock,
     Documents,
     Entropy,
@@ -50,12 +52,16 @@ class Unsealable(Exception):
     """This record must not be signed; why, in words."""
 
 
+class Sealed(Documents, Checkpoints, Protocol):
+    """The part of the store that is sealed, and where it is kept beside it."""
+
+
 class Sealer:
     """Follows the record from its first entry, and signs its tree as it grows."""
 
     def __init__(
         self,
-        store: Documents,
+        store: Sealed,
         signer: Signer,
         anchors: Anchors,
         clock: Clock,
@@ -169,7 +175,10 @@ class Sealer:
             return sealed
         key = self._signer.verifier
         checkpoint = Checkpoint(key.name, state.epoch, size, self._frontier.root())
-        self._anchors.add(checkpoint.place, self._signer.sign(checkpoint.text()))
+        note = self._signer.sign(checkpoint.text())
+        # First outside: what lies in the store alone could be set back with it.
+        self._anchors.add(checkpoint.place, note)
+        self._store.keep_checkpoint(note)
         self._sealed = checkpoint
         return checkpoint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from sortition.cli import exits
 from sortition.cli.main import cli
 from sortition.record.checkpoint import open_checkpoint
 
+from flagserver import bootstrap
+from flagserver.domain.commands import NewToken
+from flagserver.domain.documents import Principal
+from flagserver.services.audit import Page
+from flagserver.services.sealing import Sealer
+from flagserver.storage.anchors import DiskAnchors
+from flagserver.system import SystemClock, SystemEntropy
 from tests.record.records import FOREIGN, KEY, LOG, Record, a_record
+
+from .conftest import House
 
 
 class Desk:
@@ -181,13 +191,97 @@ def test_what_is_not_there_is_said(desk: Desk):
     assert done.stderr == "✖ entries 1 to 9 are signed, entry 12 is not\n"
 
 
+# --- with the server ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sealed(house: House, tmp_path: Path) -> Sealer:
+    """What signs the server's record; the public key is at hand."""
+    (tmp_path / "key").write_text(str(KEY.verifier))
+    anchors = DiskAnchors(tmp_path / "anchors")
+    return Sealer(house.services.audit._store, KEY, anchors, SystemClock(), SystemEntropy())
+
+
+def test_the_log_says_what_was_done(house: House):
+    assert house.run("flags", "create", "new-search", "--reason", "for the shop").exit_code == 0
+
+    done = house.run("audit", "log", "--limit", "1")
+    told = house.json("audit", "log", "--target", "flag/new-search")
+
+    assert "for the shop" in done.stdout
+    assert "flag/new-search" in done.stdout
+    assert [entry["target"] for entry in told["entries"]] == ["flag/new-search"]
+
+
+def test_the_servers_record_is_exported_and_verified(house: House, sealed: Sealer, tmp_path: Path):
+    sealed.seal()
+    for number in range(3):
+        assert house.run("flags", "create", f"flag-{number}").exit_code == 0
+    sealed.seal()
+    options = ["--key", str(tmp_path / "key"), "--anchors", str(tmp_path / "anchors")]
+
+    made = house.json("audit", "export", "-o", str(tmp_path / "export"))
+    offline = house.json("audit", "verify", "--export", str(tmp_path / "export"), *options)
+    online = house.json("audit", "verify", *options)
+
+    assert offline == online
+    assert online["kind"] == "whole"
+    assert online["entries"] == online["signed"] == online["anchored"] == made["entries"]
+
+
+def test_an_export_is_read_in_pages(house: House, sealed: Sealer, tmp_path: Path):
+    for number in range(5):
+        assert house.run("flags", "create", f"flag-{number}").exit_code == 0
+    sealed.seal()
+    pages: list[int] = []
+    asked = house.services.audit.page
+
+    def small(after: int, limit: int, by: Principal) -> Page:
+        pages.append(after)
+        return asked(after, 2, by)
+
+    house.services.audit.page = small  # type: ignore[method-assign]  # a page holds a thousand
+
+    online = house.json("audit", "verify", "--key", str(tmp_path / "key"))
+
+    assert online["kind"] == "whole"
+    assert pages == list(range(0, online["entries"] + online["entries"] % 2, 2))
+
+
+def test_a_record_that_nobody_signs_is_not_whole(house: House, tmp_path: Path):
+    (tmp_path / "key").write_text(str(KEY.verifier))
+
+    done = house.run("audit", "verify", "--key", str(tmp_path / "key"))
+
+    assert done.exit_code == exits.CHECK_FAILED
+    assert "wrong_key: nothing in it is signed" in done.stdout
+
+
+def test_only_an_admin_of_all_environments_gets_the_whole_record(house: House, tmp_path: Path):
+    confined = [
+        NewToken(scope="deploy", environment="staging"),
+        NewToken(scope="admin", environment="staging"),
+    ]
+    for wanted in confined:
+        made = house.services.tokens.create(wanted, bootstrap.INSTALLATION)
+        house.services.snapshots.step(0.01)
+        house.api = replace(house.api, token=str(made.text))
+        done = house.run("audit", "export", "-o", str(tmp_path / "export"))
+        assert done.exit_code == exits.NOT_PERMITTED, done.output
+
+
 # --- used wrongly ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["verify", "--key", "@key"], exits.USAGE, "Give --export, or --proof."),
+        (["verify", "--key", "@key"], exits.USAGE, "No server: set SORTITION_URL"),
+        (
+            ["verify", "--key", "@key", "--export", "@export", "--proof", "@key"],
+            exits.USAGE,
+            "not both",
+        ),
         (["verify", "--export", "@export"], exits.USAGE, "--key"),
         (["verify", "--export", "@none", "--key", "@key"], exits.USAGE, "none"),
         (["verify", "--export", "@export", "--key", "@export"], exits.ERROR, "line 1"),

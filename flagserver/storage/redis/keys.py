@@ -20,6 +20,9 @@ NO_ONCE = "{sortition}:once:"
 """Named to the script in place of an idempotency key when there is none; never written."""
 
 
+CHECKPOINTS = "{sortition}:checkpoints"
+"""Signed checkpoints of the record, the newest last."""
+
 NUDGES = "{sortition}:nudges"
 """How often word from outside was passed on."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from .checkpoints import RedisCheckpoints
 from .documents import RedisDocuments, full_jitter
 from .leases import RedisLeases
 from .looks import RedisLooks
@@ -20,6 +21,7 @@ from .sessions import RedisSessions
 
 class RedisStore(
     RedisDocuments,
+    RedisCheckpoints,
     RedisOutcomes,
     RedisMetrics,
     RedisSessions,

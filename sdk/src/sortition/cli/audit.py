@@ -1,9 +1,9 @@
-"""`sortition audit`: whether the record is whole, and proofs of it; offline."""
+"""`sortition audit`: the record, whether it is whole, and proofs of it; the latter offline too."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,13 +13,15 @@ import click
 from sortition.record import export as exports
 from sortition.record import proofs
 from sortition.record.checkpoint import LOG_NAME
-from sortition.record.export import Export
+from sortition.record.export import Export, Kept
 from sortition.record.note import NoteError, VerifierKey, parse_keys
 from sortition.record.verify import ANCHOR_UNREACHABLE, WHOLE, Anchor, Verdict, verify
 
-from . import exits
-from .api import Failure
-from .output import Noun, clean, say
+from . import exits, options
+from .api import Api, Failure
+from .output import Noun, clean, say, table
+
+AUDIT = "/api/v1/audit"
 
 NOTE_LIMIT = 64 * 1024
 """Bytes of an anchor at most; a checkpoint has some hundred."""
@@ -31,7 +33,7 @@ Command = TypeVar("Command", bound=Any)
 
 @click.group(cls=Noun)
 def audit() -> None:
-    """The record: is it whole, and how is that proven; offline, to whoever has the public key."""
+    """The record: what was done, whether it is whole, and how that is proven to others."""
 
 
 def _key_option(command: Command) -> Command:
@@ -43,7 +45,7 @@ def _key_option(command: Command) -> Command:
 
 
 @audit.command("verify")
-@click.option("--export", "export", type=FILE, help="The record, as it was exported.")
+@click.option("--export", "export", type=FILE, help="Offline: the record, as it was exported.")
 @click.option("--proof", type=FILE, help="Check one proof instead, made by `audit prove`.")
 @_key_option
 @click.option(
@@ -62,18 +64,20 @@ def verify_command(
     """Tell whether a record is whole: 0 when it is, 9 when it is not.
 
     The kind is one of `whole`, `tampered` (with the first bad entry), `truncated`, `wrong_key`,
-    `anchor_unreachable`. Nobody is asked: an export, the public keys and the anchors are enough.
-    Without --anchors, an end that was cut off with its checkpoints cannot be seen.
+    `anchor_unreachable`. With --export nobody is asked: it, the public keys and the anchors are
+    enough; without it the server's record is read. Without --anchors, an end that was cut off with
+    its checkpoints cannot be seen.
     """
-    if (export is None) == (proof is None):
-        raise click.UsageError("Give --export, or --proof.")
+    if export is not None and proof is not None:
+        raise click.UsageError("Give --export or --proof, not both.")
     if proof is not None and anchors is not None:
         raise click.UsageError("--anchors belongs to --export: a proof brings its own checkpoint.")
     keys = _keys(key)
     if proof is not None:
         _tell(context, proofs.check(_json(proof), keys))
-    elif export is not None:
-        _tell(context, _verdict(exports.read(export.read_bytes()), keys, anchors))
+    else:
+        data = b"".join(_exported(context)) if export is None else export.read_bytes()
+        _tell(context, _verdict(exports.read(data), keys, anchors))
 
 
 def _verdict(export: Export, keys: Sequence[VerifierKey], folder: Path | None) -> Verdict:
@@ -112,6 +116,77 @@ def _tell(context: click.Context, verdict: Verdict) -> None:
     say(context, asdict(verdict), f"{mark} {verdict.kind}: {clean(verdict.words)}")
     if verdict.kind != WHOLE:
         context.exit(exits.CHECK_FAILED)
+
+
+# --- log, export ----------------------------------------------------------------------------------
+
+
+@audit.command("log")
+@options.environment(help="Only what concerns this one.")
+@click.option("--target", help="Only what was done to this, such as flag/new-search.")
+@click.option("--limit", default=20, show_default=True, help="At most so many.")
+@click.pass_context
+def log_command(
+    context: click.Context, environment: str | None, target: str | None, limit: int
+) -> None:
+    """Show what was done, newest first: when, where, to what, by whom, and why."""
+    query = {"environment": environment, "target": target, "limit": limit}
+    content = options.api(context).send("GET", AUDIT, query=query)[0]
+    rows = [
+        [
+            *(str(entry["seq"]), entry["ts"], entry["environment"] or "–", entry["words"]),
+            *(entry["target"], entry["actor"], entry["reason"] or ""),
+        ]
+        for entry in content["entries"]
+    ]
+    columns = ("No.>", "When", "Environment", "What", "On what", "Who", "Why")
+    say(context, content, table(*columns, rows=rows))
+
+
+@audit.command("export")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Where to; a file that is there is replaced.",
+)
+@click.pass_context
+def export_command(context: click.Context, output: Path) -> None:
+    """Write the whole record to a file, for whoever is to verify it without the server."""
+    count = 0
+    try:
+        with output.open("wb") as file:
+            for line in _exported(context):
+                file.write(line)
+                count += line.startswith(b'{"body":')
+    except OSError as error:
+        raise Failure(f"{output}: {error.strerror}", code="cannot_write") from None
+    say(context, {"entries": count, "file": str(output)}, f"✔ {count} entries in {output}.")
+
+
+def _exported(context: click.Context) -> Iterator[bytes]:
+    """Yield the lines of an export of the server's record. Raises Failure."""
+    api = options.api(context)
+    # First what was signed, then the entries: so none that was signed is missing.
+    notes = api.get(f"{AUDIT}/checkpoint")["checkpoints"]
+    return exports.written(_log_of(notes), _entries(api), notes)
+
+
+def _log_of(notes: Sequence[str]) -> str:
+    """Return the log's name, which the newest checkpoint's first line begins with."""
+    return notes[-1].partition("\n")[0].rpartition("/")[0] if notes else ""
+
+
+def _entries(api: Api) -> Iterator[Kept]:
+    after, more = 0, True
+    while more:
+        page = api.get(f"{AUDIT}/export", after=after)
+        for entry in page["entries"]:
+            hashes = (bytes.fromhex(entry[name]) for name in ("leaf", "chain"))
+            yield Kept(entry["seq"], entry["body"], *hashes)
+            after = entry["seq"]
+        more = page["more"]
 
 
 # --- prove ----------------------------------------------------------------------------------------
