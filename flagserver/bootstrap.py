@@ -16,6 +16,7 @@ from flagserver.aws import Aws, Watch
 from flagserver.domain import tokens
 from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Idempotency, Principal
+from flagserver.domain.errors import Conflict
 from flagserver.domain.outcomes import histogram_edges
 from flagserver.egress import GuardedEgress, Place, read_places
 from flagserver.measures import Board, of_build
@@ -24,6 +25,7 @@ from flagserver.notify.pagerduty import PagerDuty
 from flagserver.notify.slack import Slack
 from flagserver.notify.webhook import Webhook, read_keys
 from flagserver.ports import (
+    AnchorsUnavailable,
     Clock,
     Copies,
     Egress,
@@ -237,6 +239,16 @@ def build_sealing(settings: Settings, store: Store, holder: str) -> Sealing | No
         return None
     anchors = DiskAnchors(settings.anchors)
     return Sealing(Sealer(store, key, anchors, SystemClock(), SystemEntropy()), store, holder)
+
+
+def newest_anchor(settings: Settings) -> str | None:
+    """Return the newest checkpoint that was anchored; None where nothing is signed. Raises
+    Conflict where that cannot be known."""
+    try:
+        key = read_record_key(settings)
+        return None if key is None else DiskAnchors(settings.anchors).newest(key.name)
+    except (SettingsError, AnchorsUnavailable) as error:
+        raise Conflict(str(error)) from None
 
 
 def build_notices(

@@ -361,7 +361,8 @@ def recovery_of(settings: Settings) -> recovery.Recovery:
     """Return the use cases for an operator on this machine."""
     found = bootstrap.open_store(with_store_url(settings))
     copies = bootstrap.open_copies(settings)
-    return recovery.Recovery(found, SystemClock(), SystemEntropy(), copies)
+    promised = partial(bootstrap.newest_anchor, settings)
+    return recovery.Recovery(found, SystemClock(), SystemEntropy(), copies, promised)
 
 
 def _looked(of: recovery.Recovery) -> recovery.Report:

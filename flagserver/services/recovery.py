@@ -6,7 +6,7 @@ would expose again whom somebody had taken out. See docs/adr/0008-what-is-known-
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,8 +60,17 @@ class Accepted:
 class Recovery:
     """Use cases for an operator on a machine that has served."""
 
-    def __init__(self, store: Documents, clock: Clock, entropy: Entropy, copies: Copies) -> None:
+    def __init__(
+        self,
+        store: Documents,
+        clock: Clock,
+        entropy: Entropy,
+        copies: Copies,
+        promised: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """promised: the newest checkpoint that was anchored, None where nothing is signed."""
         self._store = store
+        self._promised = promised
         self._clock = clock
         self._entropy = entropy
         self._copies = copies
@@ -115,7 +124,13 @@ class Recovery:
             role=OPERATOR,
             action="store:accept",
             target=f"store/{known.store}",
-            before={"store": found.store, "epoch": found.epoch, "entries": found.seq},
+            # Without it a verifier could not tell this loss from one that nobody decided about.
+            before={
+                "store": found.store,
+                "epoch": found.epoch,
+                "entries": found.seq,
+                "checkpoint": self._promised(),
+            },
             after={
                 "store": successor.store,
                 "epoch": successor.epoch,

@@ -14,12 +14,14 @@ from sortition.record.entry import Link
 from sortition.record.export import Kept, read, written
 from sortition.record.note import SigningKey
 from sortition.record.tree import root
-from sortition.record.verify import WHOLE, Anchor, verify
+from sortition.record.verify import TRUNCATED, WHOLE, Anchor, Verdict, verify
 
 from flagserver.domain.documents import Change, Fact
 from flagserver.ports import AnchorsUnavailable, StoreIdentity
+from flagserver.services.recovery import Recovery
 from flagserver.services.sealing import QUIET_SECONDS, Sealer, Sealing, Unsealable
 from flagserver.storage.anchors import DiskAnchors
+from flagserver.storage.copies import DiskCopies
 from flagserver.storage.redis import keys
 from flagserver.storage.redis.store import RedisStore
 from tests.anchors import FakeAnchors
@@ -76,6 +78,12 @@ class House:
         links = self.store.record()
         return [Kept(it.seq, it.canonical.decode(), it.leaf, it.chain) for it in links]
 
+    def verdict(self) -> Verdict:
+        """What an outsider finds who has the public key and the anchors."""
+        data = b"".join(written(LOG, self.entries(), self.store.checkpoints()))
+        anchors = [Anchor(place, note.encode()) for place, note in self.anchors.notes.items()]
+        return verify(read(data), [KEY.verifier], anchors)
+
 
 @pytest.fixture
 def house() -> House:
@@ -123,10 +131,7 @@ def test_what_was_signed_is_whole_to_an_outsider(house: House):
     house.write(2)
     house.sealer.seal()
 
-    data = b"".join(written(LOG, house.entries(), house.notes))
-    anchors = [Anchor(place, note.encode()) for place, note in house.anchors.notes.items()]
-
-    verdict = verify(read(data), [KEY.verifier], anchors)
+    verdict = house.verdict()
     assert (verdict.kind, verdict.signed, verdict.anchored) == (WHOLE, 7, 7)
 
 
@@ -206,8 +211,12 @@ def test_a_refusal_walks_the_record_once(house: House, monkeypatch: pytest.Monke
     assert reads == [0, 0]
 
 
-def test_a_store_in_a_later_epoch_is_another_log(house: House):
-    """An operator accepted what was lost; then the new log begins, and the old one stands."""
+@pytest.mark.parametrize("quoting", [True, False])
+def test_a_loss_that_an_operator_accepts_begins_another_log(
+    house: House, tmp_path: Path, *, quoting: bool
+):
+    """The old one stands, and the entry that begins the new one quotes what was lost. Without it a
+    verifier could not tell it from a loss that nobody decided about."""
     house.write(2)
     dump = house.dump()
     house.write(2)
@@ -215,17 +224,19 @@ def test_a_store_in_a_later_epoch_is_another_log(house: House):
     house.put_back(dump)
     found = house.store.state()
     assert found is not None
-    fact = Fact("operator", "operator", "store:accept", "store/1")
-    successor = StoreIdentity(found.store, 2)
-    salt = house.entropy.hex(16)
-    change = Change(writes=(), fact=fact)
-    house.store.accept(change, found, successor, at=house.clock.now(), salt=salt)
+    copies = DiskCopies(tmp_path)
+    promised = (lambda: house.anchors.newest(LOG)) if quoting else (lambda: None)
+    operator = Recovery(house.store, house.clock, house.entropy, copies, promised)
+    before = StoreIdentity(found.store, found.epoch)
+    operator.accept(found.store, "the disk was full", in_place_of=before)
 
     sealed = house.sealer.seal()
 
     assert sealed is not None
     assert (sealed.epoch, sealed.size) == (2, 3)
     assert [(each.epoch, each.size) for each in house.signed()] == [(1, 4), (2, 3)]
+    verdict = house.verdict()
+    assert (verdict.kind, verdict.lost) == ((WHOLE, 2) if quoting else (TRUNCATED, 0))
 
 
 def test_a_store_of_before_the_newest_epoch_is_not_signed(house: House):
