@@ -35,6 +35,7 @@ RUNS: tuple[tuple[str, ...], ...] = (
     ("controller.py",),
     ("split.py",),
     ("judgement.py",),
+    ("record.py",),
 )
 
 INTRODUCTION = """\
