@@ -6,7 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import (
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from . import guards, watchers
 from .commands import Command, Enlarging, Key, Reason
@@ -174,6 +180,9 @@ class RolloutPlan(Command):
         ]
 
 
+A_TIME = "as in 2027-01-31T22:00:00Z"
+
+
 class NewRollout(RolloutPlan, Enlarging):
     """A rollout to be started: at once, or at `start_at`.
 
@@ -190,11 +199,15 @@ class NewRollout(RolloutPlan, Enlarging):
         Invalid."""
         return None if self.hold_if_lost is None else _lost_after(self.hold_if_lost)
 
-    @field_validator("start_at")
+    @field_validator("start_at", mode="wrap")
     @classmethod
-    def _utc(cls, at: datetime | None) -> datetime | None:
+    def _utc(cls, told: Any, read: ValidatorFunctionWrapHandler) -> datetime | None:
+        try:
+            at: datetime | None = read(told)
+        except ValidationError:
+            raise ValueError(f"must be a time, {A_TIME}") from None
         if at is not None and at.tzinfo is None:
-            raise ValueError("must name its time zone, as in 2027-01-31T22:00:00Z")
+            raise ValueError(f"must name its time zone, {A_TIME}")
         return at.astimezone(UTC) if at is not None else None
 
 

@@ -327,6 +327,14 @@ def test_a_fault_in_an_option_is_named_by_it(desk: Desk, tmp_path: Path) -> None
     assert done.stderr.startswith("✖ --schedule: Step 2")
 
 
+def test_a_fault_in_a_target_names_every_option_that_gives_one(desk: Desk) -> None:
+    told = ("--env", "production", "--service", "api", "--guards", "none", "--flag", "nope")
+
+    done = desk.rollouts("plan", *told)
+
+    assert done.stderr.startswith("✖ --flag, --alb or --codedeploy: There is no flag 'nope'.")
+
+
 @pytest.mark.parametrize(
     "text", ["arn:rule", "arn:rule,canary=x", ",canary=x,stable=y", "arn:rule,canary=,stable=y"]
 )
@@ -459,6 +467,17 @@ def test_rollouts_are_listed_newest_first(desk: Desk) -> None:
     assert [it["id"] for it in desk.json("list", "--state", "rolled_back")["rollouts"]] == [ended]
     assert len(desk.json("list", "--flag", FLAG)["rollouts"]) == 2
     assert desk.json("list", "--flag", "another")["rollouts"] == []
+
+
+def test_in_a_pipe_a_long_reason_takes_nothing_from_the_ids(desk: Desk) -> None:
+    why = "mend the version first, " * 7 + "then again"
+    ended = desk.started()
+    desk.rollouts("rollback", ended, "--reason", why)
+
+    listed = desk.rollouts("list").stdout.splitlines()
+
+    assert listed[1].split()[0] == ended
+    assert why in listed[1]
 
 
 def test_a_long_list_is_asked_for_in_pages(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

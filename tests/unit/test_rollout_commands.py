@@ -105,6 +105,8 @@ class TestWhatIsMeant:
         assert found.isoformat() == "2027-01-31T22:00:00+00:00"
         with pytest.raises(ValidationError, match="must name its time zone"):
             NewRollout.model_validate(body | {"start_at": "2027-01-31T23:00:00"})
+        with pytest.raises(ValidationError, match="must be a time, as in 2027"):
+            NewRollout.model_validate(body | {"start_at": "yesterday"})
 
 
 shares = st.lists(st.integers(1, 1_000_000), min_size=1, max_size=12, unique=True).map(sorted)

@@ -84,7 +84,7 @@ OPTIONS = {
     "/service": "--service",
     "/share": "--share",
     "/start_at": "--at",
-    "/targets": "--flag or --alb",
+    "/targets": "--flag, --alb or --codedeploy",
     "/variants": "--variant",
     "/version": "--version",
     "/weights": "--weight",

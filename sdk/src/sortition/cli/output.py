@@ -33,13 +33,17 @@ def note(context: click.Context, text: str) -> None:
         click.echo(text, err=True)
 
 
+PIPE_WIDTH = 10_000
+"""Columns of what is no terminal: more than any table needs, so that nothing in it is cut."""
+
+
 def console(*, err: bool = False) -> Console:
     """Return where tables go: as wide as the terminal, or as they need in a pipe."""
     to = sys.stderr if err else sys.stdout
     terminal = to.isatty()
     return Console(
         file=to,
-        width=None if terminal else 160,
+        width=None if terminal else PIPE_WIDTH,
         no_color=not terminal or "NO_COLOR" in os.environ,
         highlight=False,
         soft_wrap=not terminal,
@@ -47,14 +51,19 @@ def console(*, err: bool = False) -> Console:
 
 
 def table(*columns: str, rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table without lines; a column whose name ends in `>` is aligned to the right."""
+    """Return a table without lines; a column whose name ends in `>` is aligned to the right.
+
+    Where a terminal is too narrow, the first column stays whole: it has what commands ask for.
+    """
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = column.endswith(">")
         made.add_column(column.rstrip(">"), justify="right" if right else "left", no_wrap=True)
     for row in rows:
         # As text: `[x]` in a description is no markup.
-        made.add_row(*(Text("\n".join(map(clean, cell.splitlines()))) for cell in row))
+        cells = [Text("\n".join(map(clean, cell.splitlines()))) for cell in row]
+        made.columns[0].min_width = max(made.columns[0].min_width or 0, cells[0].cell_len)
+        made.add_row(*cells)
     return made
 
 
