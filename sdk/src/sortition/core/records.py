@@ -43,11 +43,7 @@ def _refuse(record: object, name: str, *value: object) -> None:
     raise AttributeError(f"cannot change {name!r}: a {type(record).__name__} is frozen")
 
 
-def _getstate(record: Any) -> list[Any]:
-    return [getattr(record, name) for name in record.__match_args__]
-
-
-def _setstate(record: Any, state: list[Any]) -> None:
+def _setstate(record: Any, state: tuple[Any, ...]) -> None:
     for name, value in zip(record.__match_args__, state, strict=True):
         object.__setattr__(record, name, value)
 
@@ -55,15 +51,15 @@ def _setstate(record: Any, state: list[Any]) -> None:
 def _eq(record: Any, other: object) -> Any:
     if type(other) is not type(record):
         return NotImplemented
-    return _getstate(record) == _getstate(other)
+    return record.__getstate__() == other.__getstate__()
 
 
-def _hash(record: object) -> int:
-    return hash(tuple(_getstate(record)))
+def _hash(record: Any) -> int:
+    return hash(record.__getstate__())
 
 
 def _repr(record: Any) -> str:
-    fields = zip(record.__match_args__, _getstate(record), strict=True)
+    fields = zip(record.__match_args__, record.__getstate__(), strict=True)
     told = ", ".join(f"{name}={value!r}" for name, value in fields)
     return f"{type(record).__qualname__}({told})"
 
@@ -78,7 +74,9 @@ def _record(kind: type) -> type:
     given = ["self", *(f"{n}=_defaults[{n!r}]" if n in defaults else n for n in fields)]
     settled = "".join(f"\n    _set(self, {name!r}, {name})" for name in fields)
     made: dict[str, Any] = {"_defaults": defaults, "_set": object.__setattr__}
-    exec(f"def __init__({', '.join(given)}):{settled}", made)  # noqa: S102 (a class's field names)
+    values = "".join(f"self.{name}, " for name in fields)
+    source = f"def __init__({', '.join(given)}):{settled}\ndef state(self): return ({values})"
+    exec(source, made)  # noqa: S102 (a class's field names)
     body = {name: value for name, value in vars(kind).items() if name not in fields}
     for left in ("__dict__", "__weakref__"):
         body.pop(left, None)
@@ -92,7 +90,7 @@ def _record(kind: type) -> type:
         "__hash__": _hash,
         "__setattr__": _refuse,
         "__delattr__": _refuse,
-        "__getstate__": _getstate,
+        "__getstate__": made["state"],
         "__setstate__": _setstate,
     }
     return type(kind)(kind.__name__, kind.__bases__, body)

@@ -25,6 +25,9 @@ from sortition.core.records import dataclass
 
 CHUNK = 64 * 1024
 
+NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a readable socket says when it has no data after all: half a record of TLS, say."""
+
 
 class TransportError(Exception):
     """A call that did not come to an answer. Its text holds no address beyond host and port."""
@@ -89,6 +92,8 @@ class Connection:
         if body is not None:
             self._write(self._protocol.send(h11.Data(data=body)) or b"")
         self._write(self._protocol.send(h11.EndOfMessage()) or b"")
+        # From now on it is read, when it is known to be readable: a time-out would look once more.
+        self._socket.setblocking(False)
 
     def head(self) -> Answer:
         """Wait for status and headers. Raises TransportError."""
@@ -168,16 +173,18 @@ class Connection:
             self._protocol.receive_data(data)
 
     def _receive(self, deadline: float) -> bytes | None:
-        left = deadline - time.monotonic()
-        pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
-        if not pending and not self._readable(max(0.0, left)):
-            return None
-        try:
-            return self._socket.recv(CHUNK)
-        except TimeoutError:
-            return None
-        except OSError as error:
-            raise Unreachable(f"connection lost ({type(error).__name__})") from error
+        while True:
+            left = deadline - time.monotonic()
+            pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
+            if not pending and not self._readable(max(0.0, left)):
+                return None
+            try:
+                return self._socket.recv(CHUNK)
+            except NOT_YET:
+                if left <= 0:
+                    return None
+            except OSError as error:
+                raise Unreachable(f"connection lost ({type(error).__name__})") from error
 
 
 def ask(
