@@ -438,6 +438,18 @@ def test_a_dump_of_before_the_loss_is_truncated():
     assert record.verdict().kind == TRUNCATED
 
 
+def test_a_dump_of_before_the_loss_that_went_on_is_truncated_too():
+    """It is longer than the later epoch's tree; that tree is still not its."""
+    record = a_record()
+    later = [
+        each for each in after_a_loss(quoted=9, then=1).anchors or [] if b"/2\n5\n" in each.note
+    ]
+    assert len(later) == 1
+    record.anchors = [*(record.anchors or []), *later]
+
+    assert record.verdict().kind == TRUNCATED
+
+
 # --- any mutation at all --------------------------------------------------------------------------
 
 WHOLE_RECORD = a_record()
@@ -526,6 +538,7 @@ STRANGE = {
     "newer": (HEAD.replace(b":1", b":2") + b"\n", "line 1: an export of format 2"),
     "true": (HEAD.replace(b":1", b":true") + b"\n", "line 1: an export of format True"),
     "spaces": (HEAD.replace(b":1", b": 1") + b"\n", "line 1: it is not written as"),
+    "a second end": (FILE + FILE.splitlines(keepends=True)[-1], "something stands after the end"),
     "a list": (b"[]\n", "line 1: it is not written as"),
     "deep": (b"[" * 10**5 + b"\n", "line 1: this is no JSON"),
     "a lone surrogate": (HEAD.replace(LOG.encode(), b"\\ud800") + b"\n", "line 1: this is no JSON"),
