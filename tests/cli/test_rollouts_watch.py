@@ -97,7 +97,7 @@ def test_a_hold_is_waited_through_otherwise() -> None:
 
     events = [event["event"] for event in stage.events()]
 
-    happened = [kind for kind in events if kind not in {"progress", "watching", "timeout"}]
+    happened = [kind for kind in events if kind not in {"progress", "watching", "limit"}]
     assert happened == ["step", "holding", "resumed", "step", "step", "completed"]
 
 

@@ -109,7 +109,7 @@ class LiveTable:
     def tell(self, event: Event) -> None:
         """Show the event that ends the watch, below the table, which stays; and keep in sight how
         long it is watched."""
-        if event.kind == "timeout":
+        if event.kind == "limit":
             self._limit = f"{event.words} · "
         if event.exit_code is not None:
             self._show(event.rollout, [Text(event.words, style=_style(event.rollout))])

@@ -262,7 +262,7 @@ class Watch:
         if first:
             self._set_limit(found)
             most = f"watched for {duration(self._seconds)} at most (--timeout)"
-            events.append(Event("timeout", most))
+            events.append(Event("limit", most))
         if self._over() is not None:
             # Its last event is told with the exit code.
             events = [event for event in events if event.kind not in {found["state"], "watching"}]
