@@ -13,7 +13,7 @@ from .calls import ROOT, SERVICES, Code, action, doors, operations
 from .templates import DEPLOY, Stack, read
 
 POLICIES = DEPLOY / "iam"
-PARTS = ("controller", "web", "hook", "codedeploy", "pipeline", "operator")
+PARTS = ("controller", "web", "hook", "codedeploy", "pipeline", "operator", "check")
 SERVICES_OF_OURS = sorted((ROOT / "flagserver" / "services").glob("*.py"))
 DRIVERS = ("flagserver/targets", "flagserver/signals")
 
@@ -47,6 +47,12 @@ BESIDES = {
     # Lambda writes what the function logs, by the function's role.
     "hook": {"logs:CreateLogStream", "logs:PutLogEvents"},
     "operator": set[str](),
+    # CreateDeployment as above; CreateDeploymentGroup hands CodeDeploy its role on.
+    "check": {
+        "codedeploy:GetDeploymentConfig",
+        "codedeploy:RegisterApplicationRevision",
+        "iam:PassRole",
+    },
 }
 """What is allowed although no call in the code is named so."""
 
@@ -122,6 +128,21 @@ def test_a_person_may_do_what_the_commands_do():
     assert allowed("operator") == needed(Code(files).made()) | BESIDES["operator"]
 
 
+def test_a_check_may_do_what_it_does():
+    files = [ROOT / "flagserver" / name for name in ("check.py", "checkstack.py")]
+    # Of the alarms' module it makes alarms, and asks about its own target group.
+    alarms = Code([ROOT / "flagserver" / "alarms.py"])
+
+    assert allowed("check") == needed(Code(files).made() | alarms.made()) | BESIDES["check"]
+
+
+def test_a_check_touches_nothing_but_its_own():
+    for statement in policy("check"):
+        named = statement["Resource"]
+        for each in [named] if isinstance(named, str) else named:
+            assert each in ("*", "${CodeDeployRole}") or "sortition-check-*" in each
+
+
 def test_the_function_may_do_what_it_does():
     function = Code([DEPLOY / "lambda" / "codedeploy_hook.py"])
 
@@ -175,6 +196,8 @@ def test_what_changes_something_names_what(part: str):
     everything = {
         # A task definition does not exist yet when it is registered.
         "ecs:RegisterTaskDefinition",
+        # For this one AWS knows no resource.
+        "ecs:DeregisterTaskDefinition",
     }
 
     for statement in policy(part):
@@ -186,13 +209,14 @@ def test_what_changes_something_names_what(part: str):
             assert changing <= everything
 
 
-def test_roles_are_handed_on_to_tasks_alone():
+def test_roles_are_handed_on_to_tasks_alone_and_by_a_check_to_codedeploy():
+    tasks = (["${TaskRole}", "${TaskExecutionRole}"], "ecs-tasks.amazonaws.com")
+    wanted = {"check": (["${CodeDeployRole}"], "codedeploy.amazonaws.com")}
     for part in PARTS:
         for statement in policy(part):
             if "iam:PassRole" in statement["Action"]:
-                assert statement["Resource"] == ["${TaskRole}", "${TaskExecutionRole}"]
                 to = statement["Condition"]["StringEquals"]["iam:PassedToService"]
-                assert to == "ecs-tasks.amazonaws.com"
+                assert (statement["Resource"], to) == wanted.get(part, tasks)
 
 
 def test_the_template_has_the_same_policies():
@@ -214,7 +238,7 @@ def test_the_template_has_the_same_policies():
         for policy in role["Policies"]
     }
 
-    assert set(made) == set(PARTS) - {"operator"}
+    assert set(made) == set(PARTS) - {"operator", "check"}
     for part, statements in made.items():
         texts = json.dumps(policy(part))
         for name, value in stack.values.items():
