@@ -48,7 +48,7 @@ def _setstate(record: Any, state: tuple[Any, ...]) -> None:
         object.__setattr__(record, name, value)
 
 
-def _eq(record: Any, other: object) -> Any:
+def _eq(record: Any, other: Any) -> Any:
     if type(other) is not type(record):
         return NotImplemented
     return record.__getstate__() == other.__getstate__()
