@@ -14,7 +14,7 @@ class Severity(StrEnum):
     INFO = "info"
     WARNING = "warning"
     PAGE = "page"
-    """Wake somebody: rollback failed, shared outage, controller stale while a rollout runs."""
+    """Wake somebody: rollback failed, shared outage."""
 
 
 @dataclass(frozen=True, slots=True)
