@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,6 +22,7 @@ from tests.awsfake.double import Double, double
 
 from .templates import DEPLOY, Stack, read
 
+AWS = Path(__file__).parent / "pipeline" / "aws.py"
 SPEC = (DEPLOY / "examples" / "appspec.yaml").read_text()
 TASK = json.loads((DEPLOY / "examples" / "task-definition.json").read_text())
 
@@ -107,3 +111,40 @@ def test_codedeploy_takes_the_app_spec_and_calls_its_hooks(aws: Double):
 
     assert called == [name for hook in yaml.safe_load(SPEC)["Hooks"] for name in hook]
     assert client.get_deployment(deploymentId=id)["deploymentInfo"]["status"] == "Succeeded"
+
+
+def test_the_workflow_makes_a_deployment_of_them(aws: Double, tmp_path: Path):
+    aws.reset()
+    scenes.build_codedeploy(aws.url, aws.scene())
+    release = tmp_path / "release"
+    release.mkdir()
+    (release / "task-definition.json").write_text(json.dumps(TASK).replace("2.4.0", "@VERSION@"))
+    (release / "appspec.yaml").write_text(SPEC)
+    names = {"applicationName": scenes.APPLICATION, "deploymentGroupName": scenes.GROUP}
+    (release / "deployment.json").write_text(json.dumps(names))
+    command = tmp_path / "aws"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} {AWS} "$@"\n')
+    command.chmod(0o755)
+    workflow = yaml.safe_load((DEPLOY / "workflows" / "deploy.yml").read_text())
+    steps = workflow["jobs"]["production"]["steps"]
+    (script,) = [each["run"] for each in steps if "register-task-definition" in each.get("run", "")]
+
+    subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=tmp_path,
+        check=True,
+        timeout=60,
+        env={
+            **aws.environment(),
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "RUNNER_TEMP": str(tmp_path),
+            "GITHUB_SHA": "0123456789abcdef",
+        },
+    )
+
+    told = json.loads((release / "deployment.json").read_text())
+    spec = doubles.read(told["revision"]["appSpecContent"]["content"])
+    assert spec.hooks == doubles.read(SPEC).hooks
+    made = aws.client("ecs").describe_task_definition(taskDefinition=spec.task)["taskDefinition"]
+    assert "service.version=0123456789abcdef," in json.dumps(made["containerDefinitions"])
+    assert aws.client("codedeploy").create_deployment(**told)["deploymentId"].startswith("d-")

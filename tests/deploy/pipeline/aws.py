@@ -1,5 +1,5 @@
-"""`aws deploy …` as far as the pipeline's script uses it, over botocore: what AWS would refuse is
-refused here, for parameters are checked by its own model.
+"""`aws deploy …` and `aws ecs …` as far as the pipeline uses them, over botocore: what AWS would
+refuse is refused here, for parameters are checked by its own model.
 
     aws deploy list-deployments --application-name A --query Q --output text
 """
@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 def main(words: list[str]) -> None:
     service, operation, *rest = words
-    assert service == "deploy", words
+    named = {"deploy": "codedeploy", "ecs": "ecs"}[service]
     options = parsed(rest)
     query, form = options.pop("query", None), options.pop("output", "json")
     told: dict[str, Any] = {}
@@ -28,7 +28,7 @@ def main(words: list[str]) -> None:
             told = json.loads(Path(value[0].removeprefix("file://")).read_text()) | told
         else:
             told[camel(name)] = meant(name, value)
-    client = botocore.session.get_session().create_client("codedeploy")
+    client = botocore.session.get_session().create_client(named)
     try:
         answer = getattr(client, operation.replace("-", "_"))(**told)
     except ClientError as error:

@@ -82,6 +82,21 @@ def test_what_ends_a_job_runs_whatever_happened() -> None:
     assert all(step["if"] == "always()" for step in (*finishing, *keeping))
 
 
+def test_a_deployment_of_our_group_is_watched_until_it_is_over() -> None:
+    text = (ACTION.parent / "cloudformation" / "codedeploy.yaml").read_text()
+    canary = re.search(r"CanaryInterval: (\d+)", text)
+    kept = re.search(r"KeepBlueMinutes:.*?Default: (\d+)", text, re.DOTALL)
+    assert canary
+    assert kept
+    job = yaml.safe_load(WORKFLOW.read_text())["jobs"]["production"]
+    (watch,) = [step["with"] for step in job["steps"] if step.get("with", {}).get("do") == "watch"]
+    (hours,) = re.findall(r"^(\d+)h$", watch["timeout"])
+
+    installing = 15
+    assert int(canary[1]) + int(kept[1]) + installing <= int(hours) * 60
+    assert int(hours) * 60 + installing <= job["timeout-minutes"]
+
+
 def test_a_newer_commit_cancels_nothing() -> None:
     jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
     for name in ("staging", "production"):
