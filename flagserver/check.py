@@ -115,7 +115,7 @@ class Answer:
 @dataclass(slots=True)
 class Report:
     """What a check found. ended: why it went no further, None when it went to its end; left: what
-    could not be taken down."""
+    could not be taken down; say: is told, in a line, what happens."""
 
     name: str
     account: str
@@ -124,6 +124,7 @@ class Report:
     answers: dict[str, Answer] = field(default_factory=dict)
     ended: str | None = None
     left: list[str] = field(default_factory=list)
+    say: Callable[[str], None] = lambda _: None
 
     @property
     def well(self) -> bool:
@@ -141,6 +142,7 @@ class Report:
         """Write an answer down. as_assumed: None where nothing is."""
         state = NOTED if as_assumed is None else AS_ASSUMED if as_assumed else OTHERWISE
         self.answers[key] = Answer(key, *QUESTIONS[key], state, found, said)
+        self.say(f"{QUESTIONS[key][0]} {found} ({state})")
 
 
 @dataclass(slots=True)
@@ -189,6 +191,7 @@ def run(stack: Stack, report: Report, now: Callable[[], float], sleep: Sleep) ->
     finally:
         # Until it is done it is not done, should this be cut short too.
         report.left = [f"{stack.name} is not taken down: flagserver aws check --tear-down"]
+        report.say(f"Taking {stack.name} down.")
         report.left = stack.tear_down(sleep)
 
 
@@ -209,12 +212,18 @@ class Check:
 
     def walk(self) -> None:
         """Go through all of it. Raises AwsError, CheckError."""
+        say = self._report.say
         made = self._stack.build()
+        say("It is made.")
         self._weight(made)
+        say("Waiting until the first version is healthy.")
         self._wait_until_healthy(made.groups[0])
+        say("Rolling the second version out.")
         self._roll_out(made)
         self._expressions()
+        say("Breaking the third version at its canary.")
         self._break(made)
+        say("Beginning with the fourth version while the alarm fires.")
         self._begin_while_firing(made)
 
     # --- parts ---

@@ -137,6 +137,8 @@ def check(
     name = tear_down or f"{PREFIX}{secrets.token_hex(3)}"
     if not name.startswith(PREFIX) or name == PREFIX:
         raise click.BadParameter(f"Names begin {PREFIX}", param_hint="--tear-down")
+    if report is not None and not report.parent.is_dir():
+        raise click.BadParameter(f"{report.parent} is no directory.", param_hint="--report")
     try:
         where = region or session.region
         if where is None:
@@ -173,7 +175,8 @@ def check(
         click.echo("\n".join(left) or "Everything was taken down.")
         sys.exit(9 if left else 0)
     click.echo(f"If this is killed: the same with --tear-down {name}", err=True)
-    _find_out(stack, checks.Report(name, number, where, time.time()), report)
+    found = checks.Report(name, number, where, time.time(), say=_say)
+    _find_out(stack, found, report)
 
 
 def _find_out(stack: Stack, found: checks.Report, to: Path | None) -> NoReturn:
@@ -191,6 +194,10 @@ def _find_out(stack: Stack, found: checks.Report, to: Path | None) -> NoReturn:
         else:
             to.write_text(text)
     sys.exit(0 if found.well else 9)
+
+
+def _say(text: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)
 
 
 def _check_place(at: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -233,7 +234,10 @@ def test_what_is_still_in_use_is_tried_again(here: Account):
 @pytest.fixture
 def typed(here: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
     monkeypatch.setattr("flagserver.cloud.Aws", here.aws.aws)
-    monkeypatch.setattr("flagserver.cloud.time", SimpleNamespace(time=here.now, sleep=here.sleep))
+    monkeypatch.setattr(
+        "flagserver.cloud.time",
+        SimpleNamespace(time=here.now, sleep=here.sleep, strftime=time.strftime),
+    )
     monkeypatch.setattr("flagserver.cloud.secrets.token_hex", lambda _: "0a1b2c")
     before = signal.getsignal(signal.SIGTERM)
 
@@ -270,6 +274,8 @@ def test_the_report_is_written(typed: Callable[..., Result], tmp_path: Path):
     done = typed("--yes", "--report", str(to))
 
     assert done.exit_code == 0, done.output
+    assert "Rolling the second version out." in done.stderr
+    assert done.stdout == ""
     told = json.loads(to.read_text())
     assert told["ok"]
     assert {each["state"] for each in told["answers"]} == {check.AS_ASSUMED, check.NOTED}
@@ -303,3 +309,13 @@ def test_only_what_a_check_made_is_taken_down(typed: Callable[..., Result]):
 
     assert done.exit_code == 2
     assert "Names begin sortition-check-" in done.output
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_anything_is_made(
+    typed: Callable[..., Result], here: Account, tmp_path: Path
+):
+    done = typed("--yes", "--report", str(tmp_path / "nowhere" / "aws.md"))
+
+    assert done.exit_code == 2
+    assert "nowhere is no directory" in done.output
+    assert here.aws.calls() == []
