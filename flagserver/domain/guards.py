@@ -255,7 +255,7 @@ def _compared(guard: Guard, canary: tuple[Point, ...], other: tuple[Point, ...])
     sample = _sum(point.sample for point in canary)
     told = max(bad, key=lambda p: _badness(guard, p)) if bad else canary[-1]
     control = baseline.get(told.at, other[-1].value if other else None)
-    kind = _kind(guard, len(canary), len(bad), sample)
+    kind = _kind(guard, len(canary), len(bad), sample, newest_breaks=canary[-1] in bad)
     verdict = Verdict(
         guard,
         kind,
@@ -275,14 +275,21 @@ def _compared(guard: Guard, canary: tuple[Point, ...], other: tuple[Point, ...])
     return replace(verdict, sentence=_sentence(verdict))
 
 
-def _kind(guard: Guard, seen: int, breaking: int, sample: int | None) -> Kind:
-    if guard.minimum_sample and sample is not None and sample < guard.minimum_sample:
+def _kind(
+    guard: Guard, seen: int, breaking: int, sample: int | None, *, newest_breaks: bool
+) -> Kind:
+    if _is_small(guard, sample):
         return Kind.NOT_ENOUGH_DATA
     if breaking >= guard.points:
         return Kind.FAIL
-    if seen < guard.points:
+    # A bad newest point may be the first of several: no step goes up before the next tells.
+    if seen < guard.points or newest_breaks:
         return Kind.NOT_ENOUGH_DATA
     return Kind.PASS
+
+
+def _is_small(guard: Guard, sample: int | None) -> bool:
+    return bool(guard.minimum_sample) and sample is not None and sample < guard.minimum_sample
 
 
 def _breaks(guard: Guard, point: Point, baseline: float | None) -> bool:
@@ -337,27 +344,35 @@ def _sum(counts: Any) -> int | None:
 
 def _sentence(verdict: Verdict) -> str:
     guard, value = verdict.guard, _said(verdict.guard, verdict.value)
-    limit = _limit_said(guard)
     sample = "" if verdict.sample is None else f", n = {verdict.sample:,}"
     match verdict.kind:
-        case Kind.NOT_ENOUGH_DATA if verdict.seen >= guard.points:
+        case Kind.NOT_ENOUGH_DATA if verdict.seen < guard.points:
+            return f"{guard.name} {value}, but {verdict.seen} of {guard.points} data points needed."
+        case Kind.NOT_ENOUGH_DATA if _is_small(guard, verdict.sample):
             return (
                 f"{guard.name} {value}, but n = {verdict.sample} of {guard.minimum_sample} needed."
             )
         case Kind.NOT_ENOUGH_DATA:
-            return f"{guard.name} {value}, but {verdict.seen} of {guard.points} data points needed."
+            points = f"{verdict.breaking} of {guard.points} points{sample}"
+            said = f"{guard.name} {value} {_against(verdict)} ({points})"
+            return f"{said}: the next point is waited for."
         case Kind.FAIL if guard.signal.measure is Measure.ALARM:
             return f"{guard.name} is firing."
         case Kind.FAIL:
-            against = limit
-            if not _over(guard, verdict.value):
-                against = f"> {guard.baseline_factor:g} × {_said(guard, verdict.control)} of stable"
-            points = f"{verdict.breaking} of {verdict.seen} points"
-            return f"{guard.name} {value} {against} ({points}{sample})."
+            points = f"{verdict.breaking} of {verdict.seen} points{sample}"
+            return f"{guard.name} {value} {_against(verdict)} ({points})."
         case _ if guard.signal.measure is Measure.ALARM:
             return f"{guard.name} is well."
         case _:
             return f"{guard.name} {value}, limit {_said(guard, guard.limit)}{sample}."
+
+
+def _against(verdict: Verdict) -> str:
+    """Return what its value breaks: the limit, or the multiple of the baseline."""
+    guard = verdict.guard
+    if _over(guard, verdict.value):
+        return _limit_said(guard)
+    return f"> {guard.baseline_factor:g} × {_said(guard, verdict.control)} of stable"
 
 
 def _limit_said(guard: Guard) -> str:

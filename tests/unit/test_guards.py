@@ -72,6 +72,7 @@ def stands(guard: Guard, *canary: float | None, control: Any = (), **more: Any) 
         (ERRORS, (0.01, 0.01), (), Kind.PASS),  # at the limit is not above it
         (ERRORS, (0.011, 0.02), (), Kind.FAIL),
         (ERRORS, (0.02, 0.0), (), Kind.PASS),  # 1 of 2
+        (ERRORS, (0.0, 0.02), (), Kind.NOT_ENOUGH_DATA),  # the newest is bad: the next one tells
         (ERRORS, (0.02, 0.02, 0.0), (), Kind.PASS),  # the older one is out of the window
         (ERRORS, (0.02,), (), Kind.NOT_ENOUGH_DATA),
         (ERRORS, (0.0,), (), Kind.NOT_ENOUGH_DATA),
@@ -83,13 +84,18 @@ def stands(guard: Guard, *canary: float | None, control: Any = (), **more: Any) 
         (LATENCY, (1.0, 1.0, 1.0), (), Kind.PASS),
         (LATENCY, (1.2, 1.2, 1.2), (), Kind.FAIL),
         (LATENCY, (1.2, 1.2, 0.9), (), Kind.PASS),
+        (LATENCY, (0.9, 0.9, 1.512), (), Kind.NOT_ENOUGH_DATA),
+        (LATENCY, (0.2, 0.2, 0.5), (0.2, 0.2, 0.2), Kind.NOT_ENOUGH_DATA),  # by the baseline too
         (LATENCY, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), Kind.FAIL),  # double the baseline
         (LATENCY, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2), Kind.PASS),  # exactly double is not more
-        (LATENCY, (0.5, 0.5, 0.5), (0.2, None, 0.2), Kind.PASS),  # no baseline for one of them
+        (LATENCY, (0.5, 0.5, 0.5), (0.2, None, 0.2), Kind.NOT_ENOUGH_DATA),  # no baseline for one
+        (LATENCY, (0.5, 0.5, 0.5), (0.2, 0.2, None), Kind.PASS),  # … which is the newest
         (HOSTS, (1.0, 1.0), (), Kind.FAIL),  # hosts must reach their limit, not exceed it
-        (HOSTS, (0.0, 1.0), (), Kind.PASS),
+        (HOSTS, (1.0, 0.0), (), Kind.PASS),
+        (HOSTS, (0.0, 1.0), (), Kind.NOT_ENOUGH_DATA),
         (RATIO, (0.94, 0.94), (), Kind.FAIL),  # here less is worse
         (RATIO, (0.95, 0.95), (), Kind.PASS),
+        (RATIO, (0.95, 0.9), (), Kind.NOT_ENOUGH_DATA),
         (ALARM, (1.0,), (), Kind.FAIL),
         (ALARM, (0.0,), (), Kind.PASS),
         (ALARM, (None,), (), Kind.NO_DATA),  # INSUFFICIENT_DATA
@@ -128,6 +134,17 @@ def test_a_verdict_carries_its_numbers_and_a_sentence() -> None:
             "p95 latency 500 ms > 2 × 200 ms of stable (3 of 3 points, n = 3,000).",
         ),
         (stands(ERRORS, 0.5), "http errors 50 %, but 1 of 2 data points needed."),
+        (
+            stands(ERRORS, 0.0, 0.0556),
+            "http errors 5.56 % > 1 % (1 of 2 points, n = 2,000): the next point is waited for.",
+        ),
+        (
+            stands(LATENCY, 0.2, 0.2, 0.5, control=(0.2, 0.2, 0.2)),
+            (
+                "p95 latency 500 ms > 2 × 200 ms of stable (1 of 3 points, n = 3,000): "
+                "the next point is waited for."
+            ),
+        ),
         (stands(ERRORS), "http errors: no data."),
         (stands(ALARM, 1.0), "alarm api-5xx is firing."),
         (stands(ALARM, 0.0), "alarm api-5xx is well."),
@@ -179,6 +196,14 @@ def test_a_source_that_cannot_tell_the_arms_apart_compares_nothing() -> None:
     assert not pooled.compared
 
 
+def breaks(guard: Guard, value: float | None) -> bool:
+    """Tell whether a value lies on the wrong side of the limit itself."""
+    assert value is not None
+    if guard is RATIO:
+        return value < guard.limit
+    return value >= guard.limit if guard in {HOSTS, ALARM} else value > guard.limit
+
+
 numbers = st.none() | st.floats(allow_nan=True, allow_infinity=True)
 points = st.lists(
     st.builds(
@@ -201,6 +226,10 @@ def test_whatever_a_source_says_there_is_a_verdict_and_only_data_passes(
     if verdict.kind is Kind.PASS:
         good = [p for p in canary if p.value is not None and math.isfinite(p.value)]
         assert len(good) >= guard.points
+        looked_at = [p for p in good if NOW - guard.window - 2 * guard.period < p.at <= NOW]
+        newest = max(p.at for p in looked_at)
+        # One of those that end then is the newest; where all of them are bad, it is too.
+        assert not all(breaks(guard, p.value) for p in looked_at if p.at == newest)
     action = act([verdict], Context(NOW, NOW - 1000, hold_over=True))
     assert action.advances == (verdict.kind is Kind.PASS)
 
@@ -214,11 +243,16 @@ ALONE = stands(ERRORS, 0.02, 0.02)
 BACKSTOP = stands(ERRORS, 0.06, 0.06, control=(0.001, 0.001))
 BLIND = stands(ERRORS)
 SMALL = judge(ERRORS, Measured(arm(0.5, 0.5, sample=5)), NOW)
+BAD_NEWEST = stands(ERRORS, 0.0, 0.02, control=(0.0, 0.0))
 PROVEN = stands(ERRORS, 0.005, 0.005, control=(0.001, 0.001), proven=True)
 
 
 def meant(no_data: NoData) -> Verdict:
     return stands(replace(ERRORS, no_data=no_data))
+
+
+def may_pass(verdict: Verdict) -> Verdict:
+    return replace(verdict, guard=replace(verdict.guard, no_data=NoData.PASS))
 
 
 def only_holds(verdict: Verdict) -> Verdict:
@@ -304,6 +338,10 @@ TABLE: list[tuple[str, list[Verdict], Context, Does, str]] = [
     ("no data, hold over", [BLIND], OVER, HOLD, "no data, holds"),
     ("too few, midst", [SMALL], LONG, STAY, "well"),
     ("too few, hold over", [SMALL], OVER, HOLD, "no data, holds"),
+    # a newest point that is bad, the only one so far: holds at the end of the step, and no sooner
+    ("bad newest, midst", [BAD_NEWEST], LONG, STAY, "well"),
+    ("bad newest, hold over", [BAD_NEWEST], OVER, HOLD, "no data, holds"),
+    ("bad newest, passed over when blind", [may_pass(BAD_NEWEST)], OVER, HOLD, "no data, holds"),
     ("no data, may pass", [meant(NoData.PASS)], OVER, STAY, "well"),
     (
         "no data, rolls back",
@@ -375,6 +413,7 @@ def test_every_row_of_the_table_is_shown_to_decide_something() -> None:
         ([], OVER, True),
         ([WELL, BLIND], MIDST, False),
         ([SMALL], MIDST, False),
+        ([BAD_NEWEST], MIDST, False),
         ([WELL, meant(NoData.PASS)], OVER, True),
         ([BLIND], replace(OVER, waived=True), True),
         ([COMPARED], OVER, False),
@@ -393,7 +432,10 @@ def test_a_rollback_by_a_limit_alone_says_so() -> None:
 @given(
     st.lists(
         st.sampled_from(
-            [WELL, COMPARED, SHARED, ALONE, BACKSTOP, BLIND, SMALL, PROVEN, only_holds(ALONE)]
+            [
+                *(WELL, COMPARED, SHARED, ALONE, BACKSTOP, PROVEN),
+                *(BLIND, SMALL, BAD_NEWEST, only_holds(ALONE)),
+            ]
         ),
         max_size=5,
     ),

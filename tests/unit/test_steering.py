@@ -166,6 +166,21 @@ class TestHarm:
         engine.run(240)
         assert engine.rollout(id).state is State.RUNNING
 
+    def test_no_step_goes_up_on_a_bad_newest_point(self, engine: Engine) -> None:
+        id = engine.start()
+        # The first bad point ends just when the step's hold is over.
+        engine.run(285)
+        engine.rates = (0.0556, 0.06)
+        engine.run(60)
+        rollout = engine.rollout(id)
+        assert rollout.waiting is not None
+        assert (at(engine), rollout.waiting.why) == ((5, 5), Why.DATA)
+        assert "5.56 % > 1 % (1 of 2 points" in rollout.waiting.reason
+
+        engine.rates = (0.0, 0.0)
+        engine.run(60)
+        assert (at(engine), engine.rollout(id).state) == ((25, 25), State.RUNNING)
+
     def test_missing_data_holds_and_never_advances(self, engine: Engine) -> None:
         id = engine.start()
         engine.rates = (None, None)
