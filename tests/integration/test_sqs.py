@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from moto.events.models import EventPattern
 
 from flagserver.domain.errors import TargetUnavailable
+from flagserver.domain.pushed import CODEDEPLOY
 from flagserver.services.pushes import Postman
 from flagserver.signals.sqs import SqsMailbox
 from tests.awsfake.double import Double, double, environment_of
+from tests.deploy.templates import Stack, read
 from tests.unit.test_pushes import ALARM, World, an_event
 
 names = itertools.count()
@@ -38,6 +41,13 @@ class Queue:
     def put(self, *events: dict[str, Any]) -> None:
         for event in events:
             self.sqs.send_message(QueueUrl=self.url, MessageBody=json.dumps(event))
+
+    def send(self, *events: Any) -> None:
+        """Put in what the rules of signals.yaml let through, by moto's matching of EventBridge's
+        patterns. (That it delivers too needs a package more.)"""
+        rules = Stack(read("signals.yaml"), AlarmPrefix=ALARM).of_type("AWS::Events::Rule")
+        patterns = [EventPattern.load(json.dumps(r["EventPattern"])) for r in rules.values()]
+        self.put(*(e for e in events if any(each.matches_event(e) for each in patterns)))
 
     def left(self) -> int:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -95,6 +105,26 @@ def test_an_event_is_heard_once_though_it_comes_twice(queue: Queue, tmp_path: An
         postman.fetch()
 
     assert world.pushes.heard == {"hastens": 1, "repeated": 1, "unknown": 1}
+
+
+def test_the_rules_of_the_template_let_through_what_concerns_us(queue: Queue, tmp_path: Any):
+    world = World(tmp_path)
+    world.start(alarms=[ALARM])
+    fires = {"alarmName": ALARM, "state": {"value": "ALARM"}}
+    queue.send(
+        an_event("1", detail=fires),
+        an_event("2", kind=CODEDEPLOY, detail={"state": "START"}),
+        # Not ours: no rule lets them through.
+        an_event("3", detail={**fires, "alarmName": "somebody-elses"}),
+        an_event("4", source="aws.ec2", detail=fires),
+    )
+    postman = Postman(queue.mailbox, world.pushes, lambda: 0.0)
+
+    assert queue.left() == 2
+    while queue.left():
+        postman.fetch()
+
+    assert world.pushes.heard == {"hastens": 2}
 
 
 @pytest.mark.parametrize(
