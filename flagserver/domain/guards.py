@@ -289,7 +289,8 @@ def _kind(
 
 
 def _is_small(guard: Guard, sample: int | None) -> bool:
-    return bool(guard.minimum_sample) and sample is not None and sample < guard.minimum_sample
+    wanted = guard.minimum_sample
+    return wanted is not None and sample is not None and sample < wanted
 
 
 def _breaks(guard: Guard, point: Point, baseline: float | None) -> bool:
