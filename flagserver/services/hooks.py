@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from flagserver.domain import access, guards, hooks
 from flagserver.domain.documents import Change, Document, Fact, Principal, Write
@@ -32,8 +30,9 @@ from flagserver.domain.rollout import Rollout
 from flagserver.domain.signals import Ask, Measured
 from flagserver.domain.times import moment
 from flagserver.domain.verbs import CONTROLLER
-from flagserver.ports import Clock, Documents, Entropy, Gates, Lease, Leases, SignalSource
+from flagserver.ports import Clock, Documents, Entropy, Gates, Leases, SignalSource
 
+from .background import Alone, Background
 from .turns import RolloutView, Turns
 
 log = logging.getLogger(__name__)
@@ -230,50 +229,23 @@ class Hooks:
         return moment(self._clock.now())
 
 
-class Gatekeeper:
+class Gatekeeper(Background):
     """Looks after the questions that wait, one process at a time, in a thread of its own: an engine
     that does not answer holds up no rollout."""
 
     def __init__(self, some: Hooks, leases: Leases, holder: str) -> None:
+        super().__init__("sortition-hooks", "hooks wait", every=LOOK_SECONDS)
         self._hooks = some
-        self._leases = leases
-        self._holder = holder
-        self._lease: Lease | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread = threading.Thread(target=self._run, name="sortition-hooks", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, after the look that is under way, and let another one look."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10.0)
-        if self._lease is not None:
-            _survive(partial(self._leases.release, self._lease))
+        self._alone = Alone(leases, LEASE, holder, LEASE_SECONDS)
 
     def look(self) -> None:
         """Look once, if nobody else does. Raises StoreUnavailable."""
-        self._lease = self._leases.acquire(LEASE, self._holder, ttl_seconds=LEASE_SECONDS)
-        if self._lease is not None:
+        if self._alone.take() is not None:
             self._hooks.tick()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            _survive(self.look)
-            self._stop.wait(LOOK_SECONDS)
-
-
-def _survive(act: Callable[[], None]) -> None:
-    try:
-        act()
-    except Refusal as error:
-        log.warning("hooks wait: %s", error.detail)
-    except Exception:
-        log.exception("hooks could not be looked after")
+    def leave(self) -> None:
+        """Let another one look."""
+        self._alone.give_up()
 
 
 def key_of(execution: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Literal
@@ -16,11 +15,11 @@ from typing import Literal
 from pydantic import ValidationError
 
 from flagserver.domain import pushed
-from flagserver.domain.errors import Refusal
 from flagserver.domain.hook_commands import EventBridgeEvent
 from flagserver.domain.times import moment
 from flagserver.ports import Clock, Documents, Entropy, Mailbox, Nudges
 
+from .background import Background
 from .turns import Turns
 
 log = logging.getLogger(__name__)
@@ -69,27 +68,28 @@ class Pushes:
         return "hastens" if first else "repeated"
 
 
-class Postman:
+class Postman(Background):
     """Fetches events from a queue, in a thread of its own, for servers that AWS cannot reach."""
 
     def __init__(self, mailbox: Mailbox, pushes: Pushes, chance: Callable[[], float]) -> None:
         """chance: from 0 to 1."""
+        super().__init__("sortition-postman", "events wait in the queue")
         self._mailbox = mailbox
         self._pushes = pushes
         self._chance = chance
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._bound = PAUSE_SECONDS
 
-    def start(self) -> None:
-        """Begin to fetch."""
-        self._thread = threading.Thread(target=self._run, name="sortition-postman", daemon=True)
-        self._thread.start()
+    def look(self) -> None:
+        """Fetch what is there."""
+        self.fetch()
 
-    def stop(self) -> None:
-        """End, after the fetching that is under way."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10.0)
+    def pause(self, well: bool) -> float:
+        """Ask again at once, for the queue itself waits for events; after a failure, later."""
+        if well:
+            self._bound = PAUSE_SECONDS
+            return 0.0
+        bound, self._bound = self._bound, min(2 * self._bound, LONGEST_SECONDS)
+        return bound * self._chance()
 
     def fetch(self) -> int:
         """Hear what is there, and take it out of the queue; return how many there were. What cannot
@@ -104,23 +104,6 @@ class Postman:
         if letters:
             self._mailbox.take_out(letters)
         return len(letters)
-
-    def _run(self) -> None:
-        bound, told = PAUSE_SECONDS, ""
-        while not self._stop.is_set():
-            try:
-                self.fetch()
-            except Refusal as error:
-                if error.detail != told:
-                    log.warning("events wait in the queue: %s", error.detail)
-                told = error.detail
-            except Exception:
-                log.exception("events cannot be fetched")
-            else:
-                bound, told = PAUSE_SECONDS, ""
-                continue
-            self._stop.wait(bound * self._chance())
-            bound = min(2 * bound, LONGEST_SECONDS)
 
 
 def _event(text: str) -> EventBridgeEvent | None:

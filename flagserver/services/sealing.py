@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from sortition.record.checkpoint import Checkpoint, open_checkpoint
@@ -30,10 +27,11 @@ from flagserver.ports import (
     Clock,
     Documents,
     Entropy,
-    Lease,
     Leases,
     Signer,
 )
+
+from .background import Alone, Background
 
 log = logging.getLogger(__name__)
 
@@ -183,60 +181,31 @@ class Sealer:
         return checkpoint
 
 
-class Sealing:
+class Sealing(Background):
     """Seals the record in a thread of its own, one process at a time."""
 
     def __init__(self, sealer: Sealer, leases: Leases, holder: str) -> None:
+        super().__init__(
+            "sortition-sealing",
+            "the record is not signed",
+            every=LOOK_SECONDS,
+            expected=(Refusal, Unsealable, AnchorsUnavailable, AnchorTaken),
+            level=logging.ERROR,
+        )
         self._sealer = sealer
-        self._leases = leases
-        self._holder = holder
-        self._lease: Lease | None = None
-        self._refused: str | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin to seal."""
-        self._thread = threading.Thread(target=self._run, name="sortition-sealing", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the look that is under way, and let another process seal."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10.0)
-        if self._lease is not None:
-            self._survive(partial(self._leases.release, self._lease))
+        self._alone = Alone(leases, LEASE, holder, LEASE_SECONDS)
 
     def look(self) -> None:
         """Seal once, if nobody else does. Raises what `Sealer.seal` raises."""
-        before = self._lease
-        self._lease = self._leases.acquire(LEASE, self._holder, ttl_seconds=LEASE_SECONDS)
-        if self._lease is None:
+        before, lease = self._alone.lease, self._alone.take()
+        if lease is None:
             return
-        if before is None or before.token != self._lease.token:
+        if before is None or before.token != lease.token:
             self._sealer.begin_anew()
         self._sealer.seal()
         if self._sealer.note_silence():
             self._sealer.seal()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._survive(self.look)
-            self._stop.wait(LOOK_SECONDS)
-
-    def _survive(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except (Refusal, Unsealable, AnchorsUnavailable, AnchorTaken) as error:
-            self._say(str(error))
-        except Exception:
-            log.exception("the record could not be sealed")
-        else:
-            self._refused = None
-
-    def _say(self, why: str) -> None:
-        """Say why it is not signed: once, and not at every look."""
-        if why != self._refused:
-            log.error("the record is not signed: %s", why)
-        self._refused = why
+    def leave(self) -> None:
+        """Let another process seal."""
+        self._alone.give_up()

@@ -512,4 +512,4 @@ def test_a_gatekeeper_outlives_what_a_look_meets(caplog: pytest.LogCaptureFixtur
         wait_until(lambda: bool(caplog.records), "the failure to be logged")
         gatekeeper.stop()
 
-    assert caplog.records[0].getMessage() == "hooks could not be looked after"
+    assert caplog.records[0].getMessage() == "hooks wait"

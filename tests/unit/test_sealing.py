@@ -342,8 +342,8 @@ def test_its_thread_seals_and_says_once_why_it_does_not(
     sealing = Sealing(house.sealer, house.open(), "one")
 
     with caplog.at_level(logging.ERROR):
-        sealing._survive(sealing.look)
-        sealing._survive(sealing.look)
+        sealing.step()
+        sealing.step()
 
     assert [each.message for each in caplog.records] == [
         "the record is not signed: The anchors cannot be reached: a test says so."
