@@ -55,6 +55,7 @@ from flagserver.services.rollouts import Rollouts
 from flagserver.services.schedules import Schedules
 from flagserver.services.sealing import Sealer, Sealing
 from flagserver.services.sessions import Sessions
+from flagserver.services.silence import Silence, Vigil, bound_seconds, look_seconds
 from flagserver.services.snapshots import Snapshots
 from flagserver.services.steering import Steering, samples
 from flagserver.services.syncing import Syncing
@@ -274,6 +275,19 @@ def open_notices(settings: Settings, store: Store, holder: str, telemetry: Telem
     clock = SystemClock()
     notifiers = open_notifiers(settings, open_egress(settings), clock)
     return build_notices(store, store, notifiers, clock, holder, telemetry)
+
+
+def open_vigil(settings: Settings, store: Store, holder: str, telemetry: Telemetry) -> Vigil:
+    """Return what tells people, for a process that serves, that no controller looks. Raises
+    SettingsError."""
+    clock = SystemClock()
+    notifiers = open_notifiers(settings, open_egress(settings), clock)
+    every = look_seconds(settings.tick_seconds)
+    return Vigil(
+        Silence(store, clock, SystemEntropy(), bound_seconds(settings.tick_seconds), every),
+        lambda: build_notices(store, store, notifiers, clock, holder, telemetry),
+        every,
+    )
 
 
 def _check_url(egress: Egress, name: str, url: str) -> None:

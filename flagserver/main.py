@@ -39,6 +39,7 @@ from flagserver.measures import Board
 from flagserver.ports import Store, StoreIdentity
 from flagserver.processes import Child, ProcessError, Supervisor, wait_for_port
 from flagserver.services import Services, recovery
+from flagserver.services.silence import Vigil
 from flagserver.settings import Settings, SettingsError
 from flagserver.storage.embedded import EmbeddedStore
 from flagserver.system import SystemClock, SystemEntropy
@@ -104,7 +105,8 @@ def web(workers: int) -> None:
     check_telemetry()
     try:
         if workers > 1:
-            open_services(settings, serving=True)
+            store, _ = open_services(settings, serving=True)
+            open_vigil(settings, store, Telemetry())
             processes = Workers(settings, (*command("web-process"), "--ready"), workers)
             processes.run(lambda: click.echo(f"{workers} processes serve.", err=True))
         else:
@@ -133,7 +135,7 @@ def controller() -> None:
     settings = read_settings()
     telemetry = open_telemetry()
     store, services = open_services(settings, serving=True, telemetry=telemetry)
-    holder = f"{os.getpid()}-{SystemEntropy().hex(4)}"
+    holder = holder_here()
     try:
         steering = bootstrap.build_steering(settings, store, services, holder, telemetry=telemetry)
         notices = bootstrap.open_notices(settings, store, holder, telemetry)
@@ -449,6 +451,20 @@ def open_services(
     return store, bootstrap.build_services(settings, store, copies=copies, telemetry=telemetry)
 
 
+def open_vigil(settings: Settings, store: Store, telemetry: Telemetry) -> Vigil:
+    """Return what tells people that no controller looks, or end with what is wrong with whom to
+    tell."""
+    try:
+        return bootstrap.open_vigil(settings, store, holder_here(), telemetry)
+    except SettingsError as error:
+        raise Failed(str(error)) from None
+
+
+def holder_here() -> str:
+    """Return a name for this process, as its leases have it."""
+    return f"{os.getpid()}-{SystemEntropy().hex(4)}"
+
+
 def check_admin_token(settings: Settings) -> None:
     """End when the operator's first admin token cannot be one; the store is not asked."""
     try:
@@ -486,9 +502,12 @@ def serve_web(
     """Serve there until told to stop. on_ready: called once connections are accepted."""
     telemetry = open_telemetry()
     store, services = open_services(settings, serving=True, telemetry=telemetry)
+    vigil = open_vigil(settings, store, telemetry)
     board = bootstrap.open_board(settings, "web")
     front = web_application(settings, store, services, telemetry, board)
+    vigil.start()
     serve(front, at, on_ready=on_ready)
+    vigil.stop()
     telemetry.close()
     board.publish()
 

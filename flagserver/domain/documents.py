@@ -17,6 +17,8 @@ TOKENS = "tokens"
 ROLLOUTS = "rollouts"
 """Those that live: a controller reads them at every tick."""
 ENDED_ROLLOUTS = "rollouts/ended"
+CONTROLLERS = "controllers"
+"""What was told of them: a document while it is told that none looks."""
 
 
 def states(environment: str) -> str:

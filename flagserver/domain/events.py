@@ -51,6 +51,9 @@ KINDS: dict[str, Kind] = {
     "rollout:rollback:confirm": Kind("back at 0 %", INFO),
     "rollout:complete": Kind("complete", INFO),
     "rollout:forget": Kind("old rollouts forgotten"),
+    # That nobody moves them, by whoever serves
+    "controllers:silence:begin": Kind("no controller looks at rollouts", PAGE),
+    "controllers:silence:end": Kind("rollouts are looked at again", INFO),
     # Engines that ask
     "hook:codedeploy:allow": Kind("let go on"),
     "hook:codedeploy:deny": Kind("refused to go on"),

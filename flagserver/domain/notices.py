@@ -14,7 +14,7 @@ class Severity(StrEnum):
     INFO = "info"
     WARNING = "warning"
     PAGE = "page"
-    """Wake somebody: rollback failed, shared outage."""
+    """Wake somebody: rollback failed, shared outage, no controller looks at a live rollout."""
 
 
 @dataclass(frozen=True, slots=True)

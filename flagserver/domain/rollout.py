@@ -304,6 +304,13 @@ class Rollout:
             return True
         return any(approval.step == self.step for approval in self.approvals)
 
+    def needs_controller(self, now: float) -> bool:
+        """Tell whether somebody must look at it: not when it has ended, and not while it waits for
+        its time, or for somebody to start it."""
+        begins = math.inf if self.start_at is None else self.start_at
+        waits = self.state is State.PENDING and begins > now
+        return not (waits or self.state.shown.terminal)
+
     def seen_until(self, now: float, last_look: float | None, gap: float = GAP_SECONDS) -> float:
         """Return until when somebody watched: now, or the last look if that is too long ago.
 

@@ -105,6 +105,10 @@ class Deliverer:
         """The notifier's, also the name of its place in the outbox."""
         return self._notifier.name
 
+    def is_done(self) -> bool:
+        """Tell whether nothing waits for this notifier. Raises StoreUnavailable."""
+        return not self._outbox.undelivered(self.name, limit=1)
+
     def run(self, stop: threading.Event) -> None:
         """Deliver until told to stop, whatever happens, then let another take over."""
         while not stop.is_set():
@@ -252,6 +256,10 @@ class Notices:
         ]
         for thread in self._threads:
             thread.start()
+
+    def are_told(self) -> bool:
+        """Tell whether nothing waits for anybody. Raises StoreUnavailable."""
+        return all(each.is_done() for each in self._deliverers)
 
     def stop(self, seconds: float = 6.0) -> None:
         """End delivering; a try under way has so long. What is left waits in the outbox."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -325,11 +324,8 @@ class Rollouts:
 
 def _standing(rollout: Rollout, now: float, looked: float | None, gap: float) -> Standing:
     seen = rollout.seen_until(now, looked, gap)
-    # One that waits for its time, or for somebody to start it, waits for no controller.
-    begins = math.inf if rollout.start_at is None else rollout.start_at
-    waits = rollout.state.shown.terminal or (rollout.state is State.PENDING and begins > now)
     last = max(rollout.changed, looked or 0.0, rollout.start_at or 0.0)
-    known = waits or now - last <= STALE_SECONDS
+    known = not rollout.needs_controller(now) or now - last <= STALE_SECONDS
     return Standing(
         state=rollout.state if known else State.UNKNOWN,
         elapsed=rollout.elapsed(seen),
