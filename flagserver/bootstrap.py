@@ -82,11 +82,12 @@ INSTALLATION = Principal("installation", "admin", "admin")
 """Who makes the first things of an installation, before there is anybody."""
 
 
-def open_store(settings: Settings) -> Store:
-    """Return the driver for the store that the settings name."""
+def open_store(settings: Settings, telemetry: Telemetry | None = None) -> Store:
+    """Return the driver for the store that the settings name. telemetry: counts its answers."""
     if settings.redis_url is None:
         raise SettingsError("SORTITION_REDIS_URL is not set; only `flagserver run` embeds a store.")
-    return RedisStore(settings.redis_url)
+    told = None if telemetry is None else telemetry.tally.asked
+    return RedisStore(settings.redis_url, told=told)
 
 
 def open_copies(settings: Settings) -> Copies:
@@ -327,7 +328,7 @@ def build_services(
         settings, store, snapshots, open_egress(settings), telemetry.call
     )
     return Services(
-        flags=Flags(store, clock, entropy),
+        flags=Flags(store, clock, entropy, telemetry.changed),
         environments=Environments(store, clock, entropy),
         tokens=Tokens(store, snapshots, clock, entropy),
         snapshots=snapshots,

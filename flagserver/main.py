@@ -30,7 +30,7 @@ from flagserver.demo import running
 from flagserver.demo.shop import WAYS, DemoError, Place, Shop
 from flagserver.domain.errors import Refusal
 from flagserver.domain.stores import EMPTY, UNSAFE
-from flagserver.http import alone, metrics
+from flagserver.http import alone, flag_measures, metrics
 from flagserver.http.app import create_app
 from flagserver.http.front import Front
 from flagserver.http.rollout_measures import Standings
@@ -444,7 +444,7 @@ def open_services(
     serving: keep what is known on disk, and believe no other store.
     """
     try:
-        store = bootstrap.open_store(settings)
+        store = bootstrap.open_store(settings, telemetry)
     except (SettingsError, ValueError) as error:
         raise Failed(str(error)) from None
     copies = bootstrap.open_copies(settings) if serving else None
@@ -528,6 +528,7 @@ def web_application(
     board.add(partial(metrics.of_services, services))
     board.add(telemetry.tally.samples)
     board.add_asked(Standings(services.rollouts).samples)
+    flag_measures.show(board, services)
     services.snapshots.restore()
     begin = partial(first_things, settings, store, services)
     publish_in_background(board, follow_in_background(services.snapshots, begin))

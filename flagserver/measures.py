@@ -3,7 +3,7 @@
 Each process writes what it counted to a file of its own in `metrics/` of the data directory, and
 whichever of them is asked adds up what all have written. Numbers that grow outlive their process;
 others count only while it lives. What is the same for all, whoever is asked reads anew. No label
-names a person, a request, a flag or a token.
+names a person, a request or a token; metrics whose labels name flags tell of so many and no more.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ FORMAT = 1
 ENDED = "ended.json"
 """What processes that have ended counted."""
 
+STORE_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 TICK_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 ROLLOUT_SECONDS = (60.0, 300.0, 900.0, 1800.0, 2100.0, 2700.0, 3600.0)
@@ -57,7 +58,10 @@ Samples = Mapping[str, Mapping[Labels, Value]]
 
 
 class Told(NamedTuple):
-    """A metric. over: how values of several processes become one."""
+    """A metric. over: how values of several processes become one.
+
+    most: how many sets of labels are told, of those that name flags; 0: there are few.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -65,8 +69,19 @@ class Told(NamedTuple):
     labels: Labels = ()
     over: Literal["sum", "max", "min"] = "sum"
     edges: tuple[float, ...] = ()
+    most: int = 0
 
 
+FLAG_SETS = 2_000
+"""How many flags and environments, or variants of them, a metric tells of."""
+
+EXPOSED_SETS = 200
+"""Of how many flags and environments the store is asked what they served."""
+
+SET_BY_ROLLOUT = ("flag:share:change", "rollout")
+"""Action and source of `flag_changes` where a rollout sets a share."""
+
+FLAG: Labels = ("environment", "flag")
 ROLLOUT: Labels = ("service", "environment")
 
 CATALOGUE = (
@@ -90,10 +105,35 @@ CATALOGUE = (
     Told("redis_up", "gauge", "1 while the store answers every process.", over="min"),
     Told("redis_heard_seconds", "gauge", "Since the store was last heard, at worst.", over="max"),
     Told("redis_interruptions", "counter", "Answers of the store that were lost or late."),
+    Told(
+        *("redis_command_duration_seconds", "histogram"),
+        "Time to the store's answer, or until none was waited for any more.",
+        ("command",),
+        edges=STORE_SECONDS,
+    ),
     Told("store_alarm", "gauge", "1 while the store's word is not taken.", ("kind",), "max"),
     Told("store_faults", "gauge", "Things wrong with how the store is run.", over="max"),
     Told("disk_copies_failing", "gauge", "1 while what is known cannot be kept.", over="max"),
     Told("outcomes_batches", "counter", "Reports of SDKs.", ("result",)),
+    Told(
+        *("flag_evaluations", "counter", "Evaluations that SDKs reported."),
+        (*FLAG, "variant"),
+        most=FLAG_SETS,
+    ),
+    Told(
+        *("flag_target_ratio", "gauge", "The share that is set, 0 while the flag is killed."),
+        *(FLAG, "max"),
+        most=FLAG_SETS,
+    ),
+    Told(
+        *("flag_exposure_ratio", "gauge", "Evaluations of late that got no rest variant, of all."),
+        *(FLAG, "max"),
+        most=EXPOSED_SETS,
+    ),
+    Told(
+        *("flag_changes", "counter", "Changes of flags, by people and by rollouts."),
+        ("environment", "action", "source"),
+    ),
     Told("audit_entries", "counter", "Entries of the record.", over="max"),
     Told("audit_chain_valid", "gauge", "0 when the record is broken.", over="min"),
     Told(
@@ -253,6 +293,7 @@ class Board:
             except Exception:
                 # What else there is to tell is told all the same: now it is wanted most.
                 log.exception("some measures cannot be had")
+        _bound(merged)
         return merged
 
     def gather_the_ended(self) -> None:
@@ -289,6 +330,7 @@ class Board:
         own: dict[str, dict[Labels, Value]] = {}
         for source in self._sources:
             _add(own, source(), living=True)
+        _bound(own)
         return own
 
     def _has_ended(self, name: str) -> bool:
@@ -343,6 +385,23 @@ def _add(into: dict[str, dict[Labels, Value]], samples: Samples, *, living: bool
         for labels, value in values.items():
             before = held.get(labels)
             held[labels] = value if before is None else _one(metric, before, value)
+
+
+def _bound(told: dict[str, dict[Labels, Value]]) -> None:
+    """Keep what names flags to as many sets of labels as its metric may tell, the first flags by
+    key. What else was counted becomes one number, under empty labels."""
+    for name, values in told.items():
+        metric = BY_NAME[name]
+        if not metric.most or len(values) <= metric.most:
+            continue
+        flag = metric.labels.index("flag")
+        rest = ("",) * len(metric.labels)
+        kept = sorted(values.keys() - {rest}, key=lambda labels: (labels[flag], labels))
+        cut: dict[Labels, Value] = {labels: values[labels] for labels in kept[: metric.most - 1]}
+        if metric.kind == "counter":
+            beyond = (values[labels] for labels in values if labels not in cut)
+            cut[rest] = sum(map(float, beyond))  # type: ignore[arg-type]  # no histogram's
+        told[name] = cut
 
 
 def _one(metric: Told, left: Value, right: Value) -> Value:

@@ -281,6 +281,15 @@ class Outcomes(Protocol):
         tick that ended together with its minute is of that minute. What is empty is left out.
         """
 
+    def assignments(
+        self, wanted: Mapping[tuple[str, str], Collection[str]], ends: Collection[int]
+    ) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """Return how often variants of many flags were served in all of the minutes that ended
+        then, and nothing else of them, for much less than `minutes`.
+
+        wanted: (environment, subject) -> variants. What is empty is left out.
+        """
+
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
         """Return who reported lately: service.name, service.version, instance, seen (unix)."""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from flagserver import measures
 from flagserver.aws import AwsNotSet, AwsRefused, AwsThrottled
+from flagserver.domain.documents import Fact
 from flagserver.domain.guards import Action, Kind, Verdict
 from flagserver.domain.rollout import By, Rollout
 from flagserver.domain.states import State
@@ -80,6 +81,8 @@ class Tally:
         """Count what a turn ended."""
         with self._lock:
             self._meet(turn.after)
+            for _ in range(_shares_set(turn)):
+                self._add("flag_changes", (turn.after.environment, *measures.SET_BY_ROLLOUT))
             if turn.ends is not None:
                 self._ended(turn.ends, "superseded", By.PERSON)
             before, after = turn.before, turn.after
@@ -95,6 +98,17 @@ class Tally:
                 case State.ROLLBACK_FAILED if cause is not None:
                     key = (after.service, after.environment, "failed", str(cause.by))
                     self._add("rollouts", key)
+
+    def changed(self, fact: Fact) -> None:
+        """Count what somebody changed of a flag."""
+        source, _, _ = fact.actor.partition(":")
+        with self._lock:
+            self._add("flag_changes", (fact.environment or "", fact.action, source))
+
+    def asked(self, command: str, seconds: float) -> None:
+        """Count a question to the store (`storage.redis.server.Told`)."""
+        with self._lock:
+            self._observe("redis_command_duration_seconds", (command,), seconds)
 
     def called(self, service: str, operation: str, outcome: str) -> None:
         """Count a call of a cloud."""
@@ -207,6 +221,14 @@ class Tally:
         return newest
 
 
+def _shares_set(turn: Turn) -> int:
+    """Return of how many flags a turn set another share."""
+    held = turn.ends if turn.before is None else turn.before
+    before = {} if held is None else held.confirmed
+    after = turn.after.confirmed
+    return sum((after.get(f.id) or 0) != (before.get(f.id) or 0) for f in turn.after.flags)
+
+
 def _harmless(act: Callable[P, None]) -> Callable[P, None]:
     """Let what goes wrong in telling stop nothing of what is told."""
 
@@ -259,6 +281,11 @@ class Telemetry:
         self.tally.turned(turn)
         if self._traces is not None:
             self._traces.turned(turn)
+
+    @_harmless
+    def changed(self, fact: Fact) -> None:
+        """Count what was committed of a flag."""
+        self.tally.changed(fact)
 
     def within(self, looks: Sequence[LookSpan], act: Callable[P, T]) -> Callable[P, T]:
         """Return `act` so that what it calls belongs to these looks."""

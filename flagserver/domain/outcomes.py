@@ -97,9 +97,12 @@ def drawn(variants: Mapping[str, Totals], rest: str) -> Arms:
     return Arms(added(others) if others else None, variants.get(rest))
 
 
+FLAG_SUBJECT = "flag/"
+
+
 def flag_subject(key: str) -> str:
     """Return the subject of a flag's rows."""
-    return f"flag/{key}"
+    return f"{FLAG_SUBJECT}{key}"
 
 
 def service_subject(name: str) -> str:

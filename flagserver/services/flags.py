@@ -63,10 +63,18 @@ class Plan:
 class Flags:
     """Use cases around flags. Every change is one commit with one entry in the record."""
 
-    def __init__(self, store: Documents, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        store: Documents,
+        clock: Clock,
+        entropy: Entropy,
+        told: Callable[[Fact], None] = lambda _: None,
+    ) -> None:
+        """told: of every change, once it is made; raises nothing."""
         self._store = store
         self._clock = clock
         self._entropy = entropy
+        self._told = told
 
     # Looking
 
@@ -384,7 +392,10 @@ class Flags:
         )
 
     def _commit(self, **parts: Any) -> None:
-        self._store.commit(Change(**parts), at=self._clock.now(), salt=self._entropy.hex(16))
+        change = Change(**parts)
+        done = self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
+        if not done.repeated:
+            self._told(change.fact)
 
     def _now(self) -> str:
         return rfc3339(self._clock.now())

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flagserver.domain.batches import Batch
 from flagserver.domain.errors import StoreUnavailable
-from flagserver.domain.outcomes import Totals, added, flag_subject, service_subject
+from flagserver.domain.outcomes import (
+    FLAG_SUBJECT,
+    Row,
+    Totals,
+    added,
+    flag_subject,
+    service_subject,
+)
 from flagserver.ports import Clock
 from flagserver.ports import Outcomes as Store
 
@@ -19,6 +27,9 @@ LATE_SECONDS = 3600
 """Older ticks are not taken: their counts have ended."""
 
 ACCEPTED, REPEATED, FAILED = RESULTS = ("accepted", "repeated", "failed")
+
+SETTLE_SECONDS = 10
+"""How long after its end the reports of a minute come in."""
 
 EARLY_SECONDS = 60
 """How far ahead of ours a reporter's clock may be."""
@@ -57,6 +68,7 @@ class Outcomes:
         self._counting = threading.Lock()
         self.batches = dict.fromkeys(RESULTS, 0)
         """What became of the batches that this process was sent."""
+        self._evaluations = Counter[tuple[str, str, str]]()
 
     def take(self, environment: str, batch: Batch) -> bool:
         """Take in a batch. False when it was here before. Raises StoreUnavailable."""
@@ -79,7 +91,21 @@ class Outcomes:
             self._count(FAILED)
             raise
         self._count(ACCEPTED if taken else REPEATED)
+        if taken:
+            self._count_evaluations(environment, rows)
         return taken
+
+    def evaluations(self) -> Mapping[tuple[str, str, str], int]:
+        """Return (environment, flag, variant) -> evaluations that this process took in."""
+        with self._counting:
+            return dict(self._evaluations)
+
+    def _count_evaluations(self, environment: str, rows: Iterable[Row]) -> None:
+        with self._counting:
+            for row in rows:
+                if row.assignments:
+                    flag = row.subject.removeprefix(FLAG_SUBJECT)
+                    self._evaluations[environment, flag, row.variant] += row.assignments
 
     def _count(self, result: str) -> None:
         with self._counting:
@@ -93,6 +119,31 @@ class Outcomes:
         )
         rest = self._snapshots.view(environment).snapshot.flags.get(flag)
         return Exposure(until - seconds, until, totals, rest.rest if rest else "off")
+
+    def exposures(
+        self, wanted: Iterable[tuple[str, str]], minutes: int, until: int
+    ) -> Mapping[tuple[str, str], Exposure]:
+        """Return what flags served in whole minutes, in one read of the store; nothing of those
+        of which nobody reported.
+
+        wanted: (environment, flag).  until: unix second at which the last minute ended.
+        """
+        since = until - 60 * minutes
+        flags = {name: view.snapshot.flags for name, view in self._snapshots.views().items()}
+        live = [(name, key, flags[name][key]) for name, key in wanted if key in flags.get(name, ())]
+        subjects = {(name, flag_subject(key)): flag.variants for name, key, flag in live}
+        found = self._store.assignments(subjects, range(since + 60, until + 1, 60))
+        told = {}
+        for environment, key, flag in live:
+            counts = found.get((environment, flag_subject(key)))
+            if counts:
+                totals = {variant: Totals(number) for variant, number in counts.items()}
+                told[environment, key] = Exposure(since, until, totals, flag.rest)
+        return told
+
+    def settled(self) -> int:
+        """Return when the last minute ended whose reports have come in (unix seconds)."""
+        return int(self._clock.now().timestamp() - SETTLE_SECONDS) // 60 * 60
 
     def series(
         self, environment: str, flag: str, seconds: int = 300

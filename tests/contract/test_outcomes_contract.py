@@ -110,6 +110,24 @@ def test_minutes_add_up_the_ticks_that_ended_in_them(store: RedisStore):
     assert store.minutes({}) == {}
 
 
+def test_assignments_add_up_over_minutes(store: RedisStore):
+    end = NOW // 60 * 60
+    rich = row("on", end, latency={3: 7}, metrics={"m:x": (5, 1)})
+    add(store, 1, rich, row("on", end - 60, requests=3), row("é:%", end - 30, requests=2))
+    add(store, 2, row("on", end + 1, requests=40), row("other", end, requests=80))
+    add(store, 2, row("on", end, requests=5), source="other:1", environment="staging")
+
+    here, there = ("production", FLAG), ("staging", FLAG)
+    asked = {here: ["on", "é:%", "never"], there: ["on"], ("x", FLAG): ["on"]}
+
+    assert store.assignments(asked, [end - 60, end]) == {
+        here: {"on": rich.assignments + 3, "é:%": 2},
+        there: {"on": 5},
+    }
+    assert store.assignments(asked, [end + 60]) == {here: {"on": 40}}
+    assert store.assignments(asked, []) == store.assignments({}, [end]) == {}
+
+
 def test_environments_and_subjects_stay_apart(store: RedisStore):
     names = ["a", "a/b", "b", "{a}", "a}", "flag/a"]
     for number, environment in enumerate(names):

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flagserver.processes import Child, Process
-from tests.faults.site import Site, a_site, until
+from tests.faults.site import FLAG, Site, a_site, until
 
 pytestmark = pytest.mark.needs("redis-server")
 
@@ -42,6 +42,7 @@ def test_any_web_process_tells_of_the_others_and_of_the_controller(tmp_path: Pat
             lambda _: None,
         )
         site.stack.callback(controller.stop, 10)
+        assert site.web.share(25).status == 200
         before = scrape(site)
         asked = 40
         # Each on a connection of its own, so that the kernel spreads them.
@@ -59,9 +60,15 @@ def test_any_web_process_tells_of_the_others_and_of_the_controller(tmp_path: Pat
 
         assert told["sortition_redis_up"] == 1
         assert told["sortition_store_alarm{kind=empty}"] == 0
-        assert told["sortition_snapshot_version{environment=production}"] == 1
+        assert told["sortition_snapshot_version{environment=production}"] == 2
         assert told["sortition_http_request_duration_seconds_count{handler=snapshot}"] == goal
         assert told["sortition_controller_ticks_total{result=done}"] >= 1
+        assert told[f"sortition_flag_target_ratio{{environment=production,flag={FLAG}}}"] == 0.25
+        change = "action=flag:share:change,environment=production,source=token"
+        assert told[f"sortition_flag_changes_total{{{change}}}"] == 1
+        answers = "sortition_redis_command_duration_seconds_count{command=%s}"
+        # Both were asked by web processes, and only the controller acquires anything.
+        assert min(told[answers % name] for name in ("commit", "hgetall", "acquire")) > 0
         assert told["sortition_audit_chain_valid"] == 1
         assert {key for key in told if "build_info" in key} == {
             f"sortition_build_info{{component={name},version=0.1.0}}"

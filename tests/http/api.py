@@ -39,6 +39,7 @@ from flagserver.http.streams import Hub, Limits
 from flagserver.services import Services
 from flagserver.settings import Settings
 from flagserver.storage.redis.store import RedisStore
+from flagserver.telemetry import Telemetry
 from tests.builders import House
 from tests.serving import following
 
@@ -259,13 +260,14 @@ def an_api(
     limits: Limits | None = None,
     clock: TurnedClock | None = None,
     settings: Settings | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Api:
     """Return an API whose installation is fresh, unless the store has one."""
     settings = settings or Settings()
     clock = clock or TurnedClock()
     entropy = CountingEntropy()
     store = store or a_store()
-    services = build_services(settings, store, clock, entropy)
+    services = build_services(settings, store, clock, entropy, telemetry=telemetry)
     token = prepare(settings, store, services, entropy)
     services.snapshots.load()
     app = create_app(services, settings)

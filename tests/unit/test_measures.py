@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +163,56 @@ def test_files_are_for_their_user_only(machine: Machine):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_no_label_names_a_person_a_request_a_flag_or_a_token():
+def test_no_label_names_a_person_a_request_or_a_token():
     labels = {label for metric in CATALOGUE for label in metric.labels}
 
     assert labels == {
         *("version", "component", "handler", "code", "environment", "kind", "result"),
         *("service", "state", "outcome", "trigger", "guardrail", "track", "verdict", "source"),
-        *("operation", "channel", "hook", "answer"),
+        *("operation", "channel", "hook", "answer", "command", "flag", "variant", "action"),
     }
+
+
+def test_what_names_flags_is_bounded():
+    assert {metric.name for metric in CATALOGUE if metric.most} == {
+        metric.name for metric in CATALOGUE if "flag" in metric.labels
+    }
+
+
+def evaluations_of(flags: int, number: float) -> Samples:
+    names = [f"flag-{i:05}" for i in range(flags)]
+    places = product(["production"], names, ["off", "on"])
+    return {"flag_evaluations": dict.fromkeys(places, number)}
+
+
+def test_what_finds_no_room_is_one_number_and_nothing_is_lost(machine: Machine):
+    processes = [machine.process(), machine.process()]
+    for board, flags in zip(processes, (3_000, 1_500), strict=True):
+        board.add(partial(evaluations_of, flags, 2.0))
+        board.publish()
+
+    told = {k: v for k, v in read(processes[0]).items() if "flag_evaluations" in k}
+
+    assert len(told) == measures.FLAG_SETS
+    assert sum(told.values()) == 2 * (3_000 + 1_500) * 2
+    first = "sortition_flag_evaluations_total|production|flag-00000"
+    assert told[f"{first}|on"] == told[f"{first}|off"] == 4
+    assert told["sortition_flag_evaluations_total|||"] == sum(told.values()) - 1_999 * 4
+
+
+def test_of_too_many_flags_the_first_are_told_of_in_every_environment(machine: Machine):
+    board = machine.process()
+    names = [f"flag-{i:05}" for i in range(measures.FLAG_SETS)]
+    shares: Samples = {
+        "flag_target_ratio": dict.fromkeys(product(["production", "staging"], names), 0.5)
+    }
+    board.add_asked(lambda: shares)
+
+    told = read(board)
+
+    assert len(told) == measures.FLAG_SETS - 1
+    assert "sortition_flag_target_ratio|staging|flag-00900" in told
+    assert "sortition_flag_target_ratio|production|flag-01500" not in told
 
 
 def test_names_are_as_prometheus_wants_them():

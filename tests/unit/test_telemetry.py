@@ -211,6 +211,19 @@ class TestItsEnd:
         told = counted.told()["rollouts"]
         assert told[*HERE, "rolled_back", "person"] == told[*HERE, "failed", "person"] == 1
 
+    def test_shares_that_a_rollout_sets_are_changes_of_its_flags(self, tmp_path: Path):
+        counted = Counted(tmp_path)
+        engine = counted.engine
+        id = engine.start(**only_flag())
+        engine.run(20)
+        by_rollout = ("production", "flag:share:change", "rollout")
+        assert counted.told()["flag_changes"][by_rollout] == 1
+
+        engine.rollouts.roll_back(id, Reasoned(reason="no"), ADMIN)
+        engine.run(60)
+        assert counted.states() == {"rolled_back"}
+        assert counted.told()["flag_changes"][by_rollout] == 2
+
     def test_two_controllers_count_each_thing_once(self, counted: Counted):
         engine, other = counted.engine, Telemetry()
         second = engine.new_controller("second", telemetry=other)

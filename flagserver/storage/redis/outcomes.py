@@ -100,6 +100,24 @@ class RedisOutcomes:
                 found[environment, subject][end] = _by_variant(counts)
         return found
 
+    def assignments(
+        self, wanted: Mapping[tuple[str, str], Collection[str]], ends: Collection[int]
+    ) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """Return how often variants were served in some minutes, of many flags at once."""
+        asked = [(subject, tuple(wanted[subject]), end) for subject in wanted for end in ends]
+        answers = self._server.read_all(
+            [
+                ("HMGET", keys.sums(*subject, end), *(f"{_quoted(name)}:a" for name in names))
+                for subject, names, end in asked
+            ]
+        )
+        found: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        for (subject, names, _), numbers in zip(asked, answers, strict=True):
+            for name, number in zip(names, numbers, strict=True):
+                if number is not None:
+                    found[subject][name] += int(number)
+        return found
+
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
         """Return who reported within KEEP_SECONDS, the last to report first."""
         oldest = int(self._now()) - KEEP_SECONDS
@@ -170,10 +188,14 @@ def _by_subject(rows: Iterable[Row]) -> dict[str, Counter[tuple[int, str]]]:
     up."""
     subjects: dict[str, Counter[tuple[int, str]]] = defaultdict(Counter)
     for row in rows:
-        start = f"{quote(row.variant, safe='')}:"
+        start = f"{_quoted(row.variant)}:"
         for what, number in _numbers(row):
             subjects[row.subject][row.at, start + what] += number
     return subjects
+
+
+def _quoted(variant: str) -> str:
+    return quote(variant, safe="")
 
 
 def _numbers(row: Row) -> Iterator[tuple[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,10 @@ SENTINEL_PORT = 26379
 SENTINEL_SECONDS = 0.5
 """How long one Sentinel may take to say who the master is; several are asked in turn."""
 
+Told = Callable[[str, float], None]
+"""Is told of every question: a command or a script, and the seconds to its answer; of several that
+are sent in one go, of the first, with the seconds to all of them."""
+
 T = TypeVar("T")
 Client = Any
 """A `redis.Redis`, `redis.RedisCluster` or `fakeredis.FakeRedis`."""
@@ -88,10 +93,11 @@ class Server:
     only of what does the same thing once however often it is asked.
     """
 
-    def __init__(self, connect: Callable[[], Client], where: str) -> None:
+    def __init__(self, connect: Callable[[], Client], where: str, told: Told | None = None) -> None:
         """connect: makes a client.  where: the address as messages may show it."""
         self._connect = connect
         self._where = where
+        self._told = told
         self.interruptions = 0
         """How often an answer was lost or late."""
         self._client: Client = None
@@ -99,54 +105,59 @@ class Server:
         self._connecting = threading.Lock()
 
     @classmethod
-    def at(cls, url: str) -> Server:
+    def at(cls, url: str, told: Told | None = None) -> Server:
         """Return the server at a URL, without connecting. Raises UnusableUrl."""
         check_url(url)
-        return cls(lambda: _client(url), where(url))
+        return cls(lambda: _client(url), where(url), told)
 
     def read(self, *command: Any, key: str | None = None) -> Any:
         """Return the answer to a command that only reads. key: the key that it reads, where that
         is not its first argument."""
-        return self._ask(partial(_execute, command=command, key=key), Kind.READS)
+        # One that may wait for what is new says nothing of how quick the store is.
+        name = "" if "BLOCK" in command else _name(command)
+        return self._ask(partial(_execute, command=command, key=key), Kind.READS, name)
 
     def read_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Return the answers to commands that only read, in order."""
         answers: list[Any] = []
         for batch in _batches(commands):
-            answers += self._ask(partial(_pipelined, commands=batch), Kind.READS)
+            question = partial(_pipelined, commands=batch)
+            answers += self._ask(question, Kind.READS, _name(batch[0]))
         return answers
 
     def write(self, *command: Any) -> Any:
         """Return the answer to a command that is sent once, whatever happens."""
-        return self._ask(partial(_execute, command=command), Kind.WRITES)
+        return self._ask(partial(_execute, command=command), Kind.WRITES, _name(command))
 
     def look_up(self, call: Call) -> Any:
         """Return the answer of a script that only reads."""
-        return self._ask(partial(_run, call=call), Kind.READS)
+        return self._ask(partial(_run, call=call), Kind.READS, call.script.name)
 
     def run(self, call: Call) -> Any:
         """Return the answer of a script that does its thing once, however often it is run.
 
         If it is not known whether it was run, it is run once more, which tells.
         """
-        return self._ask(partial(_run, call=call), Kind.WRITES_ONCE)
+        return self._ask(partial(_run, call=call), Kind.WRITES_ONCE, call.script.name)
 
     def run_all(self, calls: Sequence[Call]) -> list[Any]:
         """Return the answers of such scripts, in order. Each stands alone: after a failure some
         were run and some were not."""
         answers: list[Any] = []
         for batch in _batches(calls):
-            answers += self._ask(partial(_run_all, calls=batch), Kind.WRITES_ONCE)
+            question = partial(_run_all, calls=batch)
+            answers += self._ask(question, Kind.WRITES_ONCE, batch[0].script.name)
         return answers
 
     def run_and_wait(self, call: Call, milliseconds: int) -> tuple[Any, int]:
         """Return the answer of such a script, and how many replicas had it, and so everything that
         was written before, within that time. It waits for the first of them only."""
-        return self._ask(partial(_run_and_wait, call=call, ms=milliseconds), Kind.WRITES_ONCE)
+        question = partial(_run_and_wait, call=call, ms=milliseconds)
+        return self._ask(question, Kind.WRITES_ONCE, call.script.name)
 
     def replicas(self, key: str) -> int:
         """Return how many replicas the node of a key says it has; 0 where it may not be asked."""
-        return self._ask(partial(_replicas, key=key), Kind.READS)
+        return self._ask(partial(_replicas, key=key), Kind.READS, "info")
 
     def close(self) -> None:
         """Close the connections. The next call opens new ones."""
@@ -154,7 +165,17 @@ class Server:
         if client is not None and self._pid == os.getpid():
             client.close()
 
-    def _ask(self, question: Callable[[Client], T], kind: Kind) -> T:
+    def _ask(self, question: Callable[[Client], T], kind: Kind, name: str) -> T:
+        """name: as it is told of; "": nobody is."""
+        if self._told is None or not name:
+            return self._answer(question, kind)
+        began = time.perf_counter()
+        try:
+            return self._answer(question, kind)
+        finally:
+            self._told(name, time.perf_counter() - began)
+
+    def _answer(self, question: Callable[[Client], T], kind: Kind) -> T:
         done = False
         while True:
             asked = False
@@ -325,6 +346,10 @@ class _Refresh:
         # The caller has an error of its own to tell.
         with suppress(*ERRORS):
             self._ask(*arguments, **options)
+
+
+def _name(command: Sequence[Any]) -> str:
+    return str(command[0]).lower()
 
 
 def _execute(client: Client, command: Sequence[Any], key: str | None = None) -> Any:

@@ -15,7 +15,7 @@ from .metrics import RedisMetrics
 from .nudges import RedisNudges
 from .outbox import RedisOutbox
 from .outcomes import RedisOutcomes
-from .server import Server
+from .server import Server, Told
 from .sessions import RedisSessions
 
 
@@ -38,14 +38,16 @@ class RedisStore(
         *,
         pause: Callable[[int], None] = full_jitter,
         now: Callable[[], float] = time.time,
+        told: Told | None = None,
     ) -> None:
         """Nothing is connected yet. Raises UnusableUrl (a ValueError).
 
         at: `redis://`, `rediss://`, `unix://`, `redis-cluster://`, `rediss-cluster://` or
         `redis-sentinel://`.
         pause: waits before an attempt to commit.  now: unix time, by which old counts end.
+        told: of every question to a store at a URL, and how long it took.
         """
-        super().__init__(Server.at(at) if isinstance(at, str) else at, pause)
+        super().__init__(Server.at(at, told) if isinstance(at, str) else at, pause)
         self._now = now
 
     @classmethod
