@@ -33,7 +33,8 @@ def schedules(environment: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One thing as it is kept. revision: 1 after creation, raised by every change."""
+    """One thing as it is kept. revision: 1 after creation, if nothing else was said, and raised
+    by every change."""
 
     collection: str
     key: str
@@ -46,12 +47,15 @@ class Write:
     """A document's new body, given that its revision is `expected` (0: it must not exist).
 
     body: None takes the document away; it must be there, at that revision.
+    revision: what it has then, None: one more than `expected`. A document that moves to another
+    collection goes on counting there.
     """
 
     collection: str
     key: str
     expected: int
     body: Body | None
+    revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

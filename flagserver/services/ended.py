@@ -34,6 +34,7 @@ class Header:
     """What is looked at to find one. created, ended: unix seconds.  targets: their ids."""
 
     id: str
+    revision: int
     created: float
     ended: float
     environment: str
@@ -62,28 +63,28 @@ class Ended:
                 self._headers.update((id, _header(it)) for id, it in found.items())
             return list(self._headers.values())
 
-    def to_be_forgotten(self, now: float) -> list[str]:
+    def to_be_forgotten(self, now: float) -> list[Header]:
         """Return some of what need not be kept any longer, the oldest first. now: unix seconds."""
         oldest = sorted(self.headers(), key=lambda header: (header.ended, header.id))
         surplus = len(oldest) - MOST
         return [
-            header.id
+            header
             for i, header in enumerate(oldest[:FORGOTTEN_AT_ONCE])
             if i < surplus or header.ended < now - KEPT_SECONDS
         ]
 
 
-def forget(ids: Sequence[str]) -> Change:
+def forget(old: Sequence[Header]) -> Change:
     """Return the change that takes ended rollouts away; what the record says of them stays."""
     return Change(
         # Nothing changes one that has ended: it is as it was written.
-        writes=tuple(Write(documents.ENDED_ROLLOUTS, id, 1, None) for id in ids),
+        writes=tuple(Write(documents.ENDED_ROLLOUTS, it.id, it.revision, None) for it in old),
         fact=Fact(
             actor=CONTROLLER.id,
             role=CONTROLLER.role,
             action="rollout:forget",
             target="rollouts",
-            before={"rollouts": list(ids)},
+            before={"rollouts": [it.id for it in old]},
             reason="Ended rollouts are kept for 90 days, and 10,000 at most.",
         ),
     )
@@ -93,6 +94,7 @@ def _header(document: Document) -> Header:
     it = Rollout.from_body(document.body)
     return Header(
         id=it.id,
+        revision=document.revision,
         created=it.created,
         ended=it.ended or it.created,
         environment=it.environment,

@@ -181,10 +181,9 @@ class Turns:
             if done.repeated:
                 return self.get(turn.after.id)
             self._told(turn)
-            if not turn.after.state.shown.terminal:
-                return RolloutView(turn.after, revision + 1)
-            self._forget_old()
-            return RolloutView(turn.after, 1)
+            if turn.after.state.shown.terminal:
+                self._forget_old()
+            return RolloutView(turn.after, revision + 1)
         raise Conflict(f"The flags of {turn.after.name} change too quickly. Try again.")
 
     def _forget_old(self) -> None:
@@ -199,7 +198,7 @@ class Turns:
             log.info("ended rollouts are forgotten another time: %s", error.detail)
 
     def _is_at(self, id: str, revision: int) -> bool:
-        """Tell whether a live rollout is at a revision; one that ended counts anew from 1."""
+        """Tell whether a live rollout is at a revision, or none is there at 0."""
         live = self._store.read(documents.ROLLOUTS, id)
         return revision == (0 if live is None else live.revision)
 
@@ -261,5 +260,6 @@ def _view(document: Document) -> RolloutView:
 def _document_writes(rollout: Rollout, revision: int) -> list[Write]:
     if not rollout.state.shown.terminal:
         return [Write(documents.ROLLOUTS, rollout.id, revision, rollout.to_body())]
-    ended = Write(documents.ENDED_ROLLOUTS, rollout.id, 0, rollout.to_body())
+    # It goes on counting: whoever compares revisions must not take the end for an older state.
+    ended = Write(documents.ENDED_ROLLOUTS, rollout.id, 0, rollout.to_body(), revision + 1)
     return [Write(documents.ROLLOUTS, rollout.id, revision, None), ended]

@@ -13,6 +13,7 @@ from flagserver.domain.commands import Reasoned
 from flagserver.domain.documents import Principal
 from flagserver.domain.errors import Forbidden
 from flagserver.domain.states import State
+from tests.builders import ADMIN
 from tests.builders import SURE as WHY
 from tests.cli.test_rollouts import SURE, Desk, a_file
 from tests.engines import FLAG, RULE, Engine
@@ -99,13 +100,14 @@ def test_it_is_done_where_and_at_the_revision_that_was_said_and_says_why(
     id = ended(desk, tmp_path, back=True)
     move(desk, 5)
 
+    revision = desk.engine.rollouts.get(id, ADMIN).revision
     there = desk.rollouts("sync", id, "--env", "staging")
-    stale = desk.rollouts("sync", id, "--if-revision", "7")
+    stale = desk.rollouts("sync", id, "--if-revision", str(revision - 1))
     assert (there.exit_code, stale.exit_code) == (exits.USAGE, exits.CONFLICT)
     assert desk.engine.weight == 5
 
-    given = ("--env", "production", "--if-revision", "1", "--reason", "deploy 7 was cancelled")
-    assert desk.rollouts("sync", id, *given).exit_code == exits.DONE
+    given = ("--env", "production", "--if-revision", str(revision), "--reason")
+    assert desk.rollouts("sync", id, *given, "deploy 7 was cancelled").exit_code == exits.DONE
     assert desk.engine.weight == 0
     assert desk.engine.entries(id)[-1]["reason"].startswith("deploy 7 was cancelled: alb/arn:rule")
 

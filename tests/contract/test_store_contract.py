@@ -167,6 +167,30 @@ def test_some_documents_of_a_collection_are_read_by_their_keys(store: RedisStore
     assert (store.keys("no-such"), store.read_some("no-such", names)) == ([], {})
 
 
+def test_a_document_that_moves_goes_on_counting(store: RedisStore):
+    commit(store, write("here", "it", 0, {"at": 1}))
+    commit(store, write("here", "it", 1, {"at": 2}))
+    moves = (Write("here", "it", 2, None), Write("there", "it", 0, {"at": 3}, revision=3))
+
+    commit(store, replace(write("here", "it", 2, {}), writes=moves))
+
+    assert store.read("here", "it") is None
+    moved = store.read("there", "it")
+    assert moved is not None
+    assert (moved.revision, moved.body) == (3, {"at": 3})
+    with pytest.raises(StaleRevision):
+        commit(store, write("there", "it", 1, {}))
+    commit(store, write("there", "it", 3, {}))
+
+
+@pytest.mark.parametrize("revision", [0, 1, 2])
+def test_a_revision_that_does_not_rise_is_a_mistake(store: RedisStore, revision: int):
+    change = write("here", "it", 2, {})
+
+    with pytest.raises(ValueError, match="rises"):
+        commit(store, replace(change, writes=(Write("here", "it", 2, {}, revision=revision),)))
+
+
 def test_a_change_that_writes_a_document_twice_is_a_mistake(store: RedisStore):
     change = set_share(5, revision=0)
 

@@ -131,6 +131,34 @@ class TestItsLife:
         assert back["rollback"]["confirmed"] >= back["rollback"]["applied"]
         assert api.admin.get(f"{ROLLOUTS}?live=1").json["rollouts"] == []
 
+    def test_its_revision_rises_to_its_end_and_over_it(self, api: Api, engine: Engine) -> None:
+        path = begin(api)
+        seen = [api.admin.get(path).json["revision"]]
+        while not api.admin.get(path).json["terminal"]:
+            engine.run(5)
+            seen.append(api.admin.get(path).json["revision"])
+
+        ended = api.admin.get(path)
+        assert seen == sorted(seen)
+        assert seen[-1] > seen[-2] > 2
+        assert (ended.json["revision"], ended.headers["ETag"]) == (seen[-1], f'"{seen[-1]}"')
+
+    def test_whoever_takes_it_back_is_told_the_revision_that_it_ended_at(
+        self, api: Api, engine: Engine
+    ) -> None:
+        path = begin(api, **only_flag())
+        engine.run(20)
+        before = api.admin.get(path).json["revision"]
+
+        answer = do(api.admin, path, "rollback")
+        engine.run(10)
+
+        ended = api.admin.get(path).json
+        assert (ended["state"], ended["terminal"]) == ("rolled_back", True)
+        assert before < answer.json["revision"] <= ended["revision"]
+        listed = api.admin.get(ROLLOUTS).json["rollouts"]
+        assert [it["revision"] for it in listed] == [ended["revision"]]
+
     def test_a_newer_one_takes_over(self, api: Api, engine: Engine) -> None:
         older = begin(api, relation="on_canary")
         engine.run(20)

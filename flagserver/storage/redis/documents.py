@@ -567,7 +567,10 @@ def _write(write: Write) -> tuple[str, str, bytes]:
         if not write.expected:
             raise ValueError("what is taken away must be there")
         return write.key, str(write.expected), b""
-    value = b"%d|%b" % (write.expected + 1, _json(dict(write.body)))
+    revision = write.expected + 1 if write.revision is None else write.revision
+    if revision <= write.expected:
+        raise ValueError("a revision rises with every change")
+    value = b"%d|%b" % (revision, _json(dict(write.body)))
     return write.key, str(write.expected), value
 
 

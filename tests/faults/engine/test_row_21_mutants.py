@@ -38,7 +38,7 @@ def no_lock_on_the_revision(patch: pytest.MonkeyPatch) -> None:
     def whatever_is_there(store: RedisStore, change: Any, **more: Any) -> Any:
         def now(write: Any) -> Any:
             kept = store.read(write.collection, write.key)
-            return replace(write, expected=0 if kept is None else kept.revision)
+            return replace(write, expected=0 if kept is None else kept.revision, revision=None)
 
         return commit(store, replace(change, writes=tuple(map(now, change.writes))), **more)
 
