@@ -543,6 +543,25 @@ def test_what_was_seen_before_it_went_back_is_not_shown_as_what_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("by", "words"),
+    [
+        ("guard", "Detected"),
+        ("person", "Rolled back by somebody"),
+        ("engine", "Rolled back by its engine"),
+        ("something newer", "Detected"),
+    ],
+)
+def test_who_went_back(by: str, words: str) -> None:
+    stage = Stage()
+    stage.at(100, stage.harm)
+    stage.sleep(110)
+    told = stage.shown()
+    told["rollback"]["by"] = by
+
+    assert rollout_words.rollback_times(told).startswith(f"{words} 08:01:40Z, at 0 % ")
+
+
+@pytest.mark.parametrize(
     ("seconds", "words"), [(0, "at once"), (0.4, "at once"), (4.2, "4s later")], ids=str
 )
 def test_how_long_the_way_back_took(seconds: float, words: str) -> None:

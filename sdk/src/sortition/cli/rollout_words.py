@@ -126,12 +126,16 @@ def time_left(it: Rollout, age: float = 0.0) -> str:
     return f"{duration(seconds if seconds < 90 else 60 * round(seconds / 60))} left"
 
 
+WHO_WENT_BACK = {"person": "Rolled back by somebody", "engine": "Rolled back by its engine"}
+"""How a rollback is told that no guard began."""
+
+
 def rollback_times(it: Rollout) -> str:
     """Return how long a rollback took: `Detected 12:09:26Z, at 0 % 4s later.`"""
     back = it["rollback"]
     if back is None:
         return ""
-    words = [f"Detected {clock(back['detected'])}"]
+    words = [f"{WHO_WENT_BACK.get(back['by'], 'Detected')} {clock(back['detected'])}"]
     if back["first_bad"]:
         before = unix(back["detected"]) - unix(back["first_bad"])
         words.append(f"{duration(before)} after the first bad data point")
