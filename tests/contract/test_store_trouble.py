@@ -59,6 +59,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "totals": lambda store: store.totals("production", "flag/a", since=0, until=60),
     "series": lambda store: store.series("production", "flag/a", since=0, until=60),
     "minutes": lambda store: store.minutes({("production", "flag/a"): [60]}),
+    "assignments": lambda store: store.assignments({("production", "flag/a"): ["on"]}, [60]),
     "sources": lambda store: store.sources("production"),
     "put": lambda store: store.put("link", "d", {}, ttl_seconds=1),
     "get": lambda store: store.get("link", "d"),
@@ -80,12 +81,14 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "told": lambda store: store.told("rollout/r-1"),
     "undelivered": lambda store: store.undelivered("slack"),
     "delivered": lambda store: store.delivered("slack", "1-0"),
+    "keep_checkpoint": lambda store: store.keep_checkpoint("note"),
+    "checkpoints": lambda store: store.checkpoints(),
 }
 """Every call there is."""
 
 WRITES = {
     *("initialise", "accept", "commit", "add", "put", "take", "drop", "acquire", "release"),
-    *("post", "append", "saw", "nudge", "delivered", "acquire_all", "secure"),
+    *("post", "append", "saw", "nudge", "delivered", "acquire_all", "secure", "keep_checkpoint"),
 }
 LOOK_FIRST = {"commit", "secure"}
 """Those that read before they write, so that a failure may have nothing to say of a change."""

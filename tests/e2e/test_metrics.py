@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -27,6 +28,25 @@ def scrape(site: Site) -> dict[str, float]:
     return dict(found)
 
 
+def report(site: Site, token: str, seq: int) -> None:
+    """Report one evaluation, as an SDK does."""
+    counts = {"requests": 0, "failures": 0}
+    served = counts | {"flag": FLAG, "variant": "on", "assignments": 1}
+    tick = {"at": int(time.time()), "seconds": 5, "service": counts, "flags": [served]}
+    batch = {
+        "format": 1,
+        "service.name": "shop",
+        "service.version": None,
+        "instance": "0123456789abcdef",
+        "started": 1763880000,
+        "seq": seq,
+        "ticks": [tick],
+    }
+    headers = {"X-API-Key": token}
+    answer = httpx.post(f"{site.web.url}/api/v1/sdk/outcomes", json=batch, headers=headers)
+    assert answer.json() == {"accepted": True}
+
+
 def test_any_web_process_tells_of_the_others_and_of_the_controller(tmp_path: Path):
     with a_site(tmp_path, started=False) as site:
         site.web.more = ("--workers", "2")
@@ -49,12 +69,18 @@ def test_any_web_process_tells_of_the_others_and_of_the_controller(tmp_path: Pat
         for _ in range(asked):
             answer = httpx.get(f"{site.web.url}/api/v1/sdk/snapshot", headers={"X-API-Key": token})
             assert answer.status_code == 200
+        for seq in range(asked):
+            report(site, token, seq)
 
         snapshots = "sortition_http_requests_total{code=200,handler=snapshot}"
         goal = before.get(snapshots, 0) + asked
         # Asked again and again, so by either of the two: what it tells is the same.
         for _ in range(10):
             until(lambda: scrape(site).get(snapshots) == goal, "all to be told by all")
+        evaluations = (
+            f"sortition_flag_evaluations_total{{environment=production,flag={FLAG},variant=on}}"
+        )
+        until(lambda: scrape(site).get(evaluations) == asked, "all reports to be told by all")
         until(lambda: scrape(site).get("sortition_controller_leader") == 1, "the controller")
         told = scrape(site)
 
@@ -67,7 +93,6 @@ def test_any_web_process_tells_of_the_others_and_of_the_controller(tmp_path: Pat
         change = "action=flag:share:change,environment=production,source=token"
         assert told[f"sortition_flag_changes_total{{{change}}}"] == 1
         answers = "sortition_redis_command_duration_seconds_count{command=%s}"
-        # Both were asked by web processes, and only the controller acquires anything.
         assert min(told[answers % name] for name in ("commit", "hgetall", "acquire")) > 0
         assert told["sortition_audit_chain_valid"] == 1
         assert {key for key in told if "build_info" in key} == {
