@@ -18,6 +18,7 @@ import pytest
 from flagserver.domain import silence
 from flagserver.processes import Child, Process
 from flagserver.services.silence import bound_seconds, look_seconds
+from flagserver.storage.redis.store import RedisStore
 from tests.capturing import Capturing
 from tests.faults.site import FLAG, WHY, Web
 from tests.servers import STOP_SECONDS, redis_server, wait_until
@@ -85,6 +86,9 @@ def test_somebody_is_woken_and_told_when_it_is_over(tmp_path: Path, stack: ExitS
     stack.callback(first.kill)
     path = _start(web)
     web.until("rollout:step:confirm", first)
+    # Killed before it noted what it told, it would be told again: that is another story.
+    store = stack.enter_context(RedisStore(redis.url))
+    wait_until(lambda: store.undelivered("webhook") == [], "the store to know what was told")
 
     first.kill()
     assert web.process is not None
