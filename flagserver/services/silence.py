@@ -11,19 +11,19 @@ controller's clock that is wrong, a store that was away, or a machine that slept
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from flagserver.domain import documents, silence
 from flagserver.domain.documents import Change, Document, Fact, Principal, Write
-from flagserver.domain.errors import AlreadyExists, Refusal, StaleRevision
+from flagserver.domain.errors import AlreadyExists, StaleRevision
 from flagserver.domain.notices import Notice
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.times import from_unix, moment, rfc3339
 from flagserver.ports import Clock, Documents, Entropy, Looks
 
+from .background import Background
 from .notices import Notices
 from .steering import LEASE_SECONDS
 
@@ -152,69 +152,38 @@ def _looked_again(told: Document, live: Sequence[str], looked: Mapping[str, floa
     return all(id in looked and looked[id] != forgotten.get(id) for id in live)
 
 
-class Vigil:
+class Vigil(Background):
     """Looks every now and then on a thread of its own, and brings notices while nobody else does.
 
     notices: makes what brings them, anew for each silence.  every: seconds from look to look.
     """
 
     def __init__(self, silence: Silence, notices: Callable[[], Notices], every: float) -> None:
+        super().__init__("sortition-vigil", "whether controllers look is not known", every=every)
         self._silence = silence
         self._make_notices = notices
-        self._every = every
         self._notices: Notices | None = None
-        self._said: str | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
 
     @property
     def delivers(self) -> bool:
         """Whether it brings notices now, should no controller do so."""
         return self._notices is not None
 
-    def start(self) -> None:
-        """Begin to look, beside whatever the caller does."""
-        self._thread = threading.Thread(target=self._run, name="sortition-vigil", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the look that is under way, and let others bring what is left."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10.0)
-        self._rest()
-
     def look(self) -> None:
-        """Look once, and survive it."""
-        try:
-            if self._silence.look():
-                self._deliver()
-            elif self._notices is not None and self._notices.are_told():
-                self._rest()
-        except Refusal as error:
-            self._say(error.detail)
-        except Exception:
-            log.exception("whether controllers look is not known")
-        else:
-            self._said = None
+        """Look once. Raises StoreUnavailable."""
+        if self._silence.look():
+            self._deliver()
+        elif self._notices is not None and self._notices.are_told():
+            self.leave()
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._every):
-            self.look()
+    def leave(self) -> None:
+        """Let others bring what is left."""
+        if self._notices is not None:
+            self._notices.stop()
+            self._notices = None
 
     def _deliver(self) -> None:
         if self._notices is None:
             log.error("no controller looks at rollouts: notices are brought from here meanwhile")
             self._notices = self._make_notices()
             self._notices.start()
-
-    def _rest(self) -> None:
-        if self._notices is not None:
-            self._notices.stop()
-            self._notices = None
-
-    def _say(self, why: str) -> None:
-        """Say why it is not known: once, and not at every look."""
-        if why != self._said:
-            log.warning("whether controllers look is not known: %s", why)
-        self._said = why

@@ -185,6 +185,7 @@ class Model(RuleBasedStateMachine):
             self.keys[once.key] = (once.fingerprint, len(self.entries), versions)
 
 
+@pytest.mark.timeout(600 if everything() else 60)
 def test_any_sequence_of_changes(backend: Backend):
     machine = type("Told", (Model,), {"backend": backend})
     bounds = settings(

@@ -297,7 +297,7 @@ class Vigilant:
     def pass_time(self, seconds: float, **told: Any) -> None:
         for _ in range(round(seconds / EVERY)):
             self.house.pass_time(EVERY, **told)
-            self.vigil.look()
+            self.vigil.step()
 
 
 @pytest.fixture
@@ -363,7 +363,7 @@ def test_a_look_that_fails_ends_nothing(
     vigilant.pass_time(60, controllers=True)
     with monkeypatch.context() as patch:
         patch.setattr(RedisStore, "keys", lambda *_: (_ for _ in ()).throw(error))
-        vigilant.vigil.look()
+        vigilant.vigil.step()
 
     vigilant.pass_time(BOUND + 2 * EVERY)
     assert vigilant.vigil.delivers
