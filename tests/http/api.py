@@ -29,7 +29,7 @@ from pydantic import TypeAdapter
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
-from flagserver.bootstrap import build_services, prepare
+from flagserver.bootstrap import Outside, build_services, prepare
 from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Principal
 from flagserver.http import errors, openapi
@@ -261,13 +261,14 @@ def an_api(
     clock: TurnedClock | None = None,
     settings: Settings | None = None,
     telemetry: Telemetry | None = None,
+    outside: Outside | None = None,
 ) -> Api:
     """Return an API whose installation is fresh, unless the store has one."""
     settings = settings or Settings()
     clock = clock or TurnedClock()
     entropy = CountingEntropy()
     store = store or a_store()
-    services = build_services(settings, store, clock, entropy, telemetry=telemetry)
+    services = build_services(settings, store, clock, entropy, outside=outside, telemetry=telemetry)
     token = prepare(settings, store, services, entropy)
     services.snapshots.load()
     app = create_app(services, settings)

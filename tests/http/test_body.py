@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flagserver.bootstrap import Outside
 from flagserver.http import body
 from flagserver.http.errors import Problem
 from flagserver.http.routing import PUBLIC
+from tests.fakes import FakeSignalSource, FakeTargetDriver
+from tests.gates import DEPLOYMENT, FakeGates, an_asking
 
 from . import routes
 from .api import Api, an_api
@@ -38,7 +41,10 @@ BOMBS = {
 
 @pytest.fixture(scope="module")
 def shared() -> Api:
-    api = an_api()
+    # What lies outside answers, so that what a body leads to there is reached too.
+    gates = FakeGates({DEPLOYMENT: an_asking()})
+    outside = Outside({"alb": FakeTargetDriver()}, {"cloudwatch": FakeSignalSource()}, gates)
+    api = an_api(outside=outside)
     api.flag("new-search", share=5)
     return api
 
