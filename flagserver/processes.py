@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
@@ -615,7 +616,7 @@ def is_ready(child: Child) -> bool:
     """Whether it says that it is; one that cannot be asked is not."""
     try:
         return child.ready()
-    except OSError:
+    except (OSError, HTTPException):
         return False
 
 

@@ -6,6 +6,7 @@ they run from files there (`examples/shop/sides.py`), so whoever may write those
 
 from __future__ import annotations
 
+import http
 import json
 import time
 import urllib.error
@@ -124,7 +125,8 @@ class Api:
         expect: tuple[int, ...] = (200,),
         revision: int | None = None,
     ) -> dict[str, Any]:
-        """Return what it answers. Raises DemoError for another status, OSError for no answer."""
+        """Return what it answers. Raises DemoError for another status; OSError for no answer, and
+        where it cannot now (503) but may later."""
         headers = {
             "Authorization": f"Bearer {self._place.token_file.read_text().strip()}",
             "Content-Type": "application/json",
@@ -140,6 +142,8 @@ class Api:
                 status, text = answer.status, answer.read()
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read()
+        if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+            raise ConnectionError(f"{method} {path} answered {status}: {_why(text)}")
         if status not in expect:
             raise DemoError(f"{method} {path} answered {status}: {_why(text)}")
         return dict(json.loads(text))

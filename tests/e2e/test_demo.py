@@ -71,7 +71,12 @@ class Demo:
             start_new_session=True,
         )
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        eventually(lambda: any("Sign in" in line for line in self.printed), START_SECONDS)
+        eventually(self._is_up, START_SECONDS)
+
+    def _is_up(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the demo ended: {''.join(self.printed)}"
+        return any("Sign in" in line for line in self.printed)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

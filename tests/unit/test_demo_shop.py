@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 
 from examples.shop.health import Health
 from flagserver.demo.running import place_of
-from flagserver.demo.shop import DemoError, Place, Shop, following
+from flagserver.demo.shop import Api, DemoError, Place, Shop, following
 from flagserver.settings import Settings
 
 
@@ -118,3 +121,28 @@ def test_the_inner_ports_follow_the_shops_and_leave_the_servers_out() -> None:
 
     assert list(by_default.ports().values()) == [8401, 8402, 8403, 8404]
     assert list(beside.ports().values()) == [8500, 8501, 8503, 8504]
+
+
+@pytest.mark.parametrize(("status", "error"), [(503, OSError), (409, DemoError)])
+def test_what_the_server_cannot_do_now_may_be_asked_again(
+    place: Place, status: int, error: type[Exception]
+) -> None:
+    """A store that is slow for a moment must not end a demo that has just begun."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"detail": "a test says so"}'
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    place.token_file.write_text("srt_admin_a_b")
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        asked = replace(place, url=f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(error, match=f"answered {status}: a test says so"):
+            Api(asked).ask("GET", "/api/v1/flags")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import BadStatusLine
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -485,9 +486,10 @@ class TestSupervisor:
 
         assert len(stage.starts("web")) == 2
 
-    def test_one_that_cannot_be_asked_is_not_ready(self, stage):
+    @pytest.mark.parametrize("answer", [ConnectionRefusedError(), BadStatusLine("PONG")])
+    def test_one_that_cannot_be_asked_is_not_ready(self, stage, answer):
         def refuse() -> bool:
-            raise ConnectionRefusedError
+            raise answer
 
         child = Child("web", ("true",), ready=refuse, start_seconds=1)
         keeper = Supervisor(
