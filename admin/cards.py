@@ -12,8 +12,8 @@ from flagserver.domain.environments import Environment
 from flagserver.domain.flags import Flag, State
 from flagserver.domain.outcomes import Totals
 from flagserver.services import Services
+from flagserver.services.catalogue import FlagView, StateView
 from flagserver.services.environments import EnvironmentView
-from flagserver.services.flags import FlagView, StateView
 
 from . import present
 from .present import Status

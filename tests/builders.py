@@ -16,7 +16,7 @@ from flagserver import bootstrap
 from flagserver.domain.commands import Enlarging, NewFlag, Reasoned, StateEdit
 from flagserver.domain.documents import Principal
 from flagserver.services import Services
-from flagserver.services.flags import StateView
+from flagserver.services.catalogue import StateView
 from flagserver.settings import Settings
 from flagserver.storage.redis.store import RedisStore
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain.errors import Refusal
-from flagserver.services.flags import FlagView
+from flagserver.services.catalogue import FlagView
 
 from ..cards import Desk
 from ..forms import Typed, Unusable, read_flag

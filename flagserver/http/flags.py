@@ -14,7 +14,7 @@ from flagserver.domain.commands import (
     StateEdit,
 )
 from flagserver.domain.outcomes import histogram_edges
-from flagserver.services.flags import FlagView, StateView
+from flagserver.services.catalogue import FlagView, StateView
 
 from . import present
 from .query import Number, Switch, Words

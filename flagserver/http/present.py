@@ -22,8 +22,9 @@ from flagserver.domain.documents import Principal
 from flagserver.domain.flags import Flag, State
 from flagserver.domain.outcomes import Totals
 from flagserver.domain.tokens import Token
+from flagserver.services.catalogue import FlagView, StateView
 from flagserver.services.environments import EnvironmentView
-from flagserver.services.flags import FlagView, Plan, StateView
+from flagserver.services.flags import Plan
 from flagserver.services.health import Health
 from flagserver.services.outcomes import Exposure
 

@@ -27,28 +27,13 @@ from flagserver.domain.snapshots import build_flags
 from flagserver.domain.times import rfc3339
 from flagserver.ports import Clock, Documents, Entropy
 
+from .catalogue import Catalogue, FlagView, StateView, state_view
+
 SALT_OCTETS = 8
 """A flag's salt is 64 random bits."""
 
 ATTEMPTS = 5
 """How often a decision is made anew when the environment moved under it."""
-
-
-@dataclass(frozen=True, slots=True)
-class StateView:
-    """A flag's state in one environment, at a revision (0: nobody has touched it)."""
-
-    state: State
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class FlagView:
-    """A flag with its state in every environment."""
-
-    flag: Flag
-    revision: int
-    states: Mapping[str, StateView]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +60,18 @@ class Flags:
         self._clock = clock
         self._entropy = entropy
         self._told = told
+        self._catalogue = Catalogue(store)
 
     # Looking
 
     def all(self, *, archived: bool = False, query: str = "") -> list[FlagView]:
         """Return the flags by key; `query` is looked for in key, description and owner."""
-        environments = sorted(self._store.read_all(documents.ENVIRONMENTS))
-        states = {name: self._store.read_all(documents.states(name)) for name in environments}
         wanted = query.casefold()
-        views = []
-        for key, document in sorted(self._store.read_all(documents.FLAGS).items()):
-            flag = Flag.from_body(document.body)
-            text = f"{flag.key} {flag.description} {flag.owner}".casefold()
-            if (archived or not flag.archived) and wanted in text:
-                by_environment = {
-                    name: _state_view(flag, name, states[name].get(key)) for name in environments
-                }
-                views.append(FlagView(flag, document.revision, by_environment))
-        return views
+        return [
+            view
+            for view in self._catalogue.views()
+            if (archived or not view.flag.archived) and wanted in _text(view.flag)
+        ]
 
     def get(self, key: str) -> FlagView:
         """Return one flag, archived or not. Raises NotFound."""
@@ -100,7 +79,7 @@ class Flags:
         flag = Flag.from_body(document.body)
         environments = sorted(self._store.read_all(documents.ENVIRONMENTS))
         states = {
-            name: _state_view(flag, name, self._store.read(documents.states(name), key))
+            name: state_view(flag, name, self._store.read(documents.states(name), key))
             for name in environments
         }
         return FlagView(flag, document.revision, states)
@@ -109,7 +88,7 @@ class Flags:
         """Return a flag's state in an environment. Raises NotFound."""
         self._environment(environment)
         flag = Flag.from_body(self._document(key).body)
-        return _state_view(flag, environment, self._store.read(documents.states(environment), key))
+        return state_view(flag, environment, self._store.read(documents.states(environment), key))
 
     def history(
         self,
@@ -412,7 +391,7 @@ class Flags:
         if flag.archived:
             raise Conflict(f"{key} is archived. Unarchive it before changing it.")
         document = self._store.read(documents.states(environment), key)
-        return flag, _state_view(flag, environment, document)
+        return flag, state_view(flag, environment, document)
 
     def _environment(self, key: str) -> Environment:
         document = self._store.read(documents.ENVIRONMENTS, key)
@@ -425,10 +404,9 @@ class Flags:
         return tuple(sorted(self._store.read_all(documents.ENVIRONMENTS)))
 
 
-def _state_view(flag: Flag, environment: str, document: Document | None) -> StateView:
-    if document is None:
-        return StateView(flags.default_state(flag, environment), 0)
-    return StateView(State.from_body(document.body), document.revision)
+def _text(flag: Flag) -> str:
+    """Return what a search looks into."""
+    return f"{flag.key} {flag.description} {flag.owner}".casefold()
 
 
 def _check_nobody_depends_on(key: str, content: documents.EnvironmentContent) -> None:
