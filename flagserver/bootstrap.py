@@ -322,7 +322,7 @@ def build_services(
         edges=histogram_edges(),
         copies=copies,
     )
-    outcomes = Outcomes(store, snapshots, clock)
+    outcomes = Outcomes(store, snapshots, clock, flush_seconds=settings.flush_seconds)
     telemetry = telemetry or Telemetry()
     outside = outside or open_outside(
         settings, store, snapshots, open_egress(settings), telemetry.call

@@ -28,7 +28,7 @@ from flagserver.domain.guards import Action, Verdict
 from flagserver.domain.hooks import Asking
 from flagserver.domain.metrics import Posted
 from flagserver.domain.notices import Notice
-from flagserver.domain.outcomes import Row, Totals
+from flagserver.domain.outcomes import Part, Row, Totals
 from flagserver.domain.rollout import Rollback, Rollout
 from flagserver.domain.signals import Ask, Measured, Signal
 from flagserver.domain.stores import Conditions, StoreState
@@ -271,6 +271,17 @@ class Outcomes(Protocol):
         self, environment: str, subject: str, *, since: int, until: int
     ) -> Mapping[int, Mapping[str, Totals]]:
         """Return the same per tick, by the unix second at which it ended."""
+
+    def ticks(
+        self, wanted: Collection[tuple[str, str]], *, since: int, until: int
+    ) -> Mapping[tuple[str, str], Mapping[int, Mapping[Part, Totals]]]:
+        """Return totals per aligned tick (see `domain.outcomes.tick_of`) in (since, until] and
+        part, of many subjects at once.
+
+        wanted: (environment, subject). A service's parts are its versions; a flag's are its
+        variants by the service and version that served them. What is empty is left out, and a
+        tick that only began by `until` is not told.
+        """
 
     def minutes(
         self, wanted: Mapping[tuple[str, str], Collection[int]]

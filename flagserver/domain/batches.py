@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .outcomes import Row, flag_subject, service_subject
+from .outcomes import Row, flag_subject, service_subject, tick_of
 
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -67,15 +68,26 @@ class Batch(_Wire):
         """Which process this is from."""
         return f"{self.instance}:{self.started}"
 
-    def rows(self, known: Callable[[str, str], bool], *, earliest: int, latest: int) -> list[Row]:
+    def rows(
+        self,
+        known: Callable[[str, str], bool],
+        *,
+        earliest: int,
+        latest: int,
+        settled: int | None = None,
+    ) -> list[Row]:
         """Return rows of ticks within [earliest, latest] (unix), of flags and variants that
-        `known(flag, variant)` says exist."""
-        return [
-            row
-            for tick in self.ticks
-            if earliest <= tick.at <= latest
-            for row in self._rows(tick, known)
-        ]
+        `known(flag, variant)` says exist.
+
+        settled: the watermark; rows of ticks up to it are late.
+        """
+        found: list[Row] = []
+        for tick in self.ticks:
+            if earliest <= tick.at <= latest:
+                late = settled is not None and tick_of(tick.at) <= settled
+                rows = self._rows(tick, known)
+                found += (replace(row, late=row.requests) for row in rows) if late else rows
+        return found
 
     def _rows(self, tick: Tick, known: Callable[[str, str], bool]) -> Iterator[Row]:
         version = self.service_version or ""
@@ -83,7 +95,11 @@ class Batch(_Wire):
         for counts in tick.flags:
             if known(counts.flag, counts.variant):
                 subject = flag_subject(counts.flag)
-                yield _row(subject, counts.variant, tick.at, counts.assignments, counts)
+                yield replace(
+                    _row(subject, counts.variant, tick.at, counts.assignments, counts),
+                    service=self.service_name,
+                    version=version,
+                )
 
 
 def _row(subject: str, variant: str, at: int, assignments: int, counts: Counts) -> Row:

@@ -5,6 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+TICK_SECONDS = 5
+"""The grid on which outcomes are judged, by the unix second: what ended in (t - 5, t] is of tick
+t."""
+
+ARRIVAL_SECONDS = 2.5
+"""How long a report is on its way to the store at most, or it is late."""
+
+
+def tick_of(at: int) -> int:
+    """Return the end of the aligned tick that something which ended at `at` is of (unix)."""
+    return -(-at // TICK_SECONDS) * TICK_SECONDS
+
+
+def settle_seconds(flush_seconds: float) -> float:
+    """Return how long after a tick's end the last report of it is in.
+
+    SDKs report every `flush_seconds` by the clock, within the first half of the next interval;
+    those that report more often than ticks end, at any time.
+    """
+    if flush_seconds < TICK_SECONDS:
+        return flush_seconds + ARRIVAL_SECONDS
+    return (flush_seconds - TICK_SECONDS) + flush_seconds / 2 + ARRIVAL_SECONDS
+
+
+def settled_tick(now: float, flush_seconds: float) -> int:
+    """Return the watermark: the end of the newest aligned tick whose reports are in (unix)."""
+    return int((now - settle_seconds(flush_seconds)) // TICK_SECONDS) * TICK_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +43,8 @@ class Row:
     variant: of a service's rows its `service.version`, "" where it told none.
     at: unix second at which the tick ended.  latency: bucket -> requests.
     metrics: name -> (total, failed).
+    service, version: of a flag's rows who reports them; "" where that is not told.
+    late: how many of the requests came behind the watermark.
     """
 
     subject: str
@@ -25,11 +56,26 @@ class Row:
     latency: Mapping[int, int] = field(default_factory=dict)
     latency_sum: float = 0.0
     metrics: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    service: str = ""
+    version: str = ""
+    late: int = 0
+
+
+class Part(NamedTuple):
+    """Whose counts these are within a tick: of a flag a variant, as one version of a service
+    served it; of a service one version, which stands in the place of the variant."""
+
+    variant: str
+    service: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Rows added up. latency: bucket -> requests; latency_sum in seconds."""
+    """Rows added up. latency: bucket -> requests; latency_sum in seconds.
+
+    late: how many of the requests came behind the watermark, so that no tick was judged with them.
+    """
 
     assignments: int = 0
     requests: int = 0
@@ -37,6 +83,7 @@ class Totals:
     latency: Mapping[int, int] = field(default_factory=dict)
     latency_sum: float = 0.0
     metrics: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    late: int = 0
 
     def quantile(self, q: float, edges: tuple[float, ...]) -> float | None:
         """Return the upper edge (seconds) of the bucket that holds the q-quantile, None if empty.
@@ -70,14 +117,20 @@ def added(parts: Iterable[Totals]) -> Totals:
     counts, latency, seconds = Counter[str](), Counter[int](), 0.0
     metrics: dict[str, tuple[int, int]] = {}
     for part in parts:
-        counts.update(a=part.assignments, r=part.requests, f=part.failures)
+        counts.update(a=part.assignments, r=part.requests, f=part.failures, late=part.late)
         latency.update(part.latency)
         seconds += part.latency_sum
         for name, (total, failed) in part.metrics.items():
             before = metrics.get(name, (0, 0))
             metrics[name] = (before[0] + total, before[1] + failed)
     return Totals(
-        counts["a"], counts["r"], counts["f"], dict(sorted(latency.items())), seconds, metrics
+        assignments=counts["a"],
+        requests=counts["r"],
+        failures=counts["f"],
+        latency=dict(sorted(latency.items())),
+        latency_sum=seconds,
+        metrics=metrics,
+        late=counts["late"],
     )
 
 

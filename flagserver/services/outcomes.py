@@ -12,11 +12,14 @@ from flagserver.domain.batches import Batch
 from flagserver.domain.errors import StoreUnavailable
 from flagserver.domain.outcomes import (
     FLAG_SUBJECT,
+    Part,
     Row,
     Totals,
     added,
     flag_subject,
     service_subject,
+    settled_tick,
+    tick_of,
 )
 from flagserver.ports import Clock
 from flagserver.ports import Outcomes as Store
@@ -61,11 +64,17 @@ class Exposure:
 class Outcomes:
     """Use cases around outcomes."""
 
-    def __init__(self, store: Store, snapshots: Snapshots, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, snapshots: Snapshots, clock: Clock, *, flush_seconds: float = 5.0
+    ) -> None:
+        """flush_seconds: how often SDKs report."""
         self._store = store
         self._snapshots = snapshots
         self._clock = clock
+        self._flush_seconds = flush_seconds
         self._counting = threading.Lock()
+        self.late = 0
+        """Rows that came to this process behind the watermark."""
         self.batches = dict.fromkeys(RESULTS, 0)
         """What became of the batches that this process was sent."""
         self._evaluations = Counter[tuple[str, str, str]]()
@@ -78,7 +87,12 @@ class Outcomes:
         def known(flag: str, variant: str) -> bool:
             return flag in flags and variant in flags[flag].variants
 
-        rows = batch.rows(known, earliest=now - LATE_SECONDS, latest=now + EARLY_SECONDS)
+        rows = batch.rows(
+            known,
+            earliest=now - LATE_SECONDS,
+            latest=now + EARLY_SECONDS,
+            settled=self.settled_tick(now),
+        )
         about = {
             "service.name": batch.service_name,
             "service.version": batch.service_version,
@@ -92,17 +106,50 @@ class Outcomes:
             raise
         self._count(ACCEPTED if taken else REPEATED)
         if taken:
-            self._count_evaluations(environment, rows)
+            self._count_rows(environment, rows)
         return taken
+
+    def settled_tick(self, now: float) -> int:
+        """Return the watermark (unix): the end of the newest aligned tick whose reports are in.
+
+        now: unix seconds. Whoever judges ticks in (the last watermark, this one] judges each once;
+        what comes for them later is kept and counted as late.
+        """
+        return settled_tick(now, self._flush_seconds)
+
+    def service_ticks(
+        self, environment: str, service: str, *, since: int, until: int
+    ) -> Mapping[int, Mapping[str, Totals]]:
+        """Return aligned tick -> version -> totals of a service, ticks in (since, until] (unix);
+        "" of those that told no version. Raises StoreUnavailable."""
+        subject = environment, service_subject(service)
+        found = self._store.ticks([subject], since=since, until=until).get(subject, {})
+        return {
+            tick: {part.variant: totals for part, totals in parts.items()}
+            for tick, parts in found.items()
+        }
+
+    def flag_ticks(
+        self, environment: str, flag: str, *, since: int, until: int
+    ) -> Mapping[int, Mapping[Part, Totals]]:
+        """Return aligned tick -> (variant, service, version) -> totals of a flag, ticks in
+        (since, until] (unix): its variants can be compared within each cohort.
+
+        Raises StoreUnavailable.
+        """
+        subject = environment, flag_subject(flag)
+        return self._store.ticks([subject], since=since, until=until).get(subject, {})
 
     def evaluations(self) -> Mapping[tuple[str, str, str], int]:
         """Return (environment, flag, variant) -> evaluations that this process took in."""
         with self._counting:
             return dict(self._evaluations)
 
-    def _count_evaluations(self, environment: str, rows: Iterable[Row]) -> None:
+    def _count_rows(self, environment: str, rows: Iterable[Row]) -> None:
+        settled = self.settled_tick(self._clock.now().timestamp())
         with self._counting:
             for row in rows:
+                self.late += tick_of(row.at) <= settled
                 if row.assignments:
                     flag = row.subject.removeprefix(FLAG_SUBJECT)
                     self._evaluations[environment, flag, row.variant] += row.assignments

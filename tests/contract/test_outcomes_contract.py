@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import redis
 
 from flagserver.domain.errors import StoreUnavailable
-from flagserver.domain.outcomes import Row, Totals, flag_subject, service_subject
+from flagserver.domain.outcomes import Part, Row, Totals, flag_subject, service_subject
 from flagserver.storage.redis import outcomes as driver
 from flagserver.storage.redis.store import RedisStore
 from tests.contract.conftest import Backend
@@ -86,6 +87,47 @@ def test_a_tick_without_requests_shows(store: RedisStore):
     add(store, 1, Row(SERVICE, "", NOW, assignments=0, requests=0, failures=0))
 
     assert store.totals("production", SERVICE, since=NOW - 5, until=NOW) == {"": Totals()}
+
+
+def test_ticks_are_aligned_and_a_flags_are_kept_by_who_served_them(store: RedisStore):
+    end = NOW // 60 * 60
+    old: dict[str, Any] = {"service": "shop", "version": "1.4:0"}
+    new: dict[str, Any] = {"service": "shop", "version": "1.5.0"}
+    rich = row("on", end + 5, latency={3: 7}, latency_sum=0.5, metrics={"m:x": (5, 1)}, **new)
+    add(store, 1, rich, row("on", end + 1, requests=1, **new), row("on", end + 2, **old))
+    add(store, 1, row("on", end + 3, requests=7), row("off", end + 6, **old), source="old:1")
+    add(store, 1, row("1.5.0", end + 5, subject=SERVICE, late=4), source="shop:1")
+
+    flag, service = ("production", FLAG), ("production", SERVICE)
+    found = store.ticks([flag, service, ("x", FLAG), flag], since=end, until=end + 14)
+
+    assert set(found) == {flag, service}
+    assert list(found[flag]) == [end + 5, end + 10]
+    assert found[flag][end + 5] == {
+        Part("on"): Totals(7, 7, 1),
+        Part("on", "shop", "1.4:0"): Totals(10, 10, 1),
+        Part("on", "shop", "1.5.0"): Totals(11, 11, 2, {3: 7}, 0.5, {"m:x": (5, 1)}),
+    }
+    assert found[service] == {end + 5: {Part("1.5.0"): Totals(10, 10, 1, late=4)}}
+    assert store.totals(*flag, since=end, until=end + 5)["on"].requests == 28
+    assert store.minutes({flag: [end + 60]})[flag][end + 60]["on"].requests == 28
+    assert store.assignments({flag: ["on", "off"]}, [end + 60])[flag] == {"on": 28, "off": 10}
+    assert store.ticks([], since=end, until=end + 5) == {}
+
+
+def test_the_same_tick_is_never_in_two_spans_that_follow_each_other(store: RedisStore):
+    add(store, 1, *(row(at=NOW + second, requests=1) for second in range(-130, 131)))
+    subject = ("production", FLAG)
+
+    seen: list[int] = []
+    bounds = [NOW - 100, NOW - 97, NOW - 95, NOW - 61, NOW, NOW + 3, NOW + 5, NOW + 64, NOW + 100]
+    for since, until in itertools.pairwise(bounds):
+        found = store.ticks([subject], since=since, until=until).get(subject, {})
+        assert all(since < tick <= until for tick in found)
+        assert all(parts[Part("on")].requests == 5 for parts in found.values())
+        seen += found
+
+    assert seen == list(range(NOW - 95, NOW + 101, 5))
 
 
 def test_minutes_add_up_the_ticks_that_ended_in_them(store: RedisStore):

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from flagserver.domain.errors import StoreUnavailable
+from flagserver.domain.outcomes import TICK_SECONDS, Totals
 from flagserver.http.streams import Limits
 from flagserver.services.snapshots import View, dump
 
@@ -154,6 +155,31 @@ def test_a_batch_counts_once(api: Api) -> None:
     assert (seen["assignments"], seen["share"]) == (100, 40.0)
     assert seen["variants"]["on"]["metrics"] == {"cart": {"total": 4, "failed": 1}}
     assert seen["services"]["shop"]["requests"] == 120
+
+
+def test_a_tick_is_told_by_who_served_it_and_settles(api: Api) -> None:
+    api.flag("new-search", share=50)
+    sdk, outcomes = api.sdk(), api.services.outcomes
+    now = int(api.clock.now().timestamp())
+    at = outcomes.settled_tick(now) + TICK_SECONDS
+    counts = {"requests": 30, "failures": 3}
+    flags = [counts | {"flag": "new-search", "variant": "on", "assignments": 40}]
+    in_time = {"at": at - 1, "seconds": 5, "service": counts | {"requests": 50}, "flags": flags}
+    late = in_time | {"at": at - 5}
+    told = {"service.name": "shop", "service.version": "1.5.0"}
+
+    sdk.post(OUTCOMES, BATCH | told | {"ticks": [in_time, late]})
+
+    span = {"since": at - TICK_SECONDS, "until": at}
+    of_flag = outcomes.flag_ticks("production", "new-search", **span)
+    of_service = outcomes.service_ticks("production", "shop", **span)
+    assert of_flag == {at: {("on", "shop", "1.5.0"): Totals(40, 30, 3)}}
+    assert of_service == {at: {"1.5.0": Totals(0, 50, 3)}}
+    assert outcomes.late == 2
+    assert outcomes.service_ticks("production", "shop", since=at - 10, until=at - 5) == {
+        at - 5: {"1.5.0": Totals(0, 50, 3, late=50)}
+    }
+    assert outcomes.flag_ticks("production", "other", **span) == {}
 
 
 @pytest.mark.parametrize(

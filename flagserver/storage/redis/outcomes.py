@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
-from flagserver.domain.outcomes import Row, Totals
+from flagserver.domain.outcomes import TICK_SECONDS, Part, Row, Totals, tick_of
 
 from . import keys
 from .scripts import script
@@ -39,6 +39,11 @@ LONGEST_SUM_SECONDS = 10**9
 """A row's sum of latencies is cut here, so that no sum of sums leaves 64 bits."""
 
 MICROSECONDS = 10**6
+
+
+_Count = tuple[int, str, str]
+"""(at, part, what): what a number is of. A part is `<variant>`, or of a flag's rows
+`<variant>:<service>:<version>`; each quoted."""
 
 
 class RedisOutcomes:
@@ -72,8 +77,8 @@ class RedisOutcomes:
     ) -> Mapping[str, Totals]:
         """Return variant -> totals, ticks in (since, until]."""
         sums: dict[str, _Sums] = defaultdict(_Sums)
-        for _, variant, what, number in self._counts(environment, subject, since, until):
-            sums[variant].add(what, number)
+        for _, part, what, number in self._counts(environment, subject, since, until):
+            sums[part.variant].add(what, number)
         return {variant: each.totals() for variant, each in sums.items()}
 
     def series(
@@ -81,11 +86,36 @@ class RedisOutcomes:
     ) -> Mapping[int, Mapping[str, Totals]]:
         """Return the same per tick."""
         sums: dict[int, dict[str, _Sums]] = defaultdict(lambda: defaultdict(_Sums))
-        for at, variant, what, number in self._counts(environment, subject, since, until):
-            sums[at][variant].add(what, number)
+        for at, part, what, number in self._counts(environment, subject, since, until):
+            sums[at][part.variant].add(what, number)
         return {
             at: {variant: each.totals() for variant, each in sorted(sums[at].items())}
             for at in sorted(sums)
+        }
+
+    def ticks(
+        self, wanted: Collection[tuple[str, str]], *, since: int, until: int
+    ) -> Mapping[tuple[str, str], Mapping[int, Mapping[Part, Totals]]]:
+        """Return totals per aligned tick and part, of many subjects at once."""
+        # The first tick that ends after `since` began at the grid's line before it.
+        since, until = (
+            at // TICK_SECONDS * TICK_SECONDS for at in (max(since, until - KEEP_SECONDS), until)
+        )
+        minutes = range((since + 1) // 60, until // 60 + 1)
+        asked = [(*subject, minute) for subject in dict.fromkeys(wanted) for minute in minutes]
+        answers = self._server.read_all([("HGETALL", keys.ticks(*each)) for each in asked])
+        sums: dict[tuple[str, str], dict[int, dict[Part, _Sums]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(_Sums))
+        )
+        for (environment, subject, _), found in zip(asked, answers, strict=True):
+            for at, part, what, number in _read(found, since, until):
+                sums[environment, subject][tick_of(at)][part].add(what, number)
+        return {
+            subject: {
+                tick: {part: each.totals() for part, each in sorted(parts.items())}
+                for tick, parts in sorted(of_subject.items())
+            }
+            for subject, of_subject in sums.items()
         }
 
     def minutes(
@@ -133,14 +163,14 @@ class RedisOutcomes:
         subject: str,
         source: str,
         seq: int,
-        counts: Counter[tuple[int, str]],
+        counts: Counter[_Count],
         now: int,
     ) -> Call:
         ticks: dict[int, list[str | int]] = defaultdict(list)
         sums: dict[int, Counter[str]] = defaultdict(Counter)
-        for (at, name), number in counts.items():
-            ticks[at // 60] += (f"{at}:{name}", number)
-            sums[_minutes_end(at)][name] += number
+        for (at, part, what), number in counts.items():
+            ticks[at // 60] += (f"{at}:{part}:{what}", number)
+            sums[_minutes_end(at)][f"{part.partition(':')[0]}:{what}"] += number
         period = now // PERIOD_SECONDS
         names = [keys.taken(environment, subject, each) for each in (period, period - 1)]
         arguments: list[str | int] = [source, seq, KEEP_SECONDS, MINUTE_FIELDS]
@@ -166,16 +196,13 @@ class RedisOutcomes:
 
     def _counts(
         self, environment: str, subject: str, since: int, until: int
-    ) -> Iterator[tuple[int, str, str, int]]:
-        """Yield (at, variant, what, number) of ticks in (since, until]."""
+    ) -> Iterator[tuple[int, Part, str, int]]:
+        """Yield (at, part, what, number) of ticks in (since, until]."""
         since = max(since, until - KEEP_SECONDS - 60)
         minutes = range((since + 1) // 60, until // 60 + 1)
         commands = [("HGETALL", keys.ticks(environment, subject, each)) for each in minutes]
         for found in self._server.read_all(commands):
-            for name, number in found.items():
-                at, variant, what = name.decode().split(":")
-                if since < int(at) <= until:
-                    yield int(at), unquote(variant), what, int(number)
+            yield from _read(found, since, until)
 
 
 def _minutes_end(at: int) -> int:
@@ -183,14 +210,25 @@ def _minutes_end(at: int) -> int:
     return -(-at // 60) * 60
 
 
-def _by_subject(rows: Iterable[Row]) -> dict[str, Counter[tuple[int, str]]]:
-    """Return subject -> (at, `<variant>:<what>`) -> number, rows of the same tick and variant added
-    up."""
-    subjects: dict[str, Counter[tuple[int, str]]] = defaultdict(Counter)
+def _read(
+    found: Mapping[bytes, bytes], since: int, until: int
+) -> Iterator[tuple[int, Part, str, int]]:
+    """Yield (at, part, what, number) of one hash of ticks, those in (since, until]."""
+    for name, number in found.items():
+        at, *part, what = name.decode().split(":")
+        if since < int(at) <= until:
+            yield int(at), Part(*map(unquote, part)), what, int(number)
+
+
+def _by_subject(rows: Iterable[Row]) -> dict[str, Counter[_Count]]:
+    """Return subject -> (at, part, what) -> number, rows of the same tick and part added up."""
+    subjects: dict[str, Counter[_Count]] = defaultdict(Counter)
     for row in rows:
-        start = f"{_quoted(row.variant)}:"
+        part = _quoted(row.variant)
+        if row.service:
+            part = f"{part}:{_quoted(row.service)}:{_quoted(row.version)}"
         for what, number in _numbers(row):
-            subjects[row.subject][row.at, start + what] += number
+            subjects[row.subject][row.at, part, what] += number
     return subjects
 
 
@@ -200,10 +238,12 @@ def _quoted(variant: str) -> str:
 
 def _numbers(row: Row) -> Iterator[tuple[str, int]]:
     """Yield what is kept of a row: `a`ssignments, `r`equests (always, so that a tick without any
-    shows), `f`ailures, `s`um in microseconds, `l<bucket>`, `t<metric>` and `x<metric>` (failed)."""
+    shows), `f`ailures, `y` (late requests), `s`um in microseconds, `l<bucket>`, `t<metric>` and
+    `x<metric>` (failed)."""
     yield "r", row.requests
     microseconds = round(min(row.latency_sum, LONGEST_SUM_SECONDS) * MICROSECONDS)
-    for what, number in (("a", row.assignments), ("f", row.failures), ("s", microseconds)):
+    plain = (("a", row.assignments), ("f", row.failures), ("y", row.late), ("s", microseconds))
+    for what, number in plain:
         if number:
             yield what, number
     for bucket, number in row.latency.items():
@@ -248,4 +288,5 @@ class _Sums:
             latency=dict(sorted(self.latency.items())),
             latency_sum=self.plain["s"] / MICROSECONDS,
             metrics={name: (total, failed) for name, (total, failed) in self.metrics.items()},
+            late=self.plain["y"],
         )

@@ -1,0 +1,40 @@
+"""Ticks of outcomes: how they are aligned, and when the reports of one are in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flagserver.domain.outcomes import TICK_SECONDS, settled_tick, tick_of
+
+NOW = 1_795_000_000
+
+
+@pytest.mark.parametrize(("at", "tick"), [(0, 0), (1, 5), (4, 5), (5, 5), (6, 10), (-1, 0)])
+def test_a_tick_ends_on_the_grid(at: int, tick: int):
+    assert tick_of(at) == tick
+
+
+@pytest.mark.parametrize(
+    ("flush", "after", "settled"),
+    [
+        (5.0, 4.9, NOW - 5),
+        (5.0, 5.0, NOW),
+        (1.0, 3.4, NOW - 5),
+        (1.0, 3.5, NOW),
+        (60.0, 87.4, NOW - 5),
+        (60.0, 87.5, NOW),
+    ],
+)
+def test_a_tick_is_settled_when_its_last_report_is_in(flush: float, after: float, settled: int):
+    assert settled_tick(NOW + after, flush) == settled
+
+
+@given(st.integers(0, 2**40), st.floats(0.05, 3600), st.floats(0, 100))
+def test_the_watermark_is_on_the_grid_and_never_goes_back(at: int, flush: float, later: float):
+    first, second = settled_tick(at, flush), settled_tick(at + later, flush)
+
+    assert first % TICK_SECONDS == 0
+    assert first <= second
+    assert first < at
