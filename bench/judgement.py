@@ -10,17 +10,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import Pool
 from pathlib import Path
+from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sortition.judgement.design import Design
 from sortition.judgement.planning import Step, first_share
 from sortition.judgement.policy import Does
+from sortition.judgement.simulation import STANDARD, Ended, calibrated, design_of, took
+from sortition.judgement.traffic import Outage, World
 
 from bench.harness.percentiles import percentile
 from bench.harness.report import Argument, Options, Row, at_most, run, say
-from bench.harness.simulated import OTHERS, STANDARD, Ended, cpu_of_ticks, design_of, ours
-from bench.harness.traffic import Outage, World
+from bench.harness.simulated import OTHERS, cpu_of_ticks, ours
 
 PROCESSES = 2
 CHUNK = 10
@@ -75,16 +77,7 @@ class Found:
     def took(self, percent: float) -> float:
         """Return the percentile of the seconds from the harm's onset to the rollback; who never
         went back took forever."""
-        onset = self.cell.world.onset
-        return percentile(
-            [
-                one.seconds - onset
-                if one.does is Does.ROLL_BACK and one.seconds > onset
-                else math.inf
-                for one in self.ended
-            ],
-            percent,
-        )
+        return took(self.ended, self.cell.world.onset, percent)
 
     def of_others(self) -> str:
         """Return how many percent of the others' runs went back."""
@@ -105,31 +98,33 @@ def _median(times: Sequence[float | None]) -> str:
 
 # --- running --------------------------------------------------------------------------------------
 
-Task = tuple[Cell, Design, range]
+Task = tuple[Cell, Design, str, range]
 
 
 def _design(cell: Cell) -> Design:
-    return design_of(cell.world, cell.steps, calibrated=cell.calibrated)
+    design = design_of(cell.world, cell.steps)
+    return calibrated(design, cell.world, cell.steps, Random) if cell.calibrated else design
 
 
 def _one_chunk(task: Task) -> tuple[list[Ended], dict[str, list[float | None]]]:
-    cell, design, seeds = task
-    ended = [ours(cell.world, cell.steps, design, f"{cell.name}/{seed}") for seed in seeds]
+    cell, design, name, seeds = task
+    ended = [ours(cell.world, cell.steps, design, f"{name}/{seed}") for seed in seeds]
     # The others know standard tick and schedule only.
     world = replace(cell.world, tick=5.0)
     others = {
-        name: [policy(world, f"{cell.name}/{seed}") for seed in seeds]
-        for name, policy in (OTHERS.items() if cell.others else ())
+        other: [policy(world, f"{name}/{seed}") for seed in seeds]
+        for other, policy in (OTHERS.items() if cell.others else ())
     }
     return ended, others
 
 
-def all_of(cells: Sequence[Cell]) -> list[Found]:
-    """Run cells in two processes."""
+def all_of(cells: Sequence[Cell], seed: int) -> list[Found]:
+    """Run cells in two processes. seed: with another one, other rollouts."""
+    fresh = f"{seed}/" if seed else ""
     with Pool(PROCESSES) as pool:
         designs = pool.map(_design, cells, chunksize=1)
         tasks: list[Task] = [
-            (cell, design, range(begin, min(begin + CHUNK, cell.runs)))
+            (cell, design, f"{fresh}{cell.name}", range(begin, min(begin + CHUNK, cell.runs)))
             for cell, design in zip(cells, designs, strict=True)
             for begin in range(0, cell.runs, CHUNK)
         ]
@@ -147,27 +142,27 @@ def all_of(cells: Sequence[Cell]) -> list[Found]:
 
 def measure(options: Options) -> Iterator[Row]:
     """Run every world."""
-    times = options.given["times"]
+    times, seed = options.given["times"], options.given["seed"]
 
     def runs(whole: int) -> int:
         return options.of(quick=2, whole=max(1, whole * times // 100))
 
     say("healthy rollouts")
-    yield from healthy(runs(HEALTHY_RUNS))
+    yield from healthy(runs(HEALTHY_RUNS), seed)
     say("healthy rollouts with noise, calibrated")
-    yield from noisy(options.of(quick=1, whole=runs(NOISY_RUNS)), quick=options.quick)
+    yield from noisy(options.of(quick=1, whole=runs(NOISY_RUNS)), seed, quick=options.quick)
     say("shared outages")
-    yield from outages(options.of(quick=1, whole=runs(OUTAGE_RUNS)))
+    yield from outages(options.of(quick=1, whole=runs(OUTAGE_RUNS)), seed)
     say("harm")
-    yield from harmed(runs(HARMED_RUNS))
+    yield from harmed(runs(HARMED_RUNS), seed)
     say("one tick")
     yield from of_cpu()
 
 
-def healthy(runs: int) -> Iterator[Row]:
+def healthy(runs: int, seed: int) -> Iterator[Row]:
     """Yield how many healthy rollouts go back."""
     cells = [Cell(World(rps, baseline), runs) for rps in RATES for baseline in BASELINES]
-    found = all_of(cells)
+    found = all_of(cells, seed)
     for one in found:
         world = one.cell.world
         what = f"healthy, {world.rps:g} requests/s, {world.baseline * 100:g} % fail: rolled back"
@@ -184,7 +179,7 @@ def healthy(runs: int) -> Iterator[Row]:
         yield Row("took", what, percentile(minutes, 95), "min", note="30 min planned")
 
 
-def noisy(runs: int, *, quick: bool) -> Iterator[Row]:
+def noisy(runs: int, seed: int, *, quick: bool) -> Iterator[Row]:
     """Yield how many healthy rollouts go back where requests are not independent."""
     for noise in NOISES:
         cells = [
@@ -192,7 +187,7 @@ def noisy(runs: int, *, quick: bool) -> Iterator[Row]:
             for rps in (RATES[:1] if quick else RATES)
             for baseline in BASELINES
         ]
-        found = all_of(cells)
+        found = all_of(cells, seed)
         ended = sum(len(one.ended) for one in found)
         back = sum(len(one.rolled_back()) for one in found)
         worst = max(found, key=Found.false_percent)
@@ -205,10 +200,10 @@ def noisy(runs: int, *, quick: bool) -> Iterator[Row]:
         yield Row(f"noise_{noise}", what, 100 * back / ended, "%", at_most(2), note)
 
 
-def outages(runs: int) -> Iterator[Row]:
+def outages(runs: int, seed: int) -> Iterator[Row]:
     """Yield how often the canary is blamed for what both arms have."""
     cells = [Cell(World(rps, 0.001, outage=outage), runs) for rps in RATES for outage in OUTAGES]
-    found = all_of(cells)
+    found = all_of(cells, seed)
     ended = [each for one in found for each in one.ended]
     blamed = [each for each in ended if each.does is Does.ROLL_BACK]
     failing = [one for one in found if one.cell.world.outage != OUTAGES[-1]]
@@ -228,7 +223,7 @@ def _of_others(found: Sequence[Found]) -> str:
     return Found(found[0].cell, [], together).of_others()
 
 
-def harmed(runs: int) -> Iterator[Row]:
+def harmed(runs: int, seed: int) -> Iterator[Row]:
     """Yield how soon harm is found."""
     share = first_share(10, 300)
     low = (Step(share, 900), Step(0.5, 900))
@@ -245,7 +240,7 @@ def harmed(runs: int) -> Iterator[Row]:
         ("p95_cold", Cell(World(100, 0.001, slower=2), runs, others=False), None),
     ]
     cells = [cell for _, cell, _ in (*failing, *slow)]
-    found = dict(zip(cells, all_of(cells), strict=True))
+    found = dict(zip(cells, all_of(cells, seed), strict=True))
     for name, cell, bar in failing:
         yield _median_row(name, found[cell], bar)
         if name == "2":
@@ -298,5 +293,8 @@ if __name__ == "__main__":
         "variable (CV 1) per tick; clusters: failures come in rows, five on average. CloudWatch "
         "(above 1 % on the canary's target group in 2 of 2 minutes), Flagger (five failed checks "
         "of a minute) and a pooled mSPRT see the failures of the same worlds.",
-        arguments=[Argument("times", 100, "percent of the usual number of runs")],
+        arguments=[
+            Argument("times", 100, "percent of the usual number of runs"),
+            Argument("seed", 0, "another one draws other rollouts"),
+        ],
     )

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sortition.judgement.design import standard_edges
+
 TICK_SECONDS = 5
 """The grid on which outcomes are judged, by the unix second: what ended in (t - 5, t] is of tick
 t."""
@@ -164,13 +166,5 @@ def service_subject(name: str) -> str:
 
 
 def histogram_edges() -> tuple[float, ...]:
-    """Return the upper edges (seconds) of the latency buckets: 1 ms to 65.5 s, growth 2**(1/16).
-
-    Every power of two lies exactly on an edge, and so do the limits that guards use.
-    """
-    growth = [0.001 * 2 ** (i / 16) for i in range(16 * 16 + 1)]
-    return tuple(sorted({float(f"{edge:.6g}") for edge in growth} | GUARD_LIMITS))
-
-
-GUARD_LIMITS = frozenset({0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0})
-"""Latencies (seconds) that guards compare with; each is exactly an edge."""
+    """Return the upper edges (seconds) of the latency buckets that SDKs count in."""
+    return standard_edges()

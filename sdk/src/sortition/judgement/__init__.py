@@ -13,6 +13,8 @@
     telling      what people are shown of a guard
     trial        a rollout's looks, and their replay
     planning     what a step can and cannot detect
+    traffic      what simulated arms report
+    simulation   what a policy would do
 
 Every test is an e-process: a process E, at first 1, whose expectation at any time is at most 1
 while its null holds. So however often somebody looks, P(E ever reaches 1/alpha) is at most alpha

@@ -195,6 +195,19 @@ def standard_latency() -> Latency:
     return Latency(1.0, 0.20, 0.10)
 
 
+GUARD_LIMITS = frozenset({0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0})
+"""Latencies (seconds) that guards compare with; each is exactly an edge."""
+
+
+def standard_edges() -> tuple[float, ...]:
+    """Return the upper edges (seconds) of the latency buckets: 1 ms to 65.5 s, growth 2**(1/16).
+
+    Every power of two lies exactly on an edge, and so do the limits that guards use.
+    """
+    growth = [0.001 * 2 ** (i / 16) for i in range(16 * 16 + 1)]
+    return tuple(sorted({float(f"{edge:.6g}") for edge in growth} | GUARD_LIMITS))
+
+
 _Any = TypeVar("_Any", Rate, Latency)
 
 

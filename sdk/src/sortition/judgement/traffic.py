@@ -1,4 +1,4 @@
-"""Simulated traffic of one rollout: what both arms report, tick by tick, from one seed.
+"""Simulated traffic of one rollout: what both arms report, tick by tick. Chance is an argument.
 
 Arrivals are Poisson. Failures are independent, or as `noise` has them. Latency is lognormal (sigma
 0.8, p95 500 ms), its mass gathered in every third bucket of the histogram that production has.
@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from random import Random
+from typing import Protocol
 
-from sortition.judgement.counts import BEFORE, Counts, Latencies, Tick
-from sortition.judgement.design import CRITICAL_PATH, DATABASE, HTTP_ERRORS, USER_SESSION
+from .counts import BEFORE, Counts, Latencies, Tick
+from .design import CRITICAL_PATH, DATABASE, HTTP_ERRORS, USER_SESSION, standard_edges
 
-from flagserver.domain.outcomes import histogram_edges
-
-EDGES = histogram_edges()
+EDGES = standard_edges()
 SIGMA, P95 = 0.8, 0.5
 MEDIAN = P95 / math.exp(1.6448536 * SIGMA)
 ATOM = 3
@@ -33,7 +31,20 @@ DRIFT_SECONDS = 60.0
 LATENCY_DRIFT_SECONDS = 120.0
 
 
-@dataclass(frozen=True)
+class Chance(Protocol):
+    """Where numbers come from that nobody knows: a `random.Random`."""
+
+    def random(self) -> float:
+        """Return a number of [0, 1)."""
+
+    def gauss(self, mu: float, sigma: float) -> float:
+        """Return a normal number."""
+
+    def gammavariate(self, alpha: float, beta: float) -> float:
+        """Return a gamma number."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outage:
     """Both arms fail at this rate, or are that many times slower, for a while (seconds)."""
 
@@ -43,7 +54,7 @@ class Outage:
     slower: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class World:
     """What happens in a simulated rollout.
 
@@ -67,11 +78,11 @@ class Traffic:
     """One run of a world."""
 
     def __init__(
-        self, world: World, seed: str, *, latency: bool = True, custom: bool = True
+        self, world: World, chance: Chance, *, latency: bool = True, custom: bool = True
     ) -> None:
         """latency, custom: whether latencies and custom metrics are simulated as well."""
         self._world, self._with_latency, self._with_custom = world, latency, custom
-        self._chance = Random(seed)
+        self._chance = chance
         self._now = 0.0
         self._drift = [self._chance.gauss(0, 1) for _ in range(4)]
 
@@ -175,7 +186,7 @@ def _normal(z: float) -> float:
     return (1 + math.erf(z / math.sqrt(2))) / 2
 
 
-def poisson(chance: Random, mean: float) -> int:
+def poisson(chance: Chance, mean: float) -> int:
     """Return a Poisson number: exact up to a mean of 500, a rounded normal one beyond."""
     if mean <= 0:
         return 0
@@ -195,7 +206,7 @@ def _poisson_table(mean: float) -> tuple[int, Sequence[float]]:
     return first, list(accumulate(chances))
 
 
-def binomial(chance: Random, n: int, p: float) -> int:
+def binomial(chance: Chance, n: int, p: float) -> int:
     """Return a binomial number: exact up to a mean of 30, a rounded normal one beyond."""
     if n <= 0 or p <= 0:
         return 0
