@@ -43,6 +43,7 @@ def test_a_flushed_store_replaces_nothing_also_across_a_restart(site: Site):
         assert "empty" in output
 
 
+@pytest.mark.slow
 def test_the_right_data_brought_back_end_the_alarm(site: Site):
     with at_share(site, 25) as asker:
         site.until_kept()
@@ -58,6 +59,7 @@ def test_the_right_data_brought_back_end_the_alarm(site: Site):
         asker.until(50)
 
 
+@pytest.mark.slow
 def test_an_operator_accepts_an_empty_store_and_everybody_follows(site: Site):
     with at_share(site, 25) as asker:
         site.until_kept()

@@ -44,6 +44,7 @@ def promote(replica: Server) -> None:
         client.replicaof("NO", "ONE")
 
 
+@pytest.mark.slow
 def test_a_failover_that_lost_nothing_is_a_short_refusal(site: Site):
     with at_share(site, 25) as asker, a_replica(site) as (replica, _):
         fail_over(site, replica)

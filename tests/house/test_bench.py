@@ -19,6 +19,8 @@ from bench.split import interval
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(file.name for file in (ROOT / "bench").glob("*.py") if file.name[0] != "_")
+LONG = {"delta.py", "herd.py", "judgement.py", "propagation.py", "streams.py"}
+"""Even with a tiny budget these take five seconds and more."""
 
 
 # Servers, fleets of clients, fresh interpreters: a busy machine needs its time for them.
@@ -51,7 +53,10 @@ def test_make_bench_runs_every_file() -> None:
     assert sorted({name for name, *_ in RUNS}) == FILES
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in FILES],
+)
 def test_each_runs_with_a_tiny_budget_and_prints_a_table(bench: Bench, name: str) -> None:
     done = bench(name)
 

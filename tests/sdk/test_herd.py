@@ -112,6 +112,7 @@ def test_there_is_no_crest_however_long_the_server_was_away(outage: float, retry
     assert max(came) <= outage + max(retry, min(outage, worker.LONGEST_BACKOFF))
 
 
+@pytest.mark.slow
 def test_a_herd_comes_back_within_its_jitter() -> None:
     random.seed(1)
     allow_many_files()

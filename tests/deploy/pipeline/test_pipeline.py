@@ -151,6 +151,7 @@ def test_a_rollback_turns_the_job_red_with_3_until_a_new_run(
     assert anew.outputs["start"]["id"] != done.outputs["start"]["id"]
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_puts_it_on_hold_and_one_that_runs_again_follows_it(
     server: Server, flag: str, job: Callable[..., Job]
 ) -> None:
