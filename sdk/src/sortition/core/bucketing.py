@@ -11,7 +11,8 @@ ever adds requests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 
 import mmh3
 
@@ -39,6 +40,11 @@ def variant_seed(salt: str) -> int:
 def point(request_id: str, seed: int) -> int:
     """Return the request id's place in [0, 2**32). Raises UnicodeEncodeError on lone surrogates."""
     return _murmur3(request_id, seed)
+
+
+def points(request_ids: Iterable[bytes], seed: int) -> Iterator[int]:
+    """Return the places of many request ids, which are UTF-8 already: for whoever checks a lot."""
+    return map(mmh3.mmh3_32_uintdigest, request_ids, repeat(seed))
 
 
 def threshold(share_ppm: int) -> int:
