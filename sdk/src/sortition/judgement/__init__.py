@@ -12,6 +12,7 @@
     policy       what follows from all that is seen
     telling      what people are shown of a guard
     trial        a rollout's looks, and their replay
+    series       a recorded rollout as lines of JSON, replayed beside what was decided
     planning     what a step can and cannot detect
     traffic      what simulated arms report
     simulation   what a policy would do
