@@ -58,15 +58,30 @@ class Write:
     revision: int | None = None
 
 
+EVERYWHERE = "*"
+"""Stands for all environments for which nothing else was said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acts. id: opaque (`token:ab12cd`, `session:…`); role: what decided that they may."""
+    """Who acts. id: opaque (`token:ab12cd`, `person:…`); role: what decided that they may.
+
+    roles: of a person, environment -> role, EVERYWHERE always among them; None of anything else.
+    """
 
     id: str
     role: str
     scope: str
     environment: str | None = None
     """The one environment that this principal is confined to, or None for all."""
+    roles: Mapping[str, str] | None = None
+
+    def role_in(self, environment: str | None) -> str:
+        """Return what decides that they may in an environment; None: in what all of them share."""
+        if self.roles is None:
+            return self.role
+        everywhere = self.roles[EVERYWHERE]
+        return everywhere if environment is None else self.roles.get(environment, everywhere)
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,7 +306,7 @@ def _fact(hook: Hook, verb: str, by: Principal, reason: str, verdicts: Sequence[
     nobody = f"{CODEDEPLOY}/{hook.application}/{hook.group}"
     return Fact(
         actor=by.id,
-        role=by.role,
+        role=by.role_in(hook.environment),
         action=f"hook:{CODEDEPLOY}:{verb}",
         target=nobody if hook.rollout is None else f"rollout/{hook.rollout}",
         environment=hook.environment,

@@ -72,7 +72,7 @@ class Edit:
         verb = "delete" if self.after is None else "create" if self.before is None else "edit"
         return Fact(
             actor=by.id,
-            role=by.role,
+            role=by.role_in(it.environment),
             action=f"schedule:{verb}",
             target=f"schedule/{it.environment}/{it.name}",
             environment=it.environment,

@@ -57,7 +57,7 @@ class Turn:
             before = {"superseded": self.ends.id, **self.ends.moving()}
         return Fact(
             actor=by.id,
-            role=by.role,
+            role=by.role_in(self.after.environment),
             action=self.action,
             target=self.after.name,
             environment=self.after.environment,

@@ -6,7 +6,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from flagserver.domain.access import MANAGE, READ
+from flagserver.domain.access import AUDIT, READ
 
 from . import present
 from .query import Number, Words
@@ -14,7 +14,7 @@ from .routing import Call, Routes, visible
 
 routes = Routes()
 
-AUDIT = "/api/v1/audit"
+PATH = "/api/v1/audit"
 
 
 class CheckpointsJson(TypedDict):
@@ -40,7 +40,7 @@ class ExportJson(TypedDict):
 
 
 @routes.add(
-    *("GET", AUDIT, READ, {200: ("Newest first.", present.HistoryJson)}),
+    *("GET", PATH, READ, {200: ("Newest first.", present.HistoryJson)}),
     query={
         "environment": Words("only what concerns this one"),
         "target": Words("only what was done to this, such as flag/new-search"),
@@ -60,14 +60,14 @@ def read_log(call: Call) -> Any:
     )
 
 
-@routes.add("GET", f"{AUDIT}/checkpoint", READ, {200: ("The newest 1,000.", CheckpointsJson)})
+@routes.add("GET", f"{PATH}/checkpoint", READ, {200: ("The newest 1,000.", CheckpointsJson)})
 def read_checkpoints(call: Call) -> Any:
     """Read how far the record goes, as signed."""
     return {"checkpoints": call.services.audit.checkpoints()}
 
 
 @routes.add(
-    *("GET", f"{AUDIT}/export", MANAGE, {200: ("A page of it.", ExportJson)}),
+    *("GET", f"{PATH}/export", AUDIT, {200: ("A page of it.", ExportJson)}),
     query={
         "after": Number("only entries after this number", 0, 10**15 - 1, 0),
         "limit": Number("at most so many", 1, 1000, 1000),

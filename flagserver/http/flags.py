@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flagserver.domain.access import CHANGE, MANAGE, READ, SHRINK
+from flagserver.domain.access import CHANGE, DEFINE, READ, SHRINK
 from flagserver.domain.commands import (
     Command,
     Enlarging,
@@ -49,7 +49,7 @@ def list_flags(call: Call) -> Any:
 
 
 @routes.add(
-    *("POST", FLAGS, MANAGE, {201: ("The new flag.", present.FlagJson)}),
+    *("POST", FLAGS, DEFINE, {201: ("The new flag.", present.FlagJson)}),
     model=NewFlag,
 )
 def create_flag(call: Call) -> Any:
@@ -64,7 +64,7 @@ def read_flag(call: Call, key: str) -> Any:
 
 
 @routes.add(
-    *("PATCH", FLAG, MANAGE, {200: ("The flag as it is now.", present.FlagJson)}),
+    *("PATCH", FLAG, DEFINE, {200: ("The flag as it is now.", present.FlagJson)}),
     model=FlagEdit,
     revision=True,
 )
@@ -75,7 +75,7 @@ def edit_flag(call: Call, key: str) -> Any:
 
 
 @routes.add(
-    *("POST", f"{FLAG}/archive", MANAGE, {200: ("The archived flag.", present.FlagJson)}),
+    *("POST", f"{FLAG}/archive", DEFINE, {200: ("The archived flag.", present.FlagJson)}),
     model=Reasoned,
     revision=True,
 )
@@ -86,7 +86,7 @@ def archive_flag(call: Call, key: str) -> Any:
 
 
 @routes.add(
-    *("POST", f"{FLAG}/unarchive", MANAGE, {200: ("The flag, exposing nobody.", present.FlagJson)}),
+    *("POST", f"{FLAG}/unarchive", DEFINE, {200: ("The flag, exposing nobody.", present.FlagJson)}),
     model=Reasoned,
     revision=True,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flagserver.domain.access import CHANGE, READ, SHRINK
+from flagserver.domain.access import READ, ROLL_OUT, SHRINK
 from flagserver.domain.commands import Enlarging, Reasoned
 from flagserver.domain.errors import NotFound
 from flagserver.domain.rollout_commands import NewRollout, RolloutPlan
@@ -71,7 +71,7 @@ def plan_rollout(call: Call) -> Any:
     return present_rollouts.plan(call.services.rollouts.plan(call.body, call.principal))
 
 
-@routes.add(*("POST", ROLLOUTS, CHANGE, {201: THE_ROLLOUT}), model=NewRollout)
+@routes.add(*("POST", ROLLOUTS, ROLL_OUT, {201: THE_ROLLOUT}), model=NewRollout)
 def start_rollout(call: Call) -> Any:
     """Start a rollout; the same Idempotency-Key twice is the same rollout."""
     start = call.services.rollouts.start
@@ -108,7 +108,7 @@ DRY = {"dry_run": Switch("only say what would become of it")}
 def enlarging(verb: str) -> Callable[[View], View]:
     """Declare what lets exposure grow: at the revision that was seen, and no other."""
     path, answers = f"{ROLLOUT}/{verb}", {200: THE_ROLLOUT}
-    return routes.add("POST", path, CHANGE, answers, model=Enlarging, revision=True, query=DRY)
+    return routes.add("POST", path, ROLL_OUT, answers, model=Enlarging, revision=True, query=DRY)
 
 
 def shrinking(verb: str) -> Callable[[View], View]:

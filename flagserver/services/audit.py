@@ -46,6 +46,6 @@ class Audit:
     def page(self, after: int, limit: int, by: Principal) -> Page:
         """Return entries with seq > after, oldest first. All environments are in it, so only who
         may manage all of them gets it. Raises Forbidden."""
-        access.check(by, access.MANAGE)
+        access.check(by, access.AUDIT)
         found = self._store.record(after=after, limit=limit + 1)
         return Page(found[:limit], len(found) > limit)

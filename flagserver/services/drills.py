@@ -35,7 +35,7 @@ class Drills:
         drills.check(rollout, self._environment(rollout.environment))
         fact = Fact(
             actor=by.id,
-            role=by.role,
+            role=by.role_in(rollout.environment),
             action=drills.BEGIN,
             target=rollout.name,
             environment=rollout.environment,

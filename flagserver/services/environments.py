@@ -54,7 +54,7 @@ class Environments:
             environment,
             Fact(
                 actor=by.id,
-                role=by.role,
+                role=by.role_in(None),
                 action="environment:create",
                 target=f"environment/{command.key}",
                 environment=command.key,
@@ -88,7 +88,7 @@ class Environments:
             after,
             Fact(
                 actor=by.id,
-                role=by.role,
+                role=by.role_in(None),
                 action="environment:edit",
                 target=f"environment/{key}",
                 environment=key,

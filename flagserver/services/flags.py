@@ -120,7 +120,7 @@ class Flags:
         self, command: NewFlag, by: Principal, idempotency: Idempotency | None = None
     ) -> FlagView:
         """Create a flag that exposes nobody anywhere. Raises AlreadyExists."""
-        access.check(by, access.MANAGE)
+        access.check(by, access.DEFINE)
         for _ in range(ATTEMPTS):
             flag = flags.create(command, salt=self._entropy.hex(SALT_OCTETS), at=self._now())
             fact = _fact(by, "flag:create", command.key, None, flag.to_body(), command.reason)
@@ -147,7 +147,7 @@ class Flags:
         idempotency: Idempotency | None = None,
     ) -> FlagView:
         """Change a flag's description, owner or kind. Raises StaleRevision."""
-        access.check(by, access.MANAGE)
+        access.check(by, access.DEFINE)
         before = Flag.from_body(self._document(key).body)
         after = flags.edit(before, command, at=self._now())
         self._commit(
@@ -273,6 +273,8 @@ class Flags:
                 return before
             flags.check_lock(before.state, after)
             if flags.enlarges(before.state, after) and isinstance(command, Enlarging):
+                if where.critical:
+                    access.check(by, access.ENLARGE, environment)
                 flags.check_may_enlarge(where, command)
             at_versions: dict[str, int] = {}
             if after.prerequisites != before.state.prerequisites:
@@ -282,7 +284,7 @@ class Flags:
             expected = before.revision if revision is None else revision
             fact = Fact(
                 actor=by.id,
-                role=by.role,
+                role=by.role_in(environment),
                 action=action,
                 target=_target(key),
                 environment=environment,
@@ -318,7 +320,7 @@ class Flags:
         by: Principal,
         idempotency: Idempotency | None,
     ) -> FlagView:
-        access.check(by, access.MANAGE)
+        access.check(by, access.DEFINE)
         for _ in range(ATTEMPTS):
             before = Flag.from_body(self._document(key).body)
             after = replace(before, archived=archived, changed=self._now())
@@ -441,4 +443,4 @@ def _fact(
     after: dict[str, Any],
     reason: str | None,
 ) -> Fact:
-    return Fact(by.id, by.role, action, _target(key), None, before, after, reason)
+    return Fact(by.id, by.role_in(None), action, _target(key), None, before, after, reason)

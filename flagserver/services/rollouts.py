@@ -255,7 +255,7 @@ class Rollouts:
         ) -> RolloutView:
             view = self._turns.get(id)
             environment = view.rollout.environment
-            access.check(by, access.CHANGE, environment)
+            access.check(by, access.ROLL_OUT, environment)
             if not dry:
                 flags.check_may_enlarge(known_environment(self._store, environment), command)
             if not dry and self._repeats(idempotency):

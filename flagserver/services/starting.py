@@ -107,7 +107,7 @@ class Starting:
         Raises Invalid, Conflict (a flag is in another rollout, an alarm fires already),
         TargetOwned, TargetUnavailable, and what `flags.check_may_enlarge` raises.
         """
-        access.check(by, access.CHANGE, command.environment)
+        access.check(by, access.ROLL_OUT, command.environment)
         flags.check_may_enlarge(known_environment(self._store, command.environment), command)
         id = self._id(idempotency)
         if idempotency is not None:

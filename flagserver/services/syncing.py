@@ -141,7 +141,7 @@ class Syncing:
         said = " ".join([*([f"{why}:"] if why else []), *found])
         fact = Fact(
             actor=by.id,
-            role=by.role,
+            role=by.role_in(rollout.environment),
             action="rollout:sync",
             target=rollout.name,
             environment=rollout.environment,

@@ -156,7 +156,7 @@ class Tokens:
     ) -> Committed:
         fact = Fact(
             actor=by.id,
-            role=by.role,
+            role=by.role_in(None),
             action=action,
             target=f"token/{token.id}",
             environment=token.environment,

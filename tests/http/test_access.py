@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from flask import Blueprint
 
 from flagserver.domain.access import ALLOWED
+from flagserver.domain.commands import StateEdit
+from flagserver.domain.documents import EVERYWHERE, Principal
+from flagserver.domain.errors import Forbidden
+from flagserver.domain.flags import State
 from flagserver.http.routing import PUBLIC
 
 from . import routes
-from .api import Api, Caller
+from .api import WHY, Api, Caller
 
 PUBLIC_PATHS = {"/healthz", "/readyz", "/openapi.json", "/ofrep/v1/events"}
 """The last asks for a ticket (test_ofrep.py)."""
@@ -51,7 +57,7 @@ def test_each_scope_may_do_what_it_is_for_and_nothing_else(api: Api) -> None:
                 *(route.method, routes.path(route), routes.body(route)), **routes.headers(route)
             )
             answer.response.close()
-            confined = scope != "admin" and route.action == "manage"
+            confined = scope != "admin" and route.action in {"define", "manage"}
             allowed = route.action in ALLOWED[scope] and not confined
             assert (answer.status == 403) is not allowed, f"{scope} {route.endpoint}"
 
@@ -179,3 +185,35 @@ def test_a_blueprint_guards_itself(api: Api) -> None:
     answer = api.nobody.get("/page")
 
     assert (answer.status, answer.text) == (200, "page")
+
+
+class TestAFlagsShare:
+    """An editor ramps where it is not critical, and goes down everywhere."""
+
+    ANA = Principal("person:5f2c91ab", "editor", "person", roles={EVERYWHERE: "editor"})
+
+    @pytest.mark.parametrize(("environment", "share"), [("staging", 50.0), ("production", 5.0)])
+    def test_allowed(self, api: Api, environment: str, share: float) -> None:
+        api.flag("new-search")
+        api.share("new-search", 20, environment)
+
+        after = self.change(api, environment, share)
+
+        assert after.share == share * 10_000
+        assert self.newest_entry(api)["role"] == "editor"
+
+    def test_not_up_where_it_is_critical(self, api: Api) -> None:
+        api.flag("new-search", share=20)
+
+        with pytest.raises(Forbidden, match="may not enlarge exposure where it is critical"):
+            self.change(api, "production", 50.0)
+
+    def change(self, api: Api, environment: str, share: float) -> State:
+        command = StateEdit.model_validate({"share": share, **WHY})
+        revision = api.services.flags.state("new-search", environment).revision
+        return api.services.flags.change(
+            "new-search", environment, command, revision, self.ANA
+        ).state
+
+    def newest_entry(self, api: Api) -> Any:
+        return api.admin.get("/api/v1/audit?limit=1").json["entries"][0]
