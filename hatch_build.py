@@ -103,6 +103,15 @@ def _license(module: Path) -> str:
     return f"{about['name']} {about['version']} ({about.get('license', 'unknown')})\n\n{body}"
 
 
+def documents(root: Path) -> dict[str, str]:
+    """Return file -> place in the wheel of the documents that the pages show at `/help`."""
+    folder = root / "docs"
+    return {
+        str(file): f"admin/docs/{file.relative_to(folder).as_posix()}"
+        for file in sorted(folder.rglob("*.md"))
+    }
+
+
 class AssetsHook(BuildHookInterface[Any]):
     """Hatchling calls this for wheels, sdists and editable installations alike."""
 
@@ -114,6 +123,8 @@ class AssetsHook(BuildHookInterface[Any]):
         """Bring the files in before the package is put together."""
         if self._stale():
             Assets(Path(self.root)).refresh()
+        if self.target_name == "wheel" and version == "standard":
+            build_data["force_include"].update(documents(Path(self.root)))
 
     def _stale(self) -> bool:
         skipped = os.environ.get("SORTITION_SKIP_ASSETS") == "1"

@@ -9,7 +9,7 @@ from flagserver.services.listening import Say
 
 from .guard import Guard
 from .interface import Interface, harden
-from .views import assets, errors, events, flag, flags, health, kill, overview, sessions
+from .views import assets, errors, events, flag, flags, health, help, kill, overview, sessions
 
 
 def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprint:
@@ -29,6 +29,7 @@ def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprin
     flag.routes(pages, ui)
     flags.routes(pages, ui)
     health.routes(pages, ui)
+    help.routes(pages, ui)
     kill.routes(pages, ui)
     overview.routes(pages, ui)
     sessions.routes(pages, ui, guard)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from sortition.core.conditions import NON_UNIFORM_ATTRIBUTES
 
@@ -14,9 +15,11 @@ from flagserver.domain.outcomes import Totals
 from flagserver.services import Services
 from flagserver.services.catalogue import FlagView, StateView
 from flagserver.services.environments import EnvironmentView
+from flagserver.services.outcomes import Exposure
 
 from . import present
 from .present import Status
+from .steps import Step, Steps, steps
 
 WINDOW_SECONDS = 60
 """What "observed" looks back at, unless the flag has changed since."""
@@ -72,6 +75,8 @@ class Card:
     status: Status
     tone: str
     observed: Observed
+    step: Step | None = None
+    """Of the rollout that moves it."""
 
     @property
     def serving(self) -> int:
@@ -133,6 +138,55 @@ class Desk:
             status=present.status(flag, view.state),
             tone=present.tone(environment),
             observed=self._observed(flag, view.state, detail),
+            step=self._steps.get((environment.key, flag.key)),
+        )
+
+    @cached_property
+    def _steps(self) -> Steps:
+        return steps(self._services, self._now)
+
+    def lines(self, views: Sequence[FlagView]) -> dict[str, list[Card]]:
+        """Return what a list shows of flags, by key: their cards, at the cost of one look at what
+        services report and one at rollouts, however many flags there are."""
+        until = self._services.outcomes.settled()
+        wanted = [
+            (state.state.environment, view.flag.key)
+            for view in views
+            for state in view.states.values()
+            if self._has_reporters(state.state.environment)
+        ]
+        exposures = self._services.outcomes.exposures(wanted, 1, until) if wanted else {}
+        return {
+            view.flag.key: [
+                self._line(view, environment, exposures, self._steps)
+                for environment in self.environments
+                if environment.key in view.states
+            ]
+            for view in views
+        }
+
+    def _line(
+        self,
+        view: FlagView,
+        environment: Environment,
+        exposures: Mapping[tuple[str, str], Exposure],
+        moved: Steps,
+    ) -> Card:
+        state = view.states[environment.key]
+        place = environment.key, view.flag.key
+        exposure = exposures.get(place)
+        share = None
+        if exposure is not None and _is_since(state.state.changed, exposure.since):
+            share = exposure.share
+        return Card(
+            flag=view.flag,
+            environment=environment,
+            state=state.state,
+            revision=state.revision,
+            status=present.status(view.flag, state.state),
+            tone=present.tone(environment),
+            observed=Observed(share, 0, WINDOW_SECONDS, since_change=False),
+            step=moved.get(place),
         )
 
     def services(self) -> list[ServiceRow]:
@@ -199,6 +253,11 @@ class Desk:
 
     def _flush_seconds(self, environment: str) -> float:
         return self._services.snapshots.view(environment).snapshot.flush_seconds
+
+
+def _is_since(changed: str | None, since: int) -> bool:
+    """Tell whether what was served since then (unix seconds) was served after the last change."""
+    return changed is None or datetime.fromisoformat(changed).timestamp() <= since
 
 
 def _by_weight(views: Sequence[EnvironmentView]) -> list[Environment]:

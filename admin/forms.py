@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from flagserver.domain.commands import Command, Enlarging, NewFlag, Reasoned, StateEdit
+from flagserver.domain.commands import Command, Enlarging, FlagEdit, NewFlag, Reasoned, StateEdit
 from flagserver.domain.errors import Refusal
 
 AnyCommand = TypeVar("AnyCommand", bound=Command)
@@ -42,11 +42,22 @@ class Unusable(Exception):
 
 def read_share(typed: Typed) -> StateEdit:
     """Return the change of a share that a form asks for. Raises Unusable."""
-    text = typed.text("preset", typed.text("share")).strip().removesuffix("%").strip()
+    share = number(typed, "share", typed.text("preset", typed.text("share")), "Share")
+    return _build(StateEdit, typed, share=share, **_enlarging(typed))
+
+
+def build_edit(typed: Typed, fields: Mapping[str, Any]) -> StateEdit:
+    """Return a change of these fields, and why. Raises Unusable."""
+    return _build(StateEdit, typed, **fields, **_enlarging(typed))
+
+
+def number(typed: Typed, field: str, text: str, label: str) -> float:
+    """Return a percentage as people write it. Raises Unusable."""
+    text = text.strip().removesuffix("%").strip()
     if not _NUMBER.fullmatch(text):
-        typed.errors["share"] = "Share must be a number from 0 to 100, with at most four decimals."
+        typed.errors[field] = f"{label} must be a number from 0 to 100, with at most four decimals."
         raise Unusable
-    return _build(StateEdit, typed, share=float(text.replace(",", ".")), **_enlarging(typed))
+    return float(text.replace(",", "."))
 
 
 def read_enlarging(typed: Typed) -> Enlarging:
@@ -79,6 +90,12 @@ def read_flag(typed: Typed) -> NewFlag:
         given["variants"] = _variants(typed)
         given["rest"] = typed.text("rest").strip() or _last(given["variants"])
     return _build(NewFlag, typed, **given)
+
+
+def read_flag_edit(typed: Typed) -> FlagEdit:
+    """Return what a form changes about a flag itself. Raises Unusable."""
+    given = {name: typed.text(name).strip() for name in ("description", "owner", "kind")}
+    return _build(FlagEdit, typed, **given, reason=_reason(typed))
 
 
 def _variants(typed: Typed) -> Any:
@@ -141,11 +158,14 @@ def _named(problem: Mapping[str, Any]) -> tuple[str, str]:
         return name, _sentence(name, words)
     if not place:
         return "", words
+    if len(place) > 1 and isinstance(place[1], int):
+        part = f", {place[2]}" if len(place) > 2 else ""
+        return str(place[0]), _sentence(f"Row {place[1] + 1}{part}", words)
     inner = ".".join(str(part) for part in place[1:] if part != "[key]")
     return str(place[0]), _sentence(f"“{inner}”" if inner else str(place[0]), words)
 
 
 def _sentence(name: str, words: str) -> str:
-    label = name if name.startswith("“") else name.replace("_", " ").capitalize()
+    label = name if name.startswith(("“", "Row ")) else name.replace("_", " ").capitalize()
     separator = " " if words.startswith("must") else ": "
     return f"{label}{separator}{words.rstrip('.')}."

@@ -8,18 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Response, g, redirect, request, url_for
+from flask import Response, current_app, g, redirect, request, url_for
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from werkzeug.wrappers import Response as AnyResponse
 
+from flagserver.domain import access
 from flagserver.domain.documents import Principal
-from flagserver.domain.errors import StoreUnavailable, Unauthenticated
+from flagserver.domain.errors import Forbidden, StoreUnavailable, Unauthenticated
 from flagserver.services import Services
 from flagserver.services.listening import Say
 
 from . import notices, present
 from .assets import Assets
 from .doorbell import Doorbell
+from .snippets import snippets
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -70,6 +72,19 @@ def _visitor() -> Visitor:
     if found is None:
         raise Unauthenticated("You are not signed in any more. Nothing was changed.")
     return found
+
+
+def may(action: str, environment: str | None = None) -> bool:
+    """Tell whether whoever looks at a page may do something there: what they may not is not
+    offered. The services insist on it anyway."""
+    who = visitor()
+    if who is None:
+        return False
+    try:
+        access.check(who.principal, action, environment)
+    except Forbidden:
+        return False
+    return True
 
 
 def now() -> datetime:
@@ -139,6 +154,7 @@ class Interface:
             "server": request.host_url.rstrip("/"),
             "now": now(),
             "problems": self._problems,
+            "may": may,
         }
         return self._templates.get_template(template).render(frame | context)
 
@@ -183,11 +199,13 @@ def _environment(assets: Assets) -> Environment:
     templates.filters.update(_FILTERS)
     templates.globals.update(
         url=_url,
+        known=_known,
         asset=lambda name: _asset(assets, name),
         status_of=present.status,
         share_status=present.share_status,
         tone=present.tone,
         chance=present.chance,
+        snippets=snippets,
     )
     return templates
 
@@ -201,12 +219,16 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "exact": present.exact,
     "span": present.span,
     "ago": present.ago,
-    "python": repr,
 }
 
 
 def _url(view: str, **parts: Any) -> str:
     return url_for(f"admin.{view}", **parts)
+
+
+def _known(view: str) -> bool:
+    """Tell whether there is a page of that name."""
+    return f"admin.{view}" in current_app.view_functions
 
 
 def _asset(assets: Assets, name: str) -> str | None:

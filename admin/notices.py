@@ -14,6 +14,9 @@ WORDS = {
     "saved": "Saved in {environment} as revision {revision}.",
     "same": "Nothing to change in {environment}: it is like that already.",
     "killed": "Killed in {environment}, revision {revision}. Every request gets the rest variant.",
+    "edited": "Saved.",
+    "archived": "Archived. Services do not get this flag any more; its history stays.",
+    "back": "Brought back. It exposes nobody until you say so.",
     "unkilled": "No longer killed in {environment}, revision {revision}.",
 }
 

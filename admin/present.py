@@ -157,3 +157,10 @@ def chance(share: int, draws: int) -> float | None:
         return None
     part = share / WHOLE
     return 196 * math.sqrt(part * (1 - part) / draws)
+
+
+def clock(total: float) -> str:
+    """Return how much time is left as a clock shows it: `5:27`, `1:05:00`."""
+    whole = max(0, round(total))
+    hours, minutes, seconds = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

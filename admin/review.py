@@ -10,7 +10,8 @@ from flagserver.domain.environments import Environment
 from flagserver.domain.flags import Flag, State
 from flagserver.services.outcomes import Exposure
 
-from . import present
+from . import present, served
+from .served import Difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,22 @@ class Review:
         return f"+{present.plain_percent(_exposed(self.after) - _exposed(self.before))} points"
 
     @property
+    def differences(self) -> list[Difference]:
+        """What is served now and after."""
+        return served.differences(served.of_state(self.before), served.of_state(self.after))
+
+    @property
+    def seen(self) -> str:
+        """What is served now, as a form carries it."""
+        return served.written(served.of_state(self.before))
+
+    @property
     def deed(self) -> str:
         """What the button does."""
         share = present.percent(self.after.share)
-        return f"Serve {share} again" if self.before.killed else f"Apply {share}"
+        if self.before.killed and not self.after.killed:
+            return f"Serve {share} again"
+        return f"Apply {share}" if self.after.share != self.before.share else "Apply the change"
 
 
 def extra_per_hour(before: State, after: State, exposure: Exposure) -> int | None:

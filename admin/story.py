@@ -27,6 +27,8 @@ class Line:
     what: str
     why: str | None
     tone: str
+    undo: str | None = None
+    """What was served before it, where that can be served again."""
 
 
 def line(entry: Body) -> Line:
@@ -47,7 +49,15 @@ def line(entry: Body) -> Line:
         what=what,
         why=entry["reason"],
         tone=tone,
+        undo=_undo(entry),
     )
+
+
+def _undo(entry: Body) -> str | None:
+    before = entry.get("before")
+    if entry["action"] != "flag:share:change" or not before:
+        return None
+    return present.percent(before["share"])
 
 
 def _changed_state(before: Body, after: Body) -> str:

@@ -8,14 +8,11 @@ from flask import Blueprint, Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain.errors import Refusal
-from flagserver.services.catalogue import FlagView
 
+from .. import listing
 from ..cards import Desk
 from ..forms import Typed, Unusable, read_flag
 from ..interface import Interface, now, principal
-
-PAGE_SIZE = 50
-MAX_QUERY = 200
 
 
 class Flags:
@@ -34,7 +31,7 @@ class Flags:
 
     def new(self) -> Response:
         """An empty form; a search that found nothing suggests its words as the key."""
-        typed = Typed({"key": request.args.get("key", "")[:MAX_QUERY]})
+        typed = Typed({"key": request.args.get("key", "")[: listing.MAX_QUERY]})
         return self._ui.page("flag_new.html", form=typed)
 
     def create(self) -> AnyResponse:
@@ -52,26 +49,20 @@ class Flags:
         return self._ui.go(url_for("admin.flag", key=view.flag.key), "created")
 
     def _content(self) -> dict[str, Any]:
-        query = request.args.get("q", "").strip()[:MAX_QUERY]
-        found = self._ui.services.flags.all(query=query)
-        pages = max(1, -(-len(found) // PAGE_SIZE))
-        page = min(max(1, request.args.get("page", 1, type=int)), pages)
-        shown = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
-        desk = Desk(self._ui.services, now())
+        services, at = self._ui.services, now()
+        desk = Desk(services, at)
+        asked = listing.read(request.args, [each.key for each in desk.environments])
+        searched = services.flags.all(query=asked.query, archived=True)
+        found = listing.find(searched, asked, desk.environments, at)
+        cards = desk.lines([row.view for row in found.rows])
         return {
-            "query": query,
-            "total": len(found),
-            "page": page,
-            "pages": pages,
+            "found": found,
+            "asked": found.asked,
+            "states": listing.STATES,
+            "sorts": listing.SORTS,
             "environments": desk.environments,
-            "rows": [(view, desk.cards(view), _changed(view)) for view in shown],
+            "rows": [(row, cards[row.view.flag.key]) for row in found.rows],
         }
-
-
-def _changed(view: FlagView) -> str:
-    """Return when anything about a flag was changed last."""
-    states = (state.state.changed for state in view.states.values())
-    return max([view.flag.changed, *(changed for changed in states if changed)])
 
 
 def routes(blueprint: Blueprint, ui: Interface) -> None:

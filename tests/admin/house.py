@@ -110,10 +110,11 @@ class House:
         self._reports += 1
         self.store.add("production", "5b0b:1", self._reports, rows, about)
 
-    def visitor(self) -> Visitor:
+    def visitor(self, role: str = "admin") -> Visitor:
         """Return a browser without JavaScript that has signed in."""
         visitor = Visitor(self.app.test_client())
-        visitor.client.post(f"/sign-in/{self.services.sessions.make_link()}", headers=OUR_PAGE)
+        link = self.services.sessions.make_link(role)
+        visitor.client.post(f"/sign-in/{link}", headers=OUR_PAGE)
         return visitor
 
     @contextmanager
@@ -152,8 +153,15 @@ def _fields(inside: str) -> dict[str, str]:
         unchosen = 'type="radio"' in tag and " checked" not in tag
         if name and not unchosen and 'type="range"' not in tag:
             fields[name[1]] = html.unescape(value[1]) if value else ""
-    for name, text in re.findall(r'<textarea[^>]*name="([^"]*)"[^>]*>(.*?)</textarea>', inside):
+    written = re.findall(r'<textarea[^>]*name="([^"]*)"[^>]*>(.*?)</textarea>', inside, re.DOTALL)
+    for name, text in written:
         fields[name] = html.unescape(text)
+    for name, options in re.findall(r'<select[^>]*name="([^"]*)"[^>]*>(.*?)</select>', inside):
+        chosen = re.search(r'<option(?: value="([^"]*)")? selected>([^<]*)', options)
+        first = re.search(r'<option(?: value="([^"]*)")?>([^<]*)', options)
+        option = chosen or first
+        if option is not None:
+            fields[name] = html.unescape(option[2] if option[1] is None else option[1])
     return fields
 
 

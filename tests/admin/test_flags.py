@@ -158,3 +158,105 @@ def test_health_says_what_is_wrong(house: House, visitor: Visitor) -> None:
     assert page.status == 200
     assert "✖ off" in page.text
     assert "(store: given)" in page.text
+
+
+# --- narrowing the list ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(house: House) -> House:
+    for key, owner in (("ramping", "search"), ("on", "search"), ("off", "pay"), ("killed", "pay")):
+        house.flag(key, owner=owner)
+    house.share("ramping", 25.0)
+    house.share("on", 100.0)
+    house.share("killed", 50.0)
+    house.kill("killed")
+    return house
+
+
+def listed(visitor: Visitor, address: str) -> list[str]:
+    source = visitor.see(address).source
+    return [key for key in ("ramping", "on", "off", "killed") if f'id="row-{key}"' in source]
+
+
+@pytest.mark.parametrize(
+    ("address", "keys"),
+    [
+        ("/flags", ["ramping", "on", "off", "killed"]),
+        ("/flags?state=ramping", ["ramping"]),
+        ("/flags?state=on", ["on"]),
+        ("/flags?state=off", ["off"]),
+        ("/flags?state=killed", ["killed"]),
+        ("/flags?state=rollout", []),
+        ("/flags?state=archived", []),
+        ("/flags?env=staging&state=off", ["ramping", "on", "off", "killed"]),
+        ("/flags?owner=pay", ["off", "killed"]),
+        ("/flags?owner=pay&state=killed&q=kill", ["killed"]),
+        ("/flags?state=<b>&env=none&sort=up&page=-3", ["ramping", "on", "off", "killed"]),
+    ],
+)
+def test_the_address_says_which_flags_are_listed(
+    many: House, visitor: Visitor, address: str, keys: list[str]
+) -> None:
+    assert listed(visitor, address) == keys
+
+
+def test_sorts_are_counted_whichever_is_shown(many: House, visitor: Visitor) -> None:
+    text = visitor.see("/flags?owner=pay&state=killed").text
+
+    assert "All 2" in text
+    assert "Ramping 0" in text
+    assert "Killed 1" in text
+
+
+def test_the_last_change_can_come_first(many: House, visitor: Visitor) -> None:
+    source = visitor.see("/flags?sort=changed").source
+
+    assert source.index("row-killed") < source.index("row-ramping")
+
+
+def test_a_flag_that_all_have_had_for_long_is_called_stale_with_its_reason(
+    house: House, visitor: Visitor
+) -> None:
+    house.clock.late = 40 * 24 * 3600
+    for key in ("done", "young", "kept"):
+        house.flag(key, kind="permanent" if key == "kept" else "temporary")
+        house.share(key, 100.0)
+    house.clock.late = 0
+    house.share("young", 50.0)
+    house.share("young", 100.0)
+
+    page = visitor.see("/flags?state=stale")
+
+    reason = "100 % in production for 40 days, no conditions: remove it from the code"
+    assert page.text.count(reason) == 1
+    assert "done" in page.text
+    assert "young" not in page.text
+    assert f"Stale: {reason}" in visitor.see("/flags/done").text
+
+
+def test_a_rollout_that_moves_a_flag_shows_its_step_without_a_click(
+    house: House, visitor: Visitor
+) -> None:
+    from flagserver.domain.rollout_commands import NewRollout
+
+    from .house import ANA
+
+    house.flag("new-search")
+    house.services.rollouts.start(
+        NewRollout.model_validate(
+            {
+                "environment": "staging",
+                "service": "shop",
+                "schedule": "5%:5m,100%",
+                "guards": "none",
+                "targets": [{"kind": "flag", "name": "new-search"}],
+                "reason": "a test",
+            }
+        ),
+        ANA,
+    )
+
+    assert "2 steps" in visitor.see("/flags?state=rollout").text
+    text = visitor.see("/flags/new-search").text
+    assert "Open the rollout , which alone may enlarge this flag" in text
