@@ -25,6 +25,7 @@ from flagserver.notify.pagerduty import PagerDuty
 from flagserver.notify.slack import Slack
 from flagserver.notify.webhook import Webhook, read_keys
 from flagserver.ports import (
+    Anchors,
     AnchorsUnavailable,
     Clock,
     Copies,
@@ -69,6 +70,7 @@ from flagserver.signals.outcomes import OutcomesSource
 from flagserver.signals.prometheus import PrometheusSource
 from flagserver.signals.sqs import SqsMailbox
 from flagserver.storage.anchors import DiskAnchors
+from flagserver.storage.anchors_s3 import S3Anchors
 from flagserver.storage.copies import DiskCopies
 from flagserver.storage.journal import DiskJournal
 from flagserver.storage.redis.store import RedisStore
@@ -233,13 +235,25 @@ def read_record_key(settings: Settings) -> SigningKey | None:
     return key
 
 
+def open_anchors(settings: Settings) -> Anchors:
+    """Return where checkpoints are kept outside of the store. Nothing is asked yet. Raises
+    SettingsError."""
+    place = settings.anchors_s3
+    if place is None:
+        return DiskAnchors(settings.anchors)
+    try:
+        return S3Anchors(Aws(), SystemClock(), place, days=settings.anchors_days)
+    except ValueError as error:
+        raise SettingsError(f"SORTITION_ANCHORS_S3: {error}.") from None
+
+
 def build_sealing(settings: Settings, store: Store, holder: str) -> Sealing | None:
     """Return what signs the record, where the settings name a key, for a controller. Raises
     SettingsError."""
     key = read_record_key(settings)
     if key is None:
         return None
-    anchors = DiskAnchors(settings.anchors)
+    anchors = open_anchors(settings)
     return Sealing(Sealer(store, key, anchors, SystemClock(), SystemEntropy()), store, holder)
 
 
@@ -248,7 +262,7 @@ def newest_anchor(settings: Settings) -> str | None:
     Conflict where that cannot be known."""
     try:
         key = read_record_key(settings)
-        return None if key is None else DiskAnchors(settings.anchors).newest(key.name)
+        return None if key is None else open_anchors(settings).newest(key.name)
     except (SettingsError, AnchorsUnavailable) as error:
         raise Conflict(str(error)) from None
 

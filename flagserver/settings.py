@@ -22,6 +22,8 @@ SETTINGS = {
     "with, made by `flagserver record-key`. Default: nothing is signed.",
     "SORTITION_ANCHORS_DIR": "Where signed checkpoints are kept. Default: anchors/ in the data "
     "directory.",
+    "SORTITION_ANCHORS_S3": "A bucket with Object Lock for them instead: s3://bucket/prefix.",
+    "SORTITION_ANCHORS_DAYS": "How long each is locked there, in days. Default 400.",
     "SORTITION_FLUSH_SECONDS": "How often SDKs report outcomes. Default 5.",
     "SORTITION_TICK_SECONDS": "How often a controller looks at rollouts. Default 5.",
     "SORTITION_CONTROLLER_PORT": "Where a controller answers /metrics itself. Default: nowhere.",
@@ -120,10 +122,12 @@ class Settings:
     outward: Outward = Outward()
     record_key_file: Path | None = None
     anchors_dir: Path | None = None
+    anchors_s3: str | None = None
+    anchors_days: int = 400
 
     @property
     def anchors(self) -> Path:
-        """Where signed checkpoints are kept."""
+        """Where signed checkpoints are kept, unless they are in S3."""
         return self.anchors_dir or self.data_dir / "anchors"
 
     @property
@@ -158,6 +162,8 @@ class Settings:
             outward=Outward.read(environ),
             record_key_file=_path(environ, "SORTITION_RECORD_KEY_FILE"),
             anchors_dir=_path(environ, "SORTITION_ANCHORS_DIR"),
+            anchors_s3=_anchors_s3(environ),
+            anchors_days=_number(environ, "SORTITION_ANCHORS_DAYS", 400, 1, 36500),
         )
 
 
@@ -172,6 +178,15 @@ def check_names(environ: Mapping[str, str]) -> None:
 
 def _path(environ: Mapping[str, str], name: str) -> Path | None:
     return Path(environ[name]).absolute() if environ.get(name) else None
+
+
+def _anchors_s3(environ: Mapping[str, str]) -> str | None:
+    place = environ.get("SORTITION_ANCHORS_S3") or None
+    if place is not None and environ.get("SORTITION_ANCHORS_DIR"):
+        raise SettingsError(
+            "SORTITION_ANCHORS_S3 and SORTITION_ANCHORS_DIR are both set; one of them is enough."
+        )
+    return place
 
 
 def _secret(environ: Mapping[str, str], name: str) -> str | None:

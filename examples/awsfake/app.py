@@ -34,7 +34,7 @@ from moto.ecs.models import ecs_backends
 from moto.elbv2.models import elbv2_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from . import deployments, elbv2
+from . import deployments, elbv2, s3
 from .clock import Clock
 from .cloudwatch import LOOK_SECONDS, CloudWatch
 from .codedeploy.service import CodeDeploy
@@ -47,7 +47,7 @@ ACCOUNT = "123456789012"
 
 SERVICES = (
     *("elbv2", "cloudwatch", "codedeploy", "ecs", "ec2", "sts", "acm", "iam"),
-    *("sqs", "secretsmanager", "appmesh"),
+    *("sqs", "secretsmanager", "appmesh", "s3"),
 )
 """What is there to be used; the rest of moto would need more packages."""
 
@@ -72,6 +72,7 @@ class Double:
         self.codedeploy = CodeDeploy(lambda account: World(clock, self.cloudwatch, account))
         elbv2.install()
         deployments.install()
+        s3.install()
         _turn(clock)
         self._moto = DomainDispatcherApplication(create_backend_app)
 
@@ -216,6 +217,7 @@ class Double:
         self.codedeploy.forget()
         elbv2.forget()
         deployments.forget()
+        s3.forget()
         self.faults.clear()
         self.calls.clear()
 
@@ -254,6 +256,9 @@ def which(environ: Environ, body: bytes) -> tuple[str, str, str]:
     target = environ.get("HTTP_X_AMZ_TARGET")
     if target:
         return service, region, target.rpartition(".")[2]
+    if service == "s3":
+        told = (environ.get(name, "") for name in ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING"))
+        return service, region, s3.operation(*told)
     form = parse_qs(body.decode(errors="replace"))
     return service, region, form.get("Action", [""])[0]
 

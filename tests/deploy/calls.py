@@ -26,7 +26,7 @@ Call = tuple[str, str]
 
 SERVICES = (
     *("appmesh", "cloudwatch", "codedeploy", "ecs", "elbv2"),
-    *("secretsmanager", "sqs", "sts"),
+    *("s3", "secretsmanager", "sqs", "sts"),
 )
 """Those that are called. Another one in the code fails: it is not known here."""
 
@@ -53,6 +53,9 @@ def prefix(service: str) -> str:
 ACTIONS: Mapping[Call, str | None] = {
     # To say who one is needs no permission.
     ("sts", "get_caller_identity"): None,
+    ("s3", "list_object_versions"): "s3:ListBucketVersions",
+    # Of a version that is named.
+    ("s3", "get_object"): "s3:GetObjectVersion",
     # A batch is allowed as each of its parts.
     ("sqs", "delete_message_batch"): "sqs:DeleteMessage",
 }

@@ -13,7 +13,7 @@ from .calls import ROOT, SERVICES, Code, action, doors, operations
 from .templates import DEPLOY, Stack, read
 
 POLICIES = DEPLOY / "iam"
-PARTS = ("controller", "web", "hook", "codedeploy", "pipeline", "operator", "check")
+PARTS = ("controller", "web", "hook", "codedeploy", "pipeline", "operator", "check", "anchors")
 SERVICES_OF_OURS = sorted((ROOT / "flagserver" / "services").glob("*.py"))
 DRIVERS = ("flagserver/targets", "flagserver/signals")
 
@@ -47,6 +47,8 @@ BESIDES = {
     # Lambda writes what the function logs, by the function's role.
     "hook": {"logs:CreateLogStream", "logs:PutLogEvents"},
     "operator": set[str](),
+    # What is put with a lock.
+    "anchors": {"s3:PutObjectRetention"},
     # CreateDeployment as above; CreateDeploymentGroup hands CodeDeploy its role on.
     "check": {
         "codedeploy:GetDeploymentConfig",
@@ -126,6 +128,34 @@ def test_a_person_may_do_what_the_commands_do():
     files = [ROOT / "flagserver" / name for name in ("account.py", "alarms.py", "cloud.py")]
 
     assert allowed("operator") == needed(Code(files).made()) | BESIDES["operator"]
+
+
+def test_whoever_anchors_may_look_and_add_and_no_more():
+    calls = Code([ROOT / "flagserver" / "storage" / "anchors_s3.py"]).made()
+
+    assert allowed("anchors") == needed(calls) | BESIDES["anchors"]
+    assert {action.partition(":")[2][:3] for action in allowed("anchors")} == {"Get", "Lis", "Put"}
+
+
+def test_the_bucket_allows_that_and_denies_the_rest_to_everybody():
+    writer = "arn:aws:iam::123456789012:role/controller"
+    stack = Stack(read("anchors.yaml"), Name="anchors-of-ours", Writer=writer)
+    (made,) = stack.of_type("AWS::S3::BucketPolicy").values()
+    statements = made["PolicyDocument"]["Statement"]
+    given = [each for each in statements if each["Effect"] == "Allow"]
+    denied = {each["Sid"]: each for each in statements if each["Effect"] == "Deny"}
+
+    texts = json.dumps(policy("anchors")).replace("${Bucket}", "anchors-of-ours")
+    wanted = json.loads(texts.replace("${AWS::Partition}", "aws"))
+    assert given == [{**each, "Principal": {"AWS": writer}} for each in wanted]
+    assert denied["OnlyWhereNothingStands"]["Condition"] == {"Null": {"s3:if-none-match": "true"}}
+    assert denied["OnlyLocked"]["Condition"] == {
+        "StringNotEquals": {"s3:object-lock-mode": "COMPLIANCE"}
+    }
+    assert denied["NothingIsHidden"]["Action"] == ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+    assert {each["Principal"] for each in denied.values()} == {"*"}
+    (bucket,) = stack.of_type("AWS::S3::Bucket").values()
+    assert bucket["ObjectLockEnabled"] is True
 
 
 def test_a_check_may_do_what_it_does():
@@ -238,7 +268,7 @@ def test_the_template_has_the_same_policies():
         for policy in role["Policies"]
     }
 
-    assert set(made) == set(PARTS) - {"operator", "check"}
+    assert set(made) == set(PARTS) - {"operator", "check", "anchors"}
     for part, statements in made.items():
         texts = json.dumps(policy(part))
         for name, value in stack.values.items():

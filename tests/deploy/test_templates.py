@@ -53,7 +53,7 @@ def test_cfn_lint_finds_nothing():
     done = lint(*(TEMPLATES / name for name in ALL))
 
     assert (done.returncode, done.stdout) == (0, "")
-    assert len(ALL) == 6
+    assert len(ALL) == 7
 
 
 def test_cfn_lint_would_find_something(tmp_path):
@@ -70,7 +70,7 @@ def test_cfn_lint_would_find_something(tmp_path):
 def test_they_are_numbered_in_the_order_in_which_they_are_made():
     order = [read(name)["Description"].split(":")[0] for name in ALL]
 
-    assert sorted(order) == [f"Sortition {n}" for n in range(1, 7)]
+    assert sorted(order) == [f"Sortition {n}" for n in range(1, 8)]
 
 
 @pytest.mark.parametrize("name", ["alarms.yaml", "hook.yaml", "roles.yaml"])

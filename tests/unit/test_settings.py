@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from flagserver import bootstrap
 from flagserver.domain.rollout import TICK_SECONDS
 from flagserver.settings import SECRETS, SETTINGS, Outward, Settings, SettingsError
+from flagserver.storage.anchors import DiskAnchors
+from flagserver.storage.anchors_s3 import S3Anchors
 
 
 def read(**environ: str) -> Outward:
@@ -125,3 +128,24 @@ def test_a_controller_looks_every_five_seconds_unless_it_is_told_otherwise():
 def test_a_tick_that_no_lease_would_outlive_or_that_never_rests_is_refused(text: str):
     with pytest.raises(SettingsError, match=r"SORTITION_TICK_SECONDS must be seconds from 0\.25"):
         Settings.read({"SORTITION_TICK_SECONDS": text})
+
+
+def test_anchors_are_in_one_place():
+    both = {"SORTITION_ANCHORS_S3": "s3://bucket", "SORTITION_ANCHORS_DIR": "/anchors"}
+
+    with pytest.raises(SettingsError, match="one of them is enough"):
+        Settings.read(both)
+
+
+def test_a_place_of_anchors_that_is_none_stops_the_start():
+    settings = Settings.read({"SORTITION_ANCHORS_S3": "https://bucket"})
+
+    with pytest.raises(SettingsError, match="SORTITION_ANCHORS_S3: 'https://bucket' is no place"):
+        bootstrap.open_anchors(settings)
+
+
+def test_anchors_are_in_s3_where_the_settings_say_so():
+    told = {"SORTITION_ANCHORS_S3": "s3://bucket/ours", "SORTITION_ANCHORS_DAYS": "7"}
+
+    assert isinstance(bootstrap.open_anchors(Settings.read(told)), S3Anchors)
+    assert isinstance(bootstrap.open_anchors(Settings.read({})), DiskAnchors)
