@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,9 @@ from . import exits, schemas
 from .api import Failure
 from .output import JsonCommand, clean, say
 from .placed import Place, Placed, Problem, read
+from .steps import read as steps_of
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
-
-_STEP = re.compile(r"\s*(\d{1,3}(?:\.\d{1,4})?)\s*%\s*((?::\s*[^:,]+)*)\s*")
-_DURATION = re.compile(r"(?=\d)(\d+d)?(\d+h)?(\d+m)?(\d+s?)?")
-_MORE = re.compile(r"approve|end|n=[1-9]\d{0,8}")
 
 
 def kind_of(content: Any) -> str:
@@ -63,9 +59,10 @@ def checked(path: Path, kind: str) -> Placed:
 def _rollout(placed: Placed) -> Iterator[Problem]:
     schedule = placed.content.get("schedule")
     if isinstance(schedule, str) and "%" in schedule:
-        wrong = _wrong_steps(schedule)
-        if wrong is not None:
-            yield placed.problem(("schedule",), wrong)
+        try:
+            steps_of(schedule)
+        except ValueError as error:
+            yield placed.problem(("schedule",), str(error))
     steps = schedule.get("steps", []) if isinstance(schedule, dict) else []
     shares = [step["share"] for step in steps]
     for i in range(1, len(shares)):
@@ -81,23 +78,6 @@ def _rollout(placed: Placed) -> Iterator[Problem]:
     for i, name in enumerate(names):
         if name in names[:i]:
             yield placed.problem(("targets", i), f"{name[0]} {name[1]} is there twice")
-
-
-def _wrong_steps(text: str) -> str | None:
-    """Return what is wrong with `5%:5m,25%:10m:approve,100%`."""
-    last = 0.0
-    for part in text.split(","):
-        match = _STEP.fullmatch(part)
-        if match is None:
-            return f"{part.strip()!r} is no step: write 5%:5m, 25%:10m:approve or 50%:15m:n=1000"
-        for more in filter(None, (each.strip() for each in match.group(2).split(":"))):
-            if not _MORE.fullmatch(more) and not _DURATION.fullmatch(more):
-                return f"{more!r} in {part.strip()!r} is neither a time (5m), approve nor n=1000"
-        share = float(match.group(1))
-        if not last < share <= 100:
-            return f"{share:g} % must be more than {last:g} % and at most 100 %"
-        last = share
-    return None
 
 
 def _flags(placed: Placed) -> Iterator[Problem]:

@@ -118,7 +118,7 @@ class _Course:
     paged: bool = False
 
 
-def run(arms: Arms, steps: Sequence[Step], design: Design, tick_seconds: float = 5.0) -> Ended:
+def run(arms: Arms, steps: Sequence[Step], design: Design) -> Ended:
     """Run one rollout to its end: what decides also moves it, as a controller would."""
     trial, course = Trial(design, [Subject(TARGET)]), _Course()
     first = arms.before()
@@ -127,12 +127,12 @@ def run(arms: Arms, steps: Sequence[Step], design: Design, tick_seconds: float =
         tick = arms.tick(course.step, steps[course.step].share)
         if tick is None:
             break
-        course.now += tick_seconds
-        course.watched += tick_seconds
-        course.passed += tick_seconds
+        course.now += tick.seconds
+        course.watched += tick.seconds
+        course.passed += tick.seconds
         course.failed += sum(one.canary_failed for one in tick.counts[design.rates[0].name])
         hold = steps[course.step].hold
-        outside = Outside(course.step, course.watched, course.passed, hold, tick=tick_seconds)
+        outside = Outside(course.step, course.watched, course.passed, hold, tick=tick.seconds)
         decision = trial.look(Look({TARGET: [*before, tick]}, outside))
         before = []
         match decision.does:
@@ -143,7 +143,7 @@ def run(arms: Arms, steps: Sequence[Step], design: Design, tick_seconds: float =
                 return _ended(course, decision.does, decision.rule, decision.guard)
             case Does.PAGE | Does.HOLD:
                 course.paged = course.paged or decision.does is Does.PAGE
-                course.watched -= tick_seconds
+                course.watched -= tick.seconds
             case Does.ADVANCE:
                 course.step, course.watched, course.passed = course.step + 1, 0.0, 0.0
                 if course.step == len(steps):
@@ -159,7 +159,7 @@ def _ended(course: _Course, does: Does | None, rule: str, guard: str | None = No
 
 def simulated(world: World, steps: Sequence[Step], design: Design, chance: Chance) -> Ended:
     """Run one rollout of a simulated world."""
-    return run(Traffic(world, chance), steps, design, world.tick)
+    return run(Traffic(world, chance), steps, design)
 
 
 # --- what runs came to ----------------------------------------------------------------------------
@@ -245,6 +245,36 @@ def pasts(ticks: Sequence[Tick]) -> list[Past]:
     return [_past(tick, list(_around(exposed, i))) for i, tick in enumerate(exposed)]
 
 
+def harmless(past: Sequence[Past]) -> list[Past]:
+    """Return a recording in which the canary fared as the control did."""
+    return [
+        Past(
+            one.requests,
+            {name: (whole, usual, usual) for name, (whole, _, usual) in one.counts.items()},
+            (one.latency[1], one.latency[1]),
+        )
+        for one in past
+    ]
+
+
+def redesigned(design: Design, ticks: Sequence[Tick], steps: Sequence[Step]) -> Design:
+    """Return the design of a recorded comparison for other steps: what a `pass` means in them is
+    planned anew, by what the recording counted."""
+    exposed = [tick for tick in ticks if tick.step != BEFORE]
+    seconds = sum(tick.seconds for tick in exposed)
+    known = {}
+    for rate in design.rates:
+        tally = Tally()
+        for tick in exposed:
+            tally.add(tick.counts.get(rate.name, ()))
+        if tally.canary + tally.control:
+            per_second = (tally.canary + tally.control) / seconds
+            known[rate.name] = Counted(per_second, tally.control_rate or 0.0)
+    planned_seconds = sum(step.hold for step in steps)
+    changed = replace(design, planned_seconds=planned_seconds, steps=len(steps))
+    return planned(changed, steps, known)
+
+
 def _around(ticks: Sequence[Tick], i: int) -> Iterator[Tick]:
     near = AROUND_SECONDS / 2
     first = i
@@ -319,7 +349,9 @@ class Redrawn:
 
     def _drawn(self, histogram: Histogram, requests: float) -> dict[int, int]:
         whole = sum(histogram.values())
-        found = {}
+        found: dict[int, int] = {}
+        if not whole:
+            return found
         for bucket in sorted(histogram):
             count = poisson(self._chance, requests * histogram[bucket] / whole)
             if count:

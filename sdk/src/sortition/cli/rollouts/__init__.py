@@ -1,6 +1,16 @@
 """`sortition rollouts`: plan one, start it, follow it, take it back, and judge it again."""
 
-from . import changing, following, looking, replaying, starting, syncing  # each adds its commands
+# Each adds its commands.
+from . import changing, following, looking, replaying, simulating, starting, syncing
 from .group import rollouts
 
-__all__ = ["changing", "following", "looking", "replaying", "rollouts", "starting", "syncing"]
+__all__ = [
+    "changing",
+    "following",
+    "looking",
+    "replaying",
+    "rollouts",
+    "simulating",
+    "starting",
+    "syncing",
+]
