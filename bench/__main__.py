@@ -36,6 +36,7 @@ RUNS: tuple[tuple[str, ...], ...] = (
     ("split.py",),
     ("judgement.py",),
     ("record.py",),
+    ("neutrality.py",),
 )
 
 INTRODUCTION = """\

@@ -15,6 +15,7 @@ from .drill import drill
 from .env import env
 from .flags import flags
 from .linting import lint_command
+from .neutrality import neutrality
 from .rollouts import rollouts
 from .schedules import schedules
 from .token import token
@@ -57,6 +58,6 @@ def cli(
 
 for command in (
     *(flags, rollouts, schedules, env, token, status, doctor, completion),
-    *(audit, drill, lint_command, verify),
+    *(audit, drill, lint_command, neutrality, verify),
 ):
     cli.add_command(command)

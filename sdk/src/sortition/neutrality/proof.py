@@ -102,10 +102,10 @@ class Proof:
 
     @property
     def kind(self) -> str:
-        """How it ended: one of `FAIR`, `UNFAIR`, `BLIND`."""
-        if not all(control.caught for control in self.controls):
-            return BLIND
-        return FAIR if all(verdict.passed for verdict in self.verdicts) else UNFAIR
+        """How it ended: one of `FAIR`, `UNFAIR`, `BLIND`. A failure stands, whatever else is."""
+        if not all(verdict.passed for verdict in self.verdicts):
+            return UNFAIR
+        return FAIR if all(control.caught for control in self.controls) else BLIND
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
