@@ -9,7 +9,19 @@ from flagserver.services.listening import Say
 
 from .guard import Guard
 from .interface import Interface, harden
-from .views import assets, errors, events, flag, flags, health, help, kill, overview, sessions
+from .views import (
+    assets,
+    errors,
+    events,
+    flag,
+    flags,
+    health,
+    help,
+    kill,
+    overview,
+    sessions,
+    settings,
+)
 
 
 def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprint:
@@ -33,4 +45,5 @@ def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprin
     kill.routes(pages, ui)
     overview.routes(pages, ui)
     sessions.routes(pages, ui, guard)
+    settings.routes(pages, ui)
     return pages

@@ -43,12 +43,12 @@ class Unusable(Exception):
 def read_share(typed: Typed) -> StateEdit:
     """Return the change of a share that a form asks for. Raises Unusable."""
     share = number(typed, "share", typed.text("preset", typed.text("share")), "Share")
-    return _build(StateEdit, typed, share=share, **_enlarging(typed))
+    return build(StateEdit, typed, share=share, **_enlarging(typed))
 
 
 def build_edit(typed: Typed, fields: Mapping[str, Any]) -> StateEdit:
     """Return a change of these fields, and why. Raises Unusable."""
-    return _build(StateEdit, typed, **fields, **_enlarging(typed))
+    return build(StateEdit, typed, **fields, **_enlarging(typed))
 
 
 def number(typed: Typed, field: str, text: str, label: str) -> float:
@@ -62,12 +62,12 @@ def number(typed: Typed, field: str, text: str, label: str) -> float:
 
 def read_enlarging(typed: Typed) -> Enlarging:
     """Return what a form says to justify an enlargement. Raises Unusable."""
-    return _build(Enlarging, typed, **_enlarging(typed))
+    return build(Enlarging, typed, **_enlarging(typed))
 
 
 def read_reason(typed: Typed) -> Reasoned:
     """Return why, if it says so. Raises Unusable."""
-    return _build(Reasoned, typed, reason=_reason(typed))
+    return build(Reasoned, typed, reason=reason(typed))
 
 
 def read_revision(typed: Typed) -> int:
@@ -85,17 +85,17 @@ def read_flag(typed: Typed) -> NewFlag:
         name: typed.text(name).strip() for name in ("key", "description", "owner")
     }
     given["kind"] = typed.text("kind", "temporary")
-    given["reason"] = _reason(typed)
+    given["reason"] = reason(typed)
     if typed.text("variants").strip():
         given["variants"] = _variants(typed)
         given["rest"] = typed.text("rest").strip() or _last(given["variants"])
-    return _build(NewFlag, typed, **given)
+    return build(NewFlag, typed, **given)
 
 
 def read_flag_edit(typed: Typed) -> FlagEdit:
     """Return what a form changes about a flag itself. Raises Unusable."""
     given = {name: typed.text(name).strip() for name in ("description", "owner", "kind")}
-    return _build(FlagEdit, typed, **given, reason=_reason(typed))
+    return build(FlagEdit, typed, **given, reason=reason(typed))
 
 
 def _variants(typed: Typed) -> Any:
@@ -130,16 +130,18 @@ def _last(variants: Mapping[str, Any]) -> str:
 
 def _enlarging(typed: Typed) -> dict[str, Any]:
     return {
-        "reason": _reason(typed),
+        "reason": reason(typed),
         "confirm_environment": typed.text("confirm_environment").strip() or None,
     }
 
 
-def _reason(typed: Typed) -> str | None:
+def reason(typed: Typed) -> str | None:
+    """Return why, where a form says so."""
     return typed.text("reason").strip() or None
 
 
-def _build(command: type[AnyCommand], typed: Typed, **given: Any) -> AnyCommand:
+def build(command: type[AnyCommand], typed: Typed, **given: Any) -> AnyCommand:
+    """Return a command of what was typed. Raises Unusable, with what is wrong beside each field."""
     try:
         return command(**given)
     except ValidationError as problems:

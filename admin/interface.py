@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain import access
 from flagserver.domain.documents import Principal
-from flagserver.domain.errors import Forbidden, StoreUnavailable, Unauthenticated
+from flagserver.domain.errors import StoreUnavailable, Unauthenticated
 from flagserver.services import Services
 from flagserver.services.listening import Say
 
@@ -80,11 +80,7 @@ def may(action: str, environment: str | None = None) -> bool:
     who = visitor()
     if who is None:
         return False
-    try:
-        access.check(who.principal, action, environment)
-    except Forbidden:
-        return False
-    return True
+    return access.may(who.principal, action, environment)
 
 
 def now() -> datetime:

@@ -49,6 +49,7 @@ from flagserver.services.health import health
 from flagserver.services.hooks import Gatekeeper, Hooks
 from flagserver.services.metrics import Metrics
 from flagserver.services.notices import Deliverer, Notices
+from flagserver.services.notifying import Notifying
 from flagserver.services.outcomes import Outcomes
 from flagserver.services.pushes import Postman, Pushes
 from flagserver.services.record import Record
@@ -361,6 +362,11 @@ def build_services(
         hooks=Hooks(store, outside.gates, outside.sources, clock, entropy),
         pushes=Pushes(store, store, clock, entropy),
         sessions=Sessions(store, store, clock, entropy),
+        notifying=Notifying(
+            *(store, store),
+            open_notifiers(settings, open_egress(settings), clock),
+            *(clock, entropy),
+        ),
         record=Record(store),
         audit=Audit(store),
         health=partial(health, snapshots, store),

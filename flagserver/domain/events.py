@@ -77,6 +77,7 @@ KINDS: dict[str, Kind] = {
     "token:create": Kind("token made"),
     "token:adopt": Kind("token adopted"),
     "token:revoke": Kind("token revoked"),
+    "notification:test": Kind("test message sent"),
     "session:begin": Kind("signed in"),
     "store:accept": Kind("store accepted"),
     "record:silence:note": Kind("an hour without an entry"),

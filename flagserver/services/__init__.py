@@ -12,6 +12,7 @@ from .flags import Flags
 from .health import Health
 from .hooks import Hooks
 from .metrics import Metrics
+from .notifying import Notifying
 from .outcomes import Outcomes
 from .pushes import Pushes
 from .record import Record
@@ -42,6 +43,7 @@ class Services:
     syncing: Syncing
     drills: Drills
     sessions: Sessions
+    notifying: Notifying
     record: Record
     audit: Audit
     health: Callable[[], Health]
