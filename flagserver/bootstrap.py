@@ -13,6 +13,7 @@ from sortition.record.checkpoint import LOG_NAME
 from sortition.record.note import NoteError, SigningKey
 
 from flagserver.aws import Aws, Watch
+from flagserver.auth.passwords import Argon2Passwords
 from flagserver.domain import tokens
 from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Idempotency, Principal
@@ -51,6 +52,7 @@ from flagserver.services.metrics import Metrics
 from flagserver.services.notices import Deliverer, Notices
 from flagserver.services.notifying import Notifying
 from flagserver.services.outcomes import Outcomes
+from flagserver.services.people import People
 from flagserver.services.pushes import Postman, Pushes
 from flagserver.services.record import Record
 from flagserver.services.rollouts import Rollouts
@@ -342,6 +344,7 @@ def build_services(
     outside = outside or open_outside(
         settings, store, snapshots, open_egress(settings), telemetry.call
     )
+    sessions = Sessions(store, store, clock, entropy)
     return Services(
         flags=Flags(store, clock, entropy, telemetry.changed),
         environments=Environments(store, clock, entropy),
@@ -361,7 +364,11 @@ def build_services(
         drills=Drills(store, store, clock, entropy),
         hooks=Hooks(store, outside.gates, outside.sources, clock, entropy),
         pushes=Pushes(store, store, clock, entropy),
-        sessions=Sessions(store, store, clock, entropy),
+        sessions=sessions,
+        people=People(
+            *(store, store, store, Argon2Passwords(), sessions, clock, entropy),
+            identity=store.identity,
+        ),
         notifying=Notifying(
             *(store, store),
             open_notifiers(settings, open_egress(settings), clock),

@@ -316,10 +316,10 @@ class Metrics(Protocol):
 
 
 class Sessions(Protocol):
-    """Short secrets with an end: browser sessions and one-time links, kept hashed."""
+    """Short secrets with an end: browser sessions, one-time links and invitations, kept hashed."""
 
     def put(self, kind: str, digest: str, body: Mapping[str, Any], *, ttl_seconds: int) -> None:
-        """Keep a body under a secret's digest. kind: `session` or `link`."""
+        """Keep a body under a secret's digest. kind: `session`, `link` or `invitation`."""
 
     def get(self, kind: str, digest: str) -> Mapping[str, Any] | None:
         """Return the body, or None when it has ended."""
@@ -329,6 +329,27 @@ class Sessions(Protocol):
 
     def drop(self, kind: str, digest: str) -> None:
         """Forget it."""
+
+
+class Attempts(Protocol):
+    """How often something was tried lately."""
+
+    def tried(self, names: Sequence[str], *, window_seconds: int) -> list[int]:
+        """Count one try under each name and return how many there are of each. A name's first try
+        begins its window, and when that has ended nothing is left of it."""
+
+
+class Passwords(Protocol):
+    """Keeps passwords so that nobody can tell them, and tells whether one is right."""
+
+    def keep(self, password: str) -> str:
+        """Return what is kept of a password. Slow on purpose."""
+
+    def is_right(self, password: str, kept: str | None) -> bool:
+        """Tell whether it is that password. Takes as long for None: nobody has that name."""
+
+    def is_outdated(self, kept: str) -> bool:
+        """Tell whether it is to be kept anew, at its next use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,6 +472,7 @@ class Store(
     Outcomes,
     Metrics,
     Sessions,
+    Attempts,
     RolloutLeases,
     Looks,
     Outbox,

@@ -15,6 +15,7 @@ Refusal
 │   └── TargetOwned             target_owned            409   somebody else sets its weight
 ├── StaleRevision           stale_revision          412   carries the current revision
 ├── RevisionRequired        revision_required       428
+├── TooMany                 too_many                429   carries when to try again
 ├── IdempotencyMismatch     idempotency_mismatch    422
 ├── StoreUnavailable        store_unavailable       503   nothing was changed, or it is unknown
 └── TargetUnavailable       target_unavailable      503   nothing was set, or it is unknown
@@ -137,6 +138,16 @@ class RevisionRequired(Refusal):
     """A write to an existing thing says which revision it means (If-Match)."""
 
     code, status, title = "revision_required", 428, "A revision is required"
+
+
+class TooMany(Refusal):
+    """Tried too often. retry_after: seconds until it may be tried again."""
+
+    code, status, title = "too_many", 429, "Too many tries"
+
+    def __init__(self, detail: str, *, retry_after: float) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class IdempotencyMismatch(Refusal):

@@ -33,6 +33,7 @@ KINDS: dict[str, Kind] = {
     "rollout:resume": Kind("resumed", INFO),
     "rollout:step:advance": Kind("rest of the wait skipped"),
     "rollout:step:approve": Kind("step approved"),
+    "rollout:note": Kind("a note on it"),
     "rollout:watch:begin": Kind("watched from now on"),
     "rollout:drill:begin": Kind("made to fail on purpose, as a drill"),
     "rollout:sync": Kind("engines brought in line with how it ended"),
@@ -77,10 +78,18 @@ KINDS: dict[str, Kind] = {
     "token:create": Kind("token made"),
     "token:adopt": Kind("token adopted"),
     "token:revoke": Kind("token revoked"),
+    "person:create": Kind("somebody invited"),
+    "person:invite": Kind("invited anew"),
+    "person:edit": Kind("roles or name changed"),
+    "person:password:set": Kind("password set"),
+    "person:end": Kind("may not sign in any more"),
+    "person:forget": Kind("forgotten"),
     "notification:test": Kind("test message sent"),
     "session:begin": Kind("signed in"),
+    "session:refuse": Kind("tries to sign in refused", WARNING),
     "store:accept": Kind("store accepted"),
     "record:silence:note": Kind("an hour without an entry"),
+    "record:body:prune": Kind("bodies kept long enough taken out"),
 }
 """Kind of event -> how it is told."""
 

@@ -18,6 +18,7 @@ from flagserver.domain.errors import (
     StaleRevision,
     StoreUnavailable,
     TargetUnavailable,
+    TooMany,
 )
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,8 @@ def from_refusal(refusal: Refusal) -> Problem:
     headers: dict[str, str] = {}
     if isinstance(refusal, StaleRevision):
         more["revision"] = refusal.revision
+    if isinstance(refusal, TooMany):
+        headers["Retry-After"] = str(math.ceil(refusal.retry_after))
     if isinstance(refusal, StoreUnavailable):
         headers["Retry-After"] = str(RETRY_SECONDS)
     if isinstance(refusal, TargetUnavailable):

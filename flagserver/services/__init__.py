@@ -14,6 +14,7 @@ from .hooks import Hooks
 from .metrics import Metrics
 from .notifying import Notifying
 from .outcomes import Outcomes
+from .people import People
 from .pushes import Pushes
 from .record import Record
 from .rollouts import Rollouts
@@ -43,6 +44,7 @@ class Services:
     syncing: Syncing
     drills: Drills
     sessions: Sessions
+    people: People
     notifying: Notifying
     record: Record
     audit: Audit

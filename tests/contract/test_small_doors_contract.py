@@ -33,6 +33,25 @@ def test_a_secret_ends_by_itself(backend: Backend, store: RedisStore):
     assert store.take("link", "d1") is None
 
 
+def test_tries_are_counted_by_name_until_their_window_ends(store: RedisStore):
+    assert store.tried(["address", "account"], window_seconds=1) == [1, 1]
+    assert store.tried(["account"], window_seconds=1) == [2]
+    assert store.tried(["address"], window_seconds=60) == [2]
+
+    time.sleep(1.1)
+
+    assert store.tried(["address", "account"], window_seconds=60) == [1, 1]
+
+
+def test_no_try_is_missed_when_many_come_at_once(backend: Backend, store: RedisStore):
+    stores = [backend.open() for _ in range(4)]
+
+    with ThreadPoolExecutor(8) as pool:
+        counts = pool.map(lambda n: stores[n % 4].tried(["a"], window_seconds=60)[0], range(40))
+
+    assert sorted(counts) == list(range(1, 41))
+
+
 def test_a_link_is_spent_by_one_browser_only(backend: Backend, store: RedisStore):
     store.put("link", "d1", BODY, ttl_seconds=60)
     stores = [backend.open() for _ in range(4)]

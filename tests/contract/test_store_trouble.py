@@ -65,6 +65,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "get": lambda store: store.get("link", "d"),
     "take": lambda store: store.take("link", "d"),
     "drop": lambda store: store.drop("link", "d"),
+    "tried": lambda store: store.tried(["a", "b"], window_seconds=60),
     "acquire": lambda store: store.acquire("controller", "a", ttl_seconds=1),
     "acquire_all": lambda store: store.acquire_all(["b", "c"], "a", ttl_seconds=1),
     "secure": lambda store: store.secure(Lease("controller", "a", 1), ttl_seconds=1),
@@ -89,6 +90,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
 WRITES = {
     *("initialise", "accept", "commit", "add", "put", "take", "drop", "acquire", "release"),
     *("post", "append", "saw", "nudge", "delivered", "acquire_all", "secure", "keep_checkpoint"),
+    "tried",
 }
 LOOK_FIRST = {"commit", "secure"}
 """Those that read before they write, so that a failure may have nothing to say of a change."""

@@ -20,6 +20,12 @@ NO_ONCE = "{sortition}:once:"
 """Named to the script in place of an idempotency key when there is none; never written."""
 
 
+RECORD_COPY = "{sortition}:record:copy"
+"""The record while it is written anew without bodies that are kept no longer."""
+
+REWRITE = "{sortition}:record:rewrite"
+"""There while the store's log on disk still has such bodies."""
+
 CHECKPOINTS = "{sortition}:checkpoints"
 """Signed checkpoints of the record, the newest last."""
 
@@ -42,6 +48,11 @@ def once(digest: str) -> str:
     return f"{NO_ONCE}{digest}"
 
 
+def attempts(name: str) -> str:
+    """Return where tries under a name are counted."""
+    return f"{{sortition}}:attempts:{_escaped(name)}"
+
+
 def secret(kind: str, digest: str) -> str:
     """Return the key of a session or one-time link."""
     return f"{{sortition}}:secret:{_escaped(kind)}:{_escaped(digest)}"
@@ -60,6 +71,11 @@ def ticks(environment: str, subject: str, minute: int) -> str:
 def sums(environment: str, subject: str, end: int) -> str:
     """Return the hash of one subject's sums over the minute that ended then (unix seconds)."""
     return f"{_subject(environment, subject)}:sums:{end // 60}"
+
+
+def points(environment: str, subject: str, hour: int) -> str:
+    """Return the hash of a flag's sampled points in one hour (unix time // 3600)."""
+    return f"{_subject(environment, subject)}:points:{hour}"
 
 
 def taken(environment: str, subject: str, period: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from .attempts import RedisAttempts
 from .checkpoints import RedisCheckpoints
 from .documents import RedisDocuments, full_jitter
 from .leases import RedisLeases
@@ -25,6 +26,7 @@ class RedisStore(
     RedisOutcomes,
     RedisMetrics,
     RedisSessions,
+    RedisAttempts,
     RedisLeases,
     RedisLooks,
     RedisNudges,

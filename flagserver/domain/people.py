@@ -1,0 +1,180 @@
+"""People: who signs in, by what, and in which role where.
+
+A person is an opaque id everywhere else. Name and login stand in the person's own document alone,
+never in the record, so that whoever is forgotten is forgotten, and the record goes on verifying.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from .commands import Command, Key, Reason
+from .documents import EVERYWHERE, Body, Principal
+from .errors import Conflict
+
+SCOPE = "person"
+"""What a person's principal has in place of a token's scope."""
+
+SHORTEST_PASSWORD = 12
+LONGEST_PASSWORD = 200
+"""Characters. NIST SP 800-63B, 3.1.1.2: length counts, and no rules of composition."""
+
+Role = Literal["viewer", "responder", "editor", "releaser", "auditor", "admin"]
+
+
+def _lower(text: str) -> str:
+    return text.casefold()
+
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+Login = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^\S+$"),
+    AfterValidator(_lower),
+]
+Password = Annotated[str, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
+
+
+class NewPerson(Command):
+    """Somebody who is to sign in. login: an e-mail address, or any word that colleagues know."""
+
+    name: Name
+    login: Login
+    role: Role = "viewer"
+    roles: dict[Key, Role] = Field(default_factory=dict, max_length=100)
+    reason: Reason | None = None
+
+
+class PersonEdit(Command):
+    """What an admin may change of a person. roles: all of them; EVERYWHERE's is `role`."""
+
+    name: Name | None = None
+    role: Role | None = None
+    roles: dict[Key, Role] | None = Field(default=None, max_length=100)
+    reason: Reason | None = None
+
+
+class Source(StrEnum):
+    """Who says that they are who they are."""
+
+    LOCAL = "local"
+    OIDC = "oidc"
+    ALB = "alb"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who signs in.
+
+    id: opaque, `5f2c91ab`.  roles: environment -> role, EVERYWHERE always among them.
+    subject: what an identity provider knows them by.  password: as `ports.Passwords` keeps it.
+    generation: raised by what ends every session that was begun before.
+    ended: since when they may not sign in any more, None: they may.
+    """
+
+    id: str
+    name: str
+    login: str
+    roles: Mapping[str, str]
+    source: Source
+    created: str
+    changed: str
+    subject: str | None = None
+    password: str | None = None
+    generation: int = 1
+    ended: str | None = None
+
+    @classmethod
+    def from_body(cls, body: Body) -> Person:
+        """Return the person that a document holds."""
+        return cls(**{**body, "source": Source(body["source"])})
+
+    def to_body(self) -> dict[str, Any]:
+        """Return the document's body."""
+        return {**asdict(self), "source": str(self.source)}
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what the record may say: nothing that tells who it is."""
+        return {
+            "roles": dict(self.roles),
+            "source": str(self.source),
+            "has_password": self.password is not None,
+            "ended": self.ended,
+        }
+
+    @property
+    def principal(self) -> Principal:
+        """Who acts when this person does."""
+        role = self.roles[EVERYWHERE]
+        return Principal(f"person:{self.id}", role, SCOPE, roles=dict(self.roles))
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether they may run the installation."""
+        return self.ended is None and self.roles[EVERYWHERE] == "admin"
+
+    @property
+    def claim(self) -> str:
+        """The name under which nobody else may have this login."""
+        return claim(self.source, self.login)
+
+
+def claim(source: Source, login: str) -> str:
+    """Return the name of the claim to a login. A hash: claims stand outside of people's keys."""
+    told = hashlib.sha256(f"{source}\n{login.casefold()}".encode()).hexdigest()
+    return f"login:{told}"
+
+
+def create(
+    command: NewPerson, *, id: str, at: str, source: Source = Source.LOCAL, subject: str = ""
+) -> Person:
+    """Return somebody new, who cannot sign in before a password is set or a provider says so."""
+    roles = {**command.roles, EVERYWHERE: command.role}
+    known = subject or None
+    return Person(id, command.name, command.login, roles, source, at, at, known)
+
+
+def edit(person: Person, command: PersonEdit, *, at: str) -> Person:
+    """Return the person as changed. Other roles end every session: the next one has them."""
+    kept = {name: role for name, role in person.roles.items() if name != EVERYWHERE}
+    roles = {
+        **(kept if command.roles is None else command.roles),
+        EVERYWHERE: command.role or person.roles[EVERYWHERE],
+    }
+    after = replace(person, name=command.name or person.name, roles=roles, changed=at)
+    return _signed_out(after) if roles != person.roles else after
+
+
+def set_password(person: Person, kept: str, *, at: str) -> Person:
+    """Return the person with a password, as `ports.Passwords` keeps it; every session ends."""
+    return _signed_out(replace(person, password=kept, changed=at))
+
+
+def end(person: Person, *, at: str) -> Person:
+    """Return the person, who may not sign in any more."""
+    return _signed_out(replace(person, ended=person.ended or at, changed=at))
+
+
+def forget(person: Person, *, at: str) -> Person:
+    """Return what is left of somebody who is forgotten: an id that acted, in which roles."""
+    ended = end(person, at=at)
+    return replace(ended, name="", login="", subject=None, password=None)
+
+
+def _signed_out(person: Person) -> Person:
+    return replace(person, generation=person.generation + 1)
+
+
+def check_an_admin_is_left(people: Iterable[Person], after: Person) -> None:
+    """Raise Conflict when nobody could run the installation after a change to one of them."""
+    before = list(people)
+    left = [one for one in before if one.id != after.id and one.is_admin]
+    was_one = any(one.id == after.id and one.is_admin for one in before)
+    if was_one and not after.is_admin and not left:
+        raise Conflict("This is the last admin. Make somebody else one first.")
