@@ -357,6 +357,7 @@ def build_services(
             rate=outcomes.rate,
             tick_seconds=settings.tick_seconds,
             told=telemetry.turned,
+            reported=outcomes.service,
         ),
         schedules=Schedules(store, clock, entropy),
         watching=Watching(store, store, clock, entropy),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
+from sortition.judgement.policy import Pass
 
 # pydantic asks for this TypedDict below Python 3.12, and brings it.
 from typing_extensions import TypedDict
 
 from flagserver.domain.commands import ppm_to_percent
 from flagserver.domain.plan import Preview
+from flagserver.domain.power import Offer, Seen
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.states import State
 from flagserver.domain.times import from_unix
@@ -156,9 +158,32 @@ class ExposureStepJson(TypedDict):
     both: dict[str, float]
 
 
+class SeenJson(TypedDict):
+    """What a step shows by one guard. requests: of the canary that count it. detects: found within
+    the hold from that on, percent or (of a latency) how many times as slow; null: nothing can be.
+    usual: percent of the control's that fail, null of a latency; assumed where nobody reports it.
+    passes: what a pass will say."""
+
+    guard: str
+    requests: int
+    detects: float | None
+    usual: float | None
+    assumed: bool
+    passes: str
+    sentence: str
+
+
+class OfferJson(TypedDict):
+    """A first share (percent) that shows more, and how many canary requests it gives."""
+
+    share: float
+    requests: int
+    sentence: str
+
+
 class PreviewJson(TypedDict):
     """One step as it would really be. at, hold: seconds; requests: of the most thinly exposed thing
-    during the hold, null where the rate is not known."""
+    during the hold, null where the rate is not known. shows: what it can and cannot detect."""
 
     number: int
     at: int
@@ -167,11 +192,13 @@ class PreviewJson(TypedDict):
     exposure: ExposureStepJson
     requests: int | None
     warnings: list[str]
+    shows: list[SeenJson]
 
 
 class RolloutPlanJson(TypedDict):
     """What a rollout would do. problems: what would refuse its start now; notes: what an engine
-    does that is followed, and what would come nearer to what was asked for."""
+    does that is followed, and what would come nearer to what was asked for. first_share: one that
+    shows more, null where none does."""
 
     service: str
     version: str | None
@@ -185,6 +212,7 @@ class RolloutPlanJson(TypedDict):
     guards: list[dict[str, JsonValue]]
     problems: list[str]
     notes: list[str]
+    first_share: OfferJson | None
 
 
 class EvidenceJson(TypedDict):
@@ -262,14 +290,44 @@ def plan(planned: Planned) -> RolloutPlanJson:
         "schedule_name": it.schedule.name,
         "duration": sum(step.hold for step in it.plan),
         "requests_per_second": planned.requests_per_second,
-        "steps": [_preview(step) for step in planned.steps],
+        "steps": [
+            _preview(step, planned.power[i] if planned.power else ())
+            for i, step in enumerate(planned.steps)
+        ],
         "guards": [guard.to_body() for guard in it.guards],
         "problems": list(planned.problems),
         "notes": list(planned.notes),
+        "first_share": None if planned.offer is None else _offer(planned.offer),
     }
 
 
-def _preview(step: Preview) -> PreviewJson:
+def _offer(offer: Offer) -> OfferJson:
+    return {
+        "share": ppm_to_percent(offer.share),
+        "requests": offer.requests,
+        "sentence": offer.sentence,
+    }
+
+
+def _seen(one: Seen) -> SeenJson:
+    slow = one.usual is None
+    return {
+        "guard": one.guard,
+        "requests": one.requests,
+        "detects": one.detects if slow or one.detects is None else _figures(100 * one.detects),
+        "usual": None if one.usual is None else _figures(100 * one.usual),
+        "assumed": one.assumed,
+        "passes": str(Pass.CERTIFIED if one.certified else Pass.NO_HARM_SEEN),
+        "sentence": one.sentence,
+    }
+
+
+def _figures(value: float) -> float:
+    """Return a number with three figures: the rest would be made up."""
+    return float(f"{value:.3g}")
+
+
+def _preview(step: Preview, shows: Sequence[Seen] = ()) -> PreviewJson:
     exposure = step.exposure
     return {
         "number": step.number,
@@ -283,6 +341,7 @@ def _preview(step: Preview) -> PreviewJson:
         },
         "requests": step.requests,
         "warnings": list(step.warnings),
+        "shows": [_seen(one) for one in shows],
     }
 
 

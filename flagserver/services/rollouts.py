@@ -20,7 +20,7 @@ from . import lists
 from .environments import known_environment
 from .lists import Page, Wanted
 from .schedules import Schedules
-from .starting import Planned, Rate, Starting
+from .starting import Planned, Rate, Reported, Starting, nobody
 from .turns import RolloutView, Turns, check_revision
 
 STALE_SECONDS = 60.0
@@ -115,6 +115,7 @@ class Rollouts:
         rate: Rate,
         tick_seconds: float = TICK_SECONDS,
         told: Callable[[Turn], None] = UNTOLD.turned,
+        reported: Reported = nobody,
     ) -> None:
         self._store = store
         self._looks = looks
@@ -124,7 +125,7 @@ class Rollouts:
         self._turns = Turns(store, clock, entropy, told)
         schedules = Schedules(store, clock, entropy)
         self._starting = Starting(
-            *(store, self._turns, schedules, drivers, sources, clock, entropy, rate)
+            *(store, self._turns, schedules, drivers, sources, clock, entropy, rate, reported)
         )
 
     # Looking

@@ -13,6 +13,7 @@ from flagserver.domain import (
     following,
     guards,
     plan,
+    power,
     requirements,
     rollout_flags,
     verbs,
@@ -20,7 +21,9 @@ from flagserver.domain import (
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.errors import Conflict, Invalid, NotFound, TargetUnavailable, under
 from flagserver.domain.guards import Guard, Kind, Verdict
+from flagserver.domain.outcomes import Totals
 from flagserver.domain.plan import Preview
+from flagserver.domain.power import Offer, Seen, Usual
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.rollout_commands import NewRollout, RolloutPlan
 from flagserver.domain.schedule import Schedule
@@ -41,6 +44,19 @@ ID_OCTETS = 5
 Rate = Callable[[str, str], float | None]
 """(environment, service) -> requests per second of late, None if nobody reports."""
 
+Reported = Callable[[str, str, int], Totals]
+"""(environment, service, seconds) -> what SDKs reported of all its versions within so many seconds;
+nothing of whom nobody reports."""
+
+USUAL_SECONDS = 300
+"""From so much of what was reported it is taken what is usual."""
+
+
+def nobody(environment: str, service: str, seconds: int) -> Totals:
+    """Return what is reported where nobody reports."""
+    return Totals()
+
+
 Check = Callable[[], None]
 """Raises what refuses a start."""
 
@@ -48,13 +64,19 @@ Check = Callable[[], None]
 @dataclass(frozen=True, slots=True)
 class Planned:
     """What a rollout would do. problems: what would refuse its start now, in sentences; notes: what
-    an engine does that is followed, and what would come nearer to what was asked for."""
+    an engine does that is followed, and what would come nearer to what was asked for.
+
+    power: for each step what it shows, by guard; nothing where the requests are not known.
+    offer: a first share that shows more.
+    """
 
     rollout: Rollout
     steps: tuple[Preview, ...]
     requests_per_second: float | None
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    power: tuple[tuple[Seen, ...], ...] = ()
+    offer: Offer | None = None
 
 
 class Starting:
@@ -70,6 +92,7 @@ class Starting:
         clock: Clock,
         entropy: Entropy,
         rate: Rate,
+        reported: Reported = nobody,
     ) -> None:
         self._store = store
         self._turns = turns
@@ -79,6 +102,7 @@ class Starting:
         self._clock = clock
         self._entropy = entropy
         self._rate = rate
+        self._reported = reported
 
     def plan(self, command: RolloutPlan, by: Principal) -> Planned:
         """Return what every step would really do. Raises Invalid; changes nothing."""
@@ -96,7 +120,18 @@ class Starting:
         )
         asked, given = self._asked(command), command.schedule is not None
         notes = following.explain(asked, given, draft.relation, draft.targets)
-        return Planned(draft, steps, rate, tuple(self._problems(draft, command)), notes)
+        problems = tuple(self._problems(draft, command))
+        if rate is None:
+            return Planned(draft, steps, rate, problems, notes)
+        usual = self._usual(draft, rate)
+        shows = power.powers(draft.guards, steps, usual)
+        followed = plan.followed(draft.targets) is not None
+        offer = None if followed else power.offer(steps, usual)
+        return Planned(draft, steps, rate, problems, notes, shows, offer)
+
+    def _usual(self, draft: Rollout, rate: float) -> Usual:
+        reported = self._reported(draft.environment, draft.service, USUAL_SECONDS)
+        return Usual(rate, reported)
 
     def start(
         self, command: NewRollout, by: Principal, idempotency: Idempotency | None = None

@@ -18,11 +18,14 @@ from sortition.cli.api import Api
 from sortition.cli.main import cli
 from sortition.cli.rollouts import looking
 
+from flagserver.domain.commands import NewFlag
+from flagserver.domain.outcomes import Totals
 from flagserver.domain.rollout import TICK_SECONDS
 from flagserver.domain.states import State
 from flagserver.http.app import create_app
 from flagserver.settings import Settings
-from tests.builders import T0
+from tests.builders import ADMIN, T0
+from tests.cli.conftest import House
 from tests.engines import FLAG, GUARD, RULE, Engine
 
 SURE = ("--reason", "a test", "--confirm", "production")
@@ -165,6 +168,59 @@ def test_without_guards_a_plan_says_that_only_people_take_it_back(desk: Desk) ->
 
     assert "guards: none: nothing but a person takes it back" in done.stdout
     assert "requests: not known" in done.stdout
+
+
+COMPARED = ("--env", "production", "--service", "api", "--flag", "new-search")
+
+
+@pytest.fixture
+def shop(house: House) -> House:
+    """A server of which SDKs have reported: one in a thousand requests fails."""
+    house.services.flags.create(NewFlag(key="new-search"), ADMIN)
+    totals = Totals(requests=30_000, failures=30, latency={120: 28_000, 160: 2_000})
+    house.services.rollouts._starting._reported = lambda *_: totals
+    return house
+
+
+def test_a_plan_says_what_each_step_can_show_and_what_a_pass_says(shop: House) -> None:
+    few = shop.json("rollouts", "plan", *COMPARED, "--rate", "10")
+    many = shop.json("rollouts", "plan", *COMPARED, "--rate", "1000")
+
+    assert [[one["guard"] for one in step["shows"]] for step in few["steps"]] == [
+        *([["http errors", "p95 latency"]] * 3),
+        [],
+    ]
+    (first, _), (better, _) = few["steps"][0]["shows"], many["steps"][0]["shows"]
+    assert (first["requests"], better["requests"]) == (150, 15_000)
+    assert first["usual"] == 0.1
+    assert first["detects"] > 2 > better["detects"]
+    assert first["passes"] == "no harm seen, minimum sample met"
+    assert better["passes"] == "certified good"
+
+
+def test_a_plan_offers_a_first_share_that_shows_more(shop: House) -> None:
+    told = shop.json("rollouts", "plan", *COMPARED, "--rate", "50")
+    printed = shop.run("rollouts", "plan", *COMPARED, "--rate", "10").stdout
+
+    assert told["first_share"]["share"] == 10
+    assert told["first_share"]["requests"] == 1500
+    assert "A first share of 25 % gives about 750 in 5m; 1,500," in printed
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    assert "Step Guard Requests Usual Found from A pass says" in lines
+    assert any(line.startswith("1/4 http errors 150 0.1 % ") for line in lines)
+
+
+def test_without_a_rate_a_plan_says_nothing_of_what_can_be_seen(shop: House) -> None:
+    told = shop.json("rollouts", "plan", *COMPARED)
+
+    assert told["first_share"] is None
+    assert all(step["shows"] == [] for step in told["steps"])
+    printed = shop.run("rollouts", "plan", *COMPARED).stdout
+    assert "requests: not known, nor what a step can show; see --rate" in printed
+
+
+def test_what_is_usual_is_what_sdks_reported(house: House) -> None:
+    assert house.services.rollouts._starting._reported == house.services.outcomes.service
 
 
 # --- starting -------------------------------------------------------------------------------------

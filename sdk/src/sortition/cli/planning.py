@@ -20,6 +20,10 @@ def shown(plan: Plan, *, problems: bool = True) -> RenderableType:
     start says so itself."""
     parts: list[RenderableType] = [Text(line) for line in _head(plan)]
     parts += [Text(), _steps(plan)]
+    if any(step.get("shows") for step in plan["steps"]):
+        parts += [Text(), Text(SHOWS), _shows(plan)]
+    if plan.get("first_share"):
+        parts += [Text(), Text(f"→ {clean(plan['first_share']['sentence'])}")]
     warnings = [line for step in plan["steps"] for line in step["warnings"]]
     if warnings:
         parts += [Text(), *(Text(f"⚠ {clean(line)}") for line in warnings)]
@@ -37,7 +41,9 @@ def _head(plan: Plan) -> list[str]:
     if _moves_both(plan):
         lines.append(words.RELATIONS.get(plan["relation"], str(plan["relation"])))
     rate = plan["requests_per_second"]
-    lines.append("requests: not known; see --requests-per-second" if rate is None else _rate(rate))
+    lines.append(
+        "requests: not known, nor what a step can show; see --rate" if rate is None else _rate(rate)
+    )
     guards = ", ".join(_guard(guard) for guard in plan["guards"])
     lines.append(f"guards: {guards or 'none: nothing but a person takes it back'}")
     return lines
@@ -72,6 +78,38 @@ def _steps(plan: Plan) -> RenderableType:
         for step in plan["steps"]
     ]
     return table("Step", "At", "Held", "Shares", "Who really sees it", "Requests>", rows=rows)
+
+
+SHOWS = "What each step can show at these requests; what is less stays unseen:"
+
+
+def _shows(plan: Plan) -> RenderableType:
+    """Return from where on harm is found within each step, and what a pass of it will say."""
+    rows = [
+        [
+            f"{step['number']}/{len(plan['steps'])}",
+            seen["guard"],
+            f"{seen['requests']:,}",
+            _usual(seen),
+            _detects(seen),
+            seen["passes"],
+        ]
+        for step in plan["steps"]
+        for seen in step.get("shows", ())
+    ]
+    return table("Step", "Guard", "Requests>", "Usual>", "Found from>", "A pass says", rows=rows)
+
+
+def _usual(seen: Mapping[str, Any]) -> str:
+    if seen["usual"] is None:
+        return "–"
+    return f"{percent(seen['usual'])}{' assumed' if seen['assumed'] else ''}"
+
+
+def _detects(seen: Mapping[str, Any]) -> str:
+    if seen["detects"] is None:
+        return "nothing, by comparison"
+    return f"{seen['detects']:.3g}×" if seen["usual"] is None else percent(seen["detects"])
 
 
 def _exposed(exposure: Mapping[str, Any]) -> list[str]:

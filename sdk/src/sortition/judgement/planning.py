@@ -35,6 +35,8 @@ CERTIFY_MARGIN = 2.0
 them."""
 
 _HALVINGS = 50
+_FEW_HALVINGS = 14
+"""Enough for two decimals of a slowdown: each try of it costs a millisecond."""
 
 
 def first_share(
@@ -177,8 +179,10 @@ def detectable(
     return _least(found, baseline, 1.0) if found(1.0) else None
 
 
-def _least(found: Callable[[float], bool], low: float, high: float) -> float:
-    for _ in range(_HALVINGS):
+def _least(
+    found: Callable[[float], bool], low: float, high: float, halvings: int = _HALVINGS
+) -> float:
+    for _ in range(halvings):
         middle = (low + high) / 2
         low, high = (low, middle) if found(middle) else (middle, high)
     return high
@@ -297,4 +301,4 @@ def detectable_slowdown(
         took = seconds_to_notice(design, usual, step.share, per_second, slower)
         return took <= step.hold - (design.latency.warm_up if design.latency else 0.0)
 
-    return _least(found, 1.0, MOST_SLOWDOWN) if found(MOST_SLOWDOWN) else None
+    return _least(found, 1.0, MOST_SLOWDOWN, _FEW_HALVINGS) if found(MOST_SLOWDOWN) else None

@@ -82,6 +82,8 @@ def describing(command: F) -> F:
         ),
         click.option(
             "--requests-per-second",
+            "--rate",
+            "requests_per_second",
             type=float,
             help="Of the whole service, where the server has not seen it.",
         ),
