@@ -11,6 +11,7 @@ from .guard import Guard
 from .interface import Interface, harden
 from .views import (
     assets,
+    audit,
     errors,
     events,
     flag,
@@ -37,6 +38,7 @@ def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprin
     pages.before_request(guard.check)
     pages.after_request(harden)
     assets.routes(pages, ui)
+    audit.routes(pages, ui)
     events.routes(pages, ui)
     flag.routes(pages, ui)
     flags.routes(pages, ui)

@@ -1,0 +1,180 @@
+"""Which entries of the record a page shows, and what an entry changed, field by field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, Protocol
+
+from sortition.record.checkpoint import Checkpoint
+
+from flagserver.domain.events import KINDS
+
+from . import present
+
+PAGE_SIZE = 50
+AT_ONCE = 200
+MOST_LOOKED_AT = 5000
+"""Entries that one page looks through for those that are wanted."""
+
+MAX_WORDS = 200
+MOST_PARTS = 200
+
+SUBJECTS = sorted({kind.partition(":")[0] for kind in KINDS})
+
+Entry = Mapping[str, Any]
+
+
+class Log(Protocol):
+    """Returns entries, newest first."""
+
+    def __call__(
+        self, *, target: str | None, environment: str | None, before: int | None, limit: int
+    ) -> Sequence[Entry]:
+        """See `services.audit.Audit.log`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an address asks for; "" is whatever. since, until: days, both included."""
+
+    who: str = ""
+    subject: str = ""
+    thing: str = ""
+    environment: str = ""
+    since: str = ""
+    until: str = ""
+    before: int | None = None
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether it shows less than all."""
+        return self != Asked(before=self.before)
+
+    def address(self, before: int | None = None) -> dict[str, Any]:
+        """Return the parameters of the same list, from another entry on."""
+        asked = replace(self, before=before)
+        given = {
+            "who": asked.who,
+            "what": asked.subject,
+            "thing": asked.thing,
+            "env": asked.environment,
+            "from": asked.since,
+            "to": asked.until,
+            "before": asked.before,
+        }
+        return {name: value for name, value in given.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Some entries. older: from where the next page goes on, None at the end. looked: so many were
+    looked through."""
+
+    entries: Sequence[Entry]
+    older: int | None
+    looked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One field of what was changed, as text; None where there was none."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether it was changed."""
+        return self.before != self.after
+
+
+def read(arguments: Mapping[str, str]) -> Asked:
+    """Return what an address asks for; what it cannot mean counts as not said."""
+    before = arguments.get("before", "")
+    return Asked(
+        who=arguments.get("who", "").strip()[:MAX_WORDS],
+        subject=arguments.get("what", "") if arguments.get("what") in SUBJECTS else "",
+        thing=arguments.get("thing", "").strip()[:MAX_WORDS],
+        environment=arguments.get("env", "")[:MAX_WORDS],
+        since=_day(arguments.get("from", "")),
+        until=_day(arguments.get("to", "")),
+        before=int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None,
+    )
+
+
+def find(log: Log, asked: Asked) -> Found:
+    """Return a page of the entries that are asked for."""
+    found: list[Entry] = []
+    before, looked = asked.before, 0
+    target = asked.thing if "/" in asked.thing else None
+    environment = asked.environment or None
+    while looked < MOST_LOOKED_AT:
+        some = log(target=target, environment=environment, before=before, limit=AT_ONCE)
+        for entry in some:
+            before, looked = entry["seq"], looked + 1
+            if asked.since and entry["ts"][:10] < asked.since:
+                return Found(found, None, looked)
+            if _is_wanted(entry, asked):
+                found.append(entry)
+            if len(found) == PAGE_SIZE:
+                return Found(found, before, looked)
+        if len(some) < AT_ONCE:
+            return Found(found, None, looked)
+    return Found(found, before, looked)
+
+
+def _is_wanted(entry: Entry, asked: Asked) -> bool:
+    if asked.until and entry["ts"][:10] > asked.until:
+        return False
+    if asked.environment and entry["environment"] != asked.environment:
+        return False
+    return (
+        asked.who.casefold() in entry["actor"].casefold()
+        and asked.thing.casefold() in entry["target"].casefold()
+        and (asked.subject == "" or entry["action"].partition(":")[0] == asked.subject)
+    )
+
+
+def parts(before: Any, after: Any) -> list[Part]:
+    """Return what an entry is about field by field, what was changed first."""
+    was, is_now = dict(_flat("", before)), dict(_flat("", after))
+    names = list(dict.fromkeys([*was, *is_now]))[:MOST_PARTS]
+    found = [Part(name, was.get(name), is_now.get(name)) for name in names]
+    return sorted(found, key=lambda part: not part.differs)
+
+
+def newest(checkpoints: Sequence[str]) -> Checkpoint | None:
+    """Return up to where the record is signed, as the newest checkpoint says."""
+    if not checkpoints:
+        return None
+    text, _, _ = checkpoints[-1].rpartition("\n\n")
+    return Checkpoint.parse(text + "\n")
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, str]]:
+    """Return the fields of a JSON value by their paths; lists of plain things stay together."""
+    if isinstance(value, dict) and value:
+        inner = [_flat(f"{name}.{key}" if name else str(key), each) for key, each in value.items()]
+        return [pair for pairs in inner for pair in pairs]
+    if value is None and not name:
+        return []
+    return [(name or "value", _text(name, value))]
+
+
+def _text(name: str, value: Any) -> str:
+    if name.rpartition(".")[2] == "share" and isinstance(value, int):
+        return present.percent(value)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return ""

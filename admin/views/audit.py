@@ -1,0 +1,69 @@
+"""The record for people: what was done, by whom and why; an entry; whether it is whole."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from flagserver.domain import access
+from flagserver.domain.errors import NotFound
+
+from .. import record_page
+from ..interface import Interface, may, principal
+from ..story import line
+
+
+class Audit:
+    """The log, an entry, and having it checked."""
+
+    def __init__(self, ui: Interface) -> None:
+        self._ui = ui
+        self._services = ui.services
+
+    def log(self) -> Response:
+        """Entries, newest first, as the address narrows them down."""
+        asked = record_page.read(request.args)
+        found = record_page.find(self._services.audit.log, asked)
+        return self._ui.page(
+            "audit.html",
+            asked=asked,
+            lines=[line(entry) for entry in found.entries],
+            found=found,
+            subjects=record_page.SUBJECTS,
+            environments=[each.environment.key for each in self._services.environments.all()],
+            record=self._services.record,
+            checkpoint=record_page.newest(self._services.audit.checkpoints()),
+        )
+
+    def entry(self, seq: int) -> Response:
+        """One entry."""
+        found = self._services.audit.log(target=None, environment=None, before=seq + 1, limit=1)
+        if not found or found[0]["seq"] != seq:
+            raise NotFound(f"The record has no entry {seq} any more, or not yet.")
+        entry = found[0]
+        kept = None
+        if may(access.AUDIT):
+            kept = self._services.audit.page(seq - 1, 1, principal()).links[0]
+        return self._ui.page(
+            "audit_entry.html",
+            entry=entry,
+            line=line(entry),
+            parts_of=record_page.parts(entry.get("before"), entry.get("after")),
+            kept=kept,
+            text="" if kept is None else kept.canonical.decode(),
+        )
+
+    def verify(self) -> AnyResponse:
+        """Check what of the record was not checked yet."""
+        access.check(principal(), access.AUDIT)
+        broken = self._services.record.check()
+        word = "whole" if broken is None else "broken"
+        return self._ui.go(url_for("admin.audit"), word)
+
+
+def routes(blueprint: Blueprint, ui: Interface) -> None:
+    """Add the addresses of the record."""
+    audit = Audit(ui)
+    blueprint.add_url_rule("/audit", "audit", audit.log)
+    blueprint.add_url_rule("/audit/<int:seq>", "audit_entry", audit.entry)
+    blueprint.add_url_rule("/audit/verify", "audit_verify", audit.verify, methods=["POST"])
