@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from sortition.core.bucketing import WHOLE
+
 from . import verbs
 from .engines import Lane, Phase
 from .flags import State as FlagState
-from .guards import Action, Context, Does, Kind
+from .guards import Action, Context, Does
 from .plan import NO_STEP
-from .rollout import By, Rollback, Rollout, Why
+from .rollout import TICK_SECONDS, By, Rollback, Rollout, Why
 from .schedule import percent_text
 from .states import State
 from .targets import Reading, Target
@@ -41,7 +43,6 @@ class Look:
 
     action: what the guards lead to (`guards.act` with `context`).
     seen: until when somebody watched (`Rollout.seen_until`).
-    sample: requests of the canary in this step, None if unknown.
     trouble: why the last attempt to carry out what is intended did not succeed.
     engine: how the target that is followed stands, None: it could not be read, or there is none.
     """
@@ -49,7 +50,6 @@ class Look:
     action: Action
     seen: float
     obstacle: Obstacle | None = None
-    sample: int | None = None
     trouble: str | None = None
     engine: Reading | None = None
 
@@ -146,17 +146,56 @@ Decision = (
 )
 
 
-def context(rollout: Rollout, now: float, seen: float, engine: Reading | None = None) -> Context:
-    """Return what the table of guards must know of a rollout. engine: as `Look` has it."""
+def context(
+    rollout: Rollout,
+    now: float,
+    seen: float,
+    engine: Reading | None = None,
+    sample: int | None = None,
+    tick_seconds: float = TICK_SECONDS,
+) -> Context:
+    """Return what the table of guards must know of a rollout. engine: as `Look` has it.
+
+    sample: requests of the canary in this step, None if unknown.
+    """
     since = rollout.step_confirmed_at
+    exposed = rollout.step != NO_STEP
     return Context(
         now=now,
         since=now if since is None else since,
-        exposed=rollout.step != NO_STEP,
+        exposed=exposed,
         hold_over=_wait_is_over(rollout, seen, engine),
         waived=rollout.is_waived,
         engine=_against_it(engine),
+        step=max(0, rollout.step),
+        watched=rollout.elapsed(seen),
+        hold=float(rollout.plan[rollout.step].hold) if exposed else 0.0,
+        passed=_undecided_for(rollout, seen),
+        overtime=rollout.schedule.overtime,
+        whole=exposed and min(rollout.plan[rollout.step].shares.values()) == WHOLE,
+        tick=tick_seconds,
+        undecided=_too_few(rollout, sample),
     )
+
+
+def _undecided_for(rollout: Rollout, seen: float) -> float:
+    """Return for how long nobody has decided in this step. While somebody holds it, somebody has;
+    and the time of an engine's step is the engine's."""
+    since = rollout.undecided_since
+    if since is None or rollout.state is State.PAUSED or rollout.mirrors:
+        return 0.0
+    return max(0.0, seen - since)
+
+
+def _too_few(rollout: Rollout, sample: int | None) -> tuple[str, ...]:
+    """Return what a step's minimum sample lacks, in a sentence, if it does."""
+    if rollout.step == NO_STEP:
+        return ()
+    wanted = rollout.plan[rollout.step].minimum_sample
+    if wanted is None or (sample or 0) >= wanted:
+        return ()
+    seen = "an unknown number" if sample is None else f"{sample:,}"
+    return (f"This step needs {wanted:,} requests and has seen {seen}.",)
 
 
 def _wait_is_over(rollout: Rollout, seen: float, engine: Reading | None) -> bool:
@@ -321,21 +360,20 @@ def _against(rollout: Rollout, look: Look) -> Hold | None:
         return None
     if not look.action.advances:
         return Hold(Why.DATA, look.action.reason)
-    wanted = rollout.plan[rollout.step].minimum_sample
-    if wanted is not None and not rollout.is_waived and (look.sample or 0) < wanted:
-        seen = "an unknown number" if look.sample is None else f"{look.sample:,}"
-        return Hold(Why.DATA, f"This step needs {wanted:,} requests and has seen {seen}.")
     if not rollout.is_approved:
         return Hold(Why.APPROVAL, f"Step {rollout.step + 1} waits to be approved.")
     return None
 
 
 def _why(action: Action) -> Why:
-    if action.does is Does.PAGE:
+    if action.row == "shared outage":
         return Why.OUTAGE
-    verdict = action.verdict
-    harm = verdict is not None and (verdict.proven or verdict.kind is Kind.FAIL)
-    return Why.LIMIT if harm else Why.DATA
+    if action.does is Does.PAGE:
+        return Why.PERSON
+    return Why.DATA if action.row in _OF_DATA else Why.LIMIT
+
+
+_OF_DATA = frozenset({"missing data", "sample-ratio mismatch"})
 
 
 def _cause(rollout: Rollout, action: Action, now: float) -> Rollback:
@@ -349,6 +387,7 @@ def _cause(rollout: Rollout, action: Action, now: float) -> Rollback:
         detected=now,
         verdict=None if verdict is None else verdict.to_body(),
         first_bad=None if verdict is None else verdict.first_bad,
+        culprits=action.culprits,
     )
 
 

@@ -1,7 +1,8 @@
 """Guards: what is measured, judged against its limit, and what may follow from that.
 
-`judge` says how one guard stands; `act` is the table of who may roll back, in one place: whoever
-wants to know why a rollout went back, waits or goes on reads `ROWS`.
+`judge` says how one guard stands by its limit; `act` is the table of who may roll back, in one
+place: whoever wants to know why a rollout went back, waits or goes on reads `ROWS`. The table is
+the judgement's own, so that a recorded rollout is replayed by what decided it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+from sortition.judgement import policy
+from sortition.judgement.design import Design, Rate
+from sortition.judgement.evidence import BACKSTOP_SAMPLE, Standing
+from sortition.judgement.policy import Limit, Outside, Overtime
 
 from .documents import Body
 from .errors import Invalid
@@ -23,8 +29,9 @@ points and the minute or so that a cloud takes to publish them."""
 BACKSTOP_RATE = 0.05
 BACKSTOP_TIMES = 2.0
 BACKSTOP_POINTS = 2
-"""An error rate above 5 % and more than twice the control's, on 2 of 2 points, needs no further
-evidence."""
+"""An error rate above 5 % and more than twice the control's, on 2 of 2 points of at least 20
+requests each, needs no further evidence. Of all requests only: of what a service counts a few times
+a minute that happens by chance."""
 
 
 class NoData(StrEnum):
@@ -76,6 +83,12 @@ class Guard:
     def window(self) -> int:
         """Return how many seconds its data points cover."""
         return self.of * self.period
+
+    @property
+    def counts_all_requests(self) -> bool:
+        """Tell whether it is a rate of all requests, and not of a metric of somebody's own."""
+        told = {name for name, _ in self.signal.settings}
+        return self.signal.measure is Measure.RATE and not told & {"metric", "namespace"}
 
     def ask(
         self, environment: str, service: str, version: str | None, flag: str | None = None
@@ -209,17 +222,15 @@ def judge(
     *,
     since: float = -math.inf,
     last_seen: float | None = None,
-    proven: bool = False,
 ) -> Verdict:
     """Return how a guard stands.
 
     since: unix second at which the rollout began; points that ended before tell of something else.
     last_seen: `newest` of an earlier verdict, so that one failed question is no long blindness.
-    proven: what the statistics say of the same signal.
     """
     if measured.error is not None:
         said = f"{guard.name} could not be measured: {measured.error}"
-        return Verdict(guard, Kind.ERROR, said, newest=last_seen, proven=proven)
+        return Verdict(guard, Kind.ERROR, said, newest=last_seen)
     oldest = max(now - guard.window - 2 * guard.period, since)
     canary = _newest(guard, measured.canary, oldest, now)
     other = () if measured.pooled else _newest(guard, measured.control, oldest, now)
@@ -230,9 +241,8 @@ def judge(
             f"{guard.name}: no data.",
             compared=bool(other),
             newest=_last_seen(measured.canary, since, now) or last_seen,
-            proven=proven,
         )
-    return replace(_compared(guard, canary, other), proven=proven)
+    return _compared(guard, canary, other)
 
 
 def _newest(guard: Guard, points: Sequence[Point], oldest: float, now: float) -> tuple[Point, ...]:
@@ -326,7 +336,7 @@ def _badness(guard: Guard, point: Point) -> float:
 def _backstop(guard: Guard, canary: tuple[Point, ...], baseline: dict[float, float | None]) -> bool:
     newest = canary[-BACKSTOP_POINTS:]
     return (
-        guard.signal.measure is Measure.RATE
+        guard.counts_all_requests
         and len(newest) == BACKSTOP_POINTS
         and all(_far_worse(point, baseline.get(point.at)) for point in newest)
     )
@@ -334,6 +344,8 @@ def _backstop(guard: Guard, canary: tuple[Point, ...], baseline: dict[float, flo
 
 def _far_worse(point: Point, baseline: float | None) -> bool:
     value = point.value or 0.0
+    if point.sample is not None and point.sample < BACKSTOP_SAMPLE:
+        return False
     return baseline is not None and value > BACKSTOP_RATE and value > BACKSTOP_TIMES * baseline
 
 
@@ -406,11 +418,6 @@ class Does(StrEnum):
     """Hold, and wake somebody."""
     ROLL_BACK = "roll_back"
 
-    @property
-    def gravity(self) -> int:
-        """Return its place among the others."""
-        return list(Does).index(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -422,7 +429,12 @@ class Context:
     waived: somebody skipped the wait, and answers for data that is not there yet.
     engine: the reason for which an engine took its deployment back by itself.
     responder: the reason that a person gave for going back.
-    mismatch: the arms' sizes are not as drawn (sample-ratio mismatch), in a sentence.
+    step: from 0.  watched, hold: seconds of the hold that count, and as the schedule has it.
+    passed: seconds of this step in which nobody decided.  overtime: what three times the hold does.
+    compares: names of the guards that a comparison of both arms answers for.
+    whole: the step leaves no second arm to compare with.
+    data_age: seconds since the newest tick that was judged ended.  tick: seconds of one.
+    undecided: what else this step needs, in sentences.
     """
 
     now: float
@@ -432,7 +444,16 @@ class Context:
     waived: bool = False
     engine: str | None = None
     responder: str | None = None
-    mismatch: str | None = None
+    step: int = 0
+    watched: float = 0.0
+    hold: float = 300.0
+    passed: float = 0.0
+    overtime: Overtime = Overtime.PERSON
+    compares: frozenset[str] = frozenset()
+    whole: bool = False
+    data_age: float | None = 0.0
+    tick: float = 5.0
+    undecided: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,6 +462,8 @@ class Action:
 
     advances: nothing stands against the next step: every guard passes, or is meant to be passed
     over when it has no data, or somebody answers for what is missing.
+    culprits: the subjects whose own comparison shows the harm; empty where no comparison did.
+    decision, seen: as the policy took it, and what it went by.
     """
 
     does: Does
@@ -448,20 +471,108 @@ class Action:
     row: str
     verdict: Verdict | None = None
     advances: bool = False
+    culprits: tuple[str, ...] = ()
+    decision: policy.Decision | None = None
+    seen: policy.Seen | None = None
 
 
-Test = Callable[[Verdict, Context], bool]
+See = Callable[[Outside], policy.Seen]
+"""Adds the comparisons of a rollout to what else was seen."""
+
+ROWS = policy.RULES
+"""Who may roll back: the first row that applies. Proven harm and dead hosts come before missing
+data, which therefore never hides them."""
+
+THRESHOLDS = Design((Rate("thresholds", 0.5, 1.0, 0.0),), None, (), 1.0, 1)
+"""Of a rollout that compares nothing: its limits alone decide."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of the table: to which verdicts it applies, and what it does."""
+def alone(outside: Outside) -> policy.Seen:
+    """Return what is seen of a rollout without outcomes."""
+    return policy.Seen(THRESHOLDS, (), outside)
 
-    name: str
-    applies: Test
-    does: Does
-    why: str
-    """What it adds to the verdict's own sentence."""
+
+def act(verdicts: Sequence[Verdict], context: Context, see: See = alone) -> Action:
+    """Return what follows from one look at a rollout, by the one policy that there is
+    (`policy.decide`): limits, and where both arms report, the evidence."""
+    seen = see(outside_of(verdicts, context))
+    decision = policy.decide(seen)
+    goes_on = decision.does is policy.Does.ADVANCE
+    does = Does.STAY if goes_on else Does(decision.does.value)
+    bare = not verdicts and not seen.compared and decision.rule in {"well", "every guard passes"}
+    return Action(
+        does,
+        "There are no guards." if bare else decision.sentence,
+        decision.rule,
+        _verdict_of(decision, seen, verdicts, context),
+        advances=goes_on,
+        culprits=decision.targets if decision.rule in _OF_EVIDENCE else (),
+        decision=decision,
+        seen=seen,
+    )
+
+
+# --- what a guard says to the policy --------------------------------------------------------------
+
+
+def outside_of(verdicts: Sequence[Verdict], context: Context) -> Outside:
+    """Return what the policy goes by besides comparisons. A guard that is compared speaks by its
+    limit only where the other arm does not report."""
+    own = [verdict for verdict in verdicts if not _is_compared(verdict, context)]
+    dead = _first(own, lambda v: _fails(v) and _of_hosts(v) and not _only_holds(v))
+    lost = _first(verdicts, lambda v: _waits(v, context, NoData.ROLL_BACK))
+    return Outside(
+        step=context.step,
+        watched=context.watched,
+        passed=context.passed,
+        hold=context.hold,
+        tick=context.tick,
+        data_age=context.data_age,
+        overtime=context.overtime,
+        hosts=None if dead is None else dead.sentence,
+        engine=context.engine,
+        responder=context.responder,
+        limits=tuple(_limit(v, context) for v in own if _fails(v) and v is not dead),
+        over=context.hold_over,
+        waived=context.waived,
+        missing=tuple(
+            f"{v.sentence} Missing data holds." for v in own if _waits(v, context, NoData.HOLD)
+        ),
+        lost=None if lost is None else f"{lost.sentence} No data is meant to roll back.",
+        undecided=(
+            *(v.sentence for v in own if not _fails(v) and not _may_pass(v, context)),
+            *(() if context.waived else context.undecided),
+        ),
+    )
+
+
+def _is_compared(verdict: Verdict, context: Context) -> bool:
+    """Tell whether a comparison answers for this guard. A broken limit does where the other arm
+    does not report, or has nobody left."""
+    if verdict.guard.name not in context.compares:
+        return False
+    return not _fails(verdict) or _has_control(verdict, context)
+
+
+def _has_control(verdict: Verdict, context: Context) -> bool:
+    return verdict.compared and not context.whole
+
+
+def _limit(verdict: Verdict, context: Context) -> Limit:
+    guard = verdict.guard
+    compared = _has_control(verdict, context)
+    return Limit(
+        verdict.sentence,
+        control_breaks=verdict.control_breaks if compared else None,
+        named=guard.named,
+        holds=_only_holds(verdict),
+        backstop=compared and verdict.backstop,
+        guard=guard.name,
+    )
+
+
+def _first(verdicts: Sequence[Verdict], applies: Callable[[Verdict], bool]) -> Verdict | None:
+    return next((verdict for verdict in verdicts if applies(verdict)), None)
 
 
 def _fails(verdict: Verdict) -> bool:
@@ -472,8 +583,17 @@ def _of_hosts(verdict: Verdict) -> bool:
     return verdict.guard.signal.measure in {Measure.UNHEALTHY_HOSTS, Measure.HEALTHY_RATIO}
 
 
-def _blind_for(verdict: Verdict, context: Context) -> float:
-    return context.now - max(verdict.newest or -math.inf, context.since)
+def _only_holds(verdict: Verdict) -> bool:
+    return verdict.guard.on_breach is OnBreach.HOLD
+
+
+def _waits(verdict: Verdict, context: Context, no_data: NoData) -> bool:
+    """Tell whether a verdict's data must be waited for, and is meant to do this meanwhile."""
+    # Too small a sample is no missing data: it is never passed over, and never rolls back.
+    treated = verdict.guard.no_data if verdict.kind.blind else NoData.HOLD
+    if treated is NoData.ROLL_BACK and _only_holds(verdict):
+        treated = NoData.HOLD
+    return treated is no_data and _missing(verdict, context)
 
 
 def _missing(verdict: Verdict, context: Context) -> bool:
@@ -487,90 +607,8 @@ def _missing(verdict: Verdict, context: Context) -> bool:
     return blind and (context.hold_over or _blind_for(verdict, context) > PATIENCE_SECONDS)
 
 
-def _meant(no_data: NoData) -> Test:
-    def applies(verdict: Verdict, context: Context) -> bool:
-        # Too small a sample is no missing data: it is never passed over, and never rolls back.
-        treated = verdict.guard.no_data if verdict.kind.blind else NoData.HOLD
-        return _missing(verdict, context) and treated is no_data
-
-    return applies
-
-
-ROWS: tuple[Row, ...] = (
-    Row("harm proven", lambda v, c: v.proven, Does.ROLL_BACK, "The evidence of harm is complete."),
-    Row("dead hosts", lambda v, c: _fails(v) and _of_hosts(v), Does.ROLL_BACK, ""),
-    Row("named alarm", lambda v, c: _fails(v) and v.guard.named, Does.ROLL_BACK, "Named for this."),
-    Row(
-        "backstop",
-        lambda v, c: _fails(v) and v.backstop,
-        Does.ROLL_BACK,
-        "Above 5 % and more than twice the stable side's: no further evidence is needed.",
-    ),
-    Row(
-        "shared outage",
-        lambda v, c: _fails(v) and v.compared and v.control_breaks,
-        Does.PAGE,
-        "The stable side breaks the limit too: a shared outage, which going back would not end.",
-    ),
-    Row(
-        "limit broken, compared",
-        lambda v, c: _fails(v) and v.compared,
-        Does.HOLD,
-        "The stable side is well, but the evidence is not there yet.",
-    ),
-    Row(
-        "limit broken, alone",
-        lambda v, c: _fails(v),
-        Does.ROLL_BACK,
-        "There is no second arm to compare with: the limit is all there is to go by.",
-    ),
-    Row(
-        "no data, meant to roll back",
-        _meant(NoData.ROLL_BACK),
-        Does.ROLL_BACK,
-        "No data is meant to roll back.",
-    ),
-    Row("no data, holds", _meant(NoData.HOLD), Does.HOLD, "Missing data holds."),
-    Row("no data, passed over", _meant(NoData.PASS), Does.STAY, "No data is meant to pass."),
-    Row("well", lambda v, c: True, Does.STAY, ""),
-)
-"""Who may roll back: for each verdict the first row that applies. What no verdict says (an engine's
-own rollback, a responder, a sample-ratio mismatch) is in `act`, and the gravest of all wins, so
-missing data never hides harm that is proven, or a dead host."""
-
-
-def act(verdicts: Sequence[Verdict], context: Context) -> Action:
-    """Return what follows from one look at a rollout: the gravest of what each thing leads to."""
-    found = [*_from_outside(context), *(_row(verdict, context) for verdict in verdicts)]
-    gravest = max(found, key=lambda action: action.does.gravity, default=None)
-    if gravest is None or gravest.does is Does.STAY:
-        return Action(
-            Does.STAY,
-            "All guards pass." if verdicts else "There are no guards.",
-            "well",
-            advances=all(_may_pass(verdict, context) for verdict in verdicts),
-        )
-    return gravest
-
-
-def _from_outside(context: Context) -> list[Action]:
-    found = []
-    if context.responder is not None:
-        found.append(Action(Does.ROLL_BACK, context.responder, "responder"))
-    if context.engine is not None:
-        found.append(Action(Does.ROLL_BACK, context.engine, "engine"))
-    if context.mismatch is not None:
-        found.append(Action(Does.HOLD, context.mismatch, "sample-ratio mismatch"))
-    return found
-
-
-def _row(verdict: Verdict, context: Context) -> Action:
-    row = next(row for row in ROWS if row.applies(verdict, context))
-    does = row.does
-    if does is Does.ROLL_BACK and verdict.guard.on_breach is OnBreach.HOLD:
-        does = Does.HOLD
-    reason = f"{verdict.sentence} {row.why}".rstrip()
-    return Action(does, reason, row.name, verdict)
+def _blind_for(verdict: Verdict, context: Context) -> float:
+    return context.now - max(verdict.newest or -math.inf, context.since)
 
 
 def _may_pass(verdict: Verdict, context: Context) -> bool:
@@ -580,11 +618,63 @@ def _may_pass(verdict: Verdict, context: Context) -> bool:
     return passed_over or context.waived
 
 
+# --- which verdict a decision rests on ------------------------------------------------------------
+
+_OF_EVIDENCE = frozenset({"harm proven", "backstop"})
+
+
+def _verdict_of(
+    decision: policy.Decision, seen: policy.Seen, verdicts: Sequence[Verdict], context: Context
+) -> Verdict | None:
+    match decision.rule:
+        case "dead hosts":
+            return _first(verdicts, lambda v: _fails(v) and _of_hosts(v))
+        case "missing data":
+            return _first(verdicts, lambda v: _waits(v, context, NoData.HOLD))
+        case "no data, meant to roll back":
+            return _first(verdicts, lambda v: _waits(v, context, NoData.ROLL_BACK))
+    named = _first(verdicts, lambda v: v.guard.name == decision.guard)
+    standing = _standing_of(decision, seen)
+    return named if named is None or standing is None else _proven(named, standing, decision)
+
+
+def _standing_of(decision: policy.Decision, seen: policy.Seen) -> Standing | None:
+    """Return how what a decision blames stands in the comparison that shows it most."""
+    if decision.rule not in _OF_EVIDENCE:
+        return None
+    found = [
+        standing
+        for one in seen.compared
+        if one.target in decision.targets
+        for standing in one.assessment.standings
+        if standing.watched.name == decision.guard
+    ]
+    return max(found, key=lambda each: each.harm, default=None)
+
+
+def _proven(verdict: Verdict, standing: Standing, decision: policy.Decision) -> Verdict:
+    """Return a guard's verdict with the numbers of the comparison that went against it."""
+    n_t, x_t, n_c, x_c = standing.whole
+    rates = verdict.guard.signal.measure is Measure.RATE
+    return replace(
+        verdict,
+        kind=Kind.FAIL,
+        sentence=decision.sentence,
+        value=x_t / n_t if rates and n_t else verdict.value,
+        control=x_c / n_c if rates and n_c else verdict.control,
+        sample=n_t,
+        failures=x_t,
+        compared=True,
+        backstop=decision.rule == "backstop",
+        proven=decision.rule == "harm proven",
+    )
+
+
 # --- the project's own ----------------------------------------------------------------------------
 
 ERRORS, LATENCY = "http errors", "p95 latency"
 
-USER_SESSION, CRITICAL_PATH, DATABASE = "user_session", "critical_path", "database_connection"
+USER_SESSION, CRITICAL_PATH, DATABASE = "session_error", "critical_path", "db_connection"
 """The names under which services count these with the SDK (`request.count`)."""
 
 

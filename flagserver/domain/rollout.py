@@ -63,6 +63,8 @@ class Why(StrEnum):
     """Somebody has to approve."""
     WATCHER = "watcher"
     """Whoever was to watch is not heard of."""
+    PERSON = "person"
+    """Three times the hold have passed, and somebody has to decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Rollback:
     step: from which, counted from 0.  Times in unix seconds: first_bad, the end of the first data
     point that was bad; detected, when it was decided; applied, when the last weight was set;
     confirmed, when 0 % was read back everywhere.  trouble: why it could not be confirmed yet.
+    culprits: the targets whose own comparison shows the harm; empty where none did. All go back.
     """
 
     by: By
@@ -102,17 +105,20 @@ class Rollback:
     applied: float | None = None
     confirmed: float | None = None
     trouble: str | None = None
+    culprits: tuple[str, ...] = ()
 
     def to_body(self) -> dict[str, Any]:
         """Return it as JSON has it, instants in RFC 3339."""
         times = {name: _written(getattr(self, name)) for name in _ROLLBACK_INSTANTS}
-        return {**asdict(self), "by": str(self.by), **times}
+        rest = {"by": str(self.by), "culprits": list(self.culprits)}
+        return {**asdict(self), **rest, **times}
 
     @classmethod
     def from_body(cls, body: Body) -> Rollback:
         """Return what `to_body` wrote down."""
         times = {name: _read(body[name]) for name in _ROLLBACK_INSTANTS}
-        return cls(**{**body, "by": By(body["by"]), **times})
+        culprits = tuple(body.get("culprits", ()))
+        return cls(**{**body, "by": By(body["by"]), "culprits": culprits, **times})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,8 @@ class Rollout:
     watched: seconds of this step's hold that count, up to `counting_since`; since then it counts,
     unless that is None: stopped, or not yet confirmed.
     unwatched: seconds in which nobody looked, in all.
+    decided: since when nobody decides about this step, if not since it was confirmed: somebody
+    resumed, approved or skipped its wait, or nobody looked until then.
     waiting: of a holding rollout.  waived: the step whose wait somebody skipped.
     start_at: when it is to start by itself.  fence: token of the lease that wrote last.
     late: what a controller before that one may have sent.
@@ -191,6 +199,7 @@ class Rollout:
     step_confirmed_at: float | None = None
     watched: float = 0.0
     counting_since: float | None = None
+    decided: float | None = None
     unwatched: float = 0.0
     waiting: Waiting | None = None
     waived: int | None = None
@@ -291,6 +300,12 @@ class Rollout:
         holds the lease of this token: target id -> ppm."""
         late = self.late
         return late.shares if late and late.fence != fence and now < late.until else {}
+
+    @property
+    def undecided_since(self) -> float | None:
+        """Since when this step waits for a decision, None before its shares are confirmed."""
+        since = self.step_confirmed_at
+        return None if since is None else max(since, self.decided or since)
 
     @property
     def is_waived(self) -> bool:
@@ -407,7 +422,7 @@ _PLAIN = (
 _MOVING = ("step", "generation", "intended", "confirmed", "watched")
 _INSTANTS = (
     *("created", "step_began", "step_confirmed_at", "counting_since", "start_at", "started"),
-    *("ended", "changed"),
+    *("ended", "changed", "decided"),
 )
 _ROLLBACK_INSTANTS = ("detected", "first_bad", "applied", "confirmed")
 

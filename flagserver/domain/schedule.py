@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sortition.core.bucketing import WHOLE
+from sortition.judgement.policy import Overtime
 
 from .commands import percent_to_ppm, ppm_to_percent
 from .documents import Body
@@ -46,12 +47,14 @@ class Schedule:
 
     end: the share (parts per million) that the last step has. It is the whole unless somebody says
     otherwise, so that a forgotten last step is noticed.
+    overtime: what follows when a step is not decided within three times its hold.
     """
 
     name: str
     steps: tuple[Step, ...]
     bake: int = 0
     end: int = WHOLE
+    overtime: Overtime = Overtime.PERSON
 
     def __post_init__(self) -> None:
         _check(self)
@@ -68,7 +71,8 @@ class Schedule:
     def from_body(cls, body: Body) -> Schedule:
         """Return the schedule that `to_body` wrote down."""
         steps = tuple(Step(**step) for step in body["steps"])
-        return cls(body["name"], steps, body["bake"], body["end"])
+        overtime = Overtime(body.get("overtime", Overtime.PERSON))
+        return cls(body["name"], steps, body["bake"], body["end"], overtime)
 
     def to_body(self) -> dict[str, Any]:
         """Return it as JSON has it: shares in parts per million, times in seconds."""
@@ -85,6 +89,7 @@ class Schedule:
             ],
             "bake": self.bake,
             "end": self.end,
+            "overtime": str(self.overtime),
         }
 
     def text(self) -> str:
@@ -97,8 +102,8 @@ def parse(text: str, templates: Mapping[str, Schedule] = MappingProxyType({})) -
 
     A name of ours (`standard`) or of `templates`, one of CodeDeploy's predefined configurations, or
     steps: `5%:5m,25%:10m:approve:n=1000,100%:30m`. After the share come, in any order, the hold (a
-    time at the last step is its bake), `approve`, `n=<minimum sample>`, and `end` at a last step
-    that is meant to stay below 100 %.
+    time at the last step is its bake), `approve`, `n=<minimum sample>`, and at the last step `end`
+    when it is meant to stay below 100 %, and `overtime=person`, `roll_back` or `proceed`.
     """
     text = text.strip()
     named = {**templates, **NAMED}
@@ -207,12 +212,14 @@ def _check_sample(step: Step, i: int) -> None:
 _DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,4})?)\s*%")
 _SAMPLE = re.compile(r"n=(\d{1,9})")
+_OVERTIME = re.compile(r":\s*overtime=(?P<word>[^:]*)")
 
 
 def _from_steps(text: str) -> Schedule:
     parts = text.split(",")
     steps: list[Step] = []
     bake, end = 0, WHOLE
+    parts[-1], overtime = _read_overtime(parts[-1], len(parts) - 1)
     for i, part in enumerate(parts):
         step, ends = _read_step(part, i)
         if i == len(parts) - 1:
@@ -221,7 +228,22 @@ def _from_steps(text: str) -> Schedule:
         elif ends:
             raise Invalid(f"Step {i + 1} says `end`, but more follow.", field=f"/steps/{i}")
         steps.append(step)
-    return Schedule(text, tuple(steps), bake, end)
+    return Schedule(text, tuple(steps), bake, end, overtime)
+
+
+def _read_overtime(text: str, i: int) -> tuple[str, Overtime]:
+    """Return the last step without its word on overtime, and that word."""
+    found = _OVERTIME.search(text)
+    if not found:
+        return text, Overtime.PERSON
+    try:
+        said = Overtime(found["word"].strip())
+    except ValueError:
+        known = ", ".join(each.value for each in Overtime)
+        raise Invalid(
+            f"{found['word'].strip()!r} is no overtime; there are {known}.", field=f"/steps/{i}"
+        ) from None
+    return text[: found.start()] + text[found.end() :], said
 
 
 def _read_step(text: str, i: int) -> tuple[Step, bool]:
@@ -266,6 +288,8 @@ def _step_text(schedule: Schedule, i: int) -> str:
         marks.append(f"n={step.minimum_sample}")
     if last and schedule.end != WHOLE:
         marks.append("end")
+    if last and schedule.overtime is not Overtime.PERSON:
+        marks.append(f"overtime={schedule.overtime}")
     return ":".join(marks)
 
 

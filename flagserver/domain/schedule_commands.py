@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
+from sortition.judgement.policy import Overtime
 
 from . import schedule
 from .commands import Command, Percent, Reason, Text, percent_to_ppm
@@ -26,11 +27,13 @@ class StepBody(Command):
 
 
 class ScheduleBody(Command):
-    """A schedule step by step. bake: how long the last share is watched; end: what it is to be."""
+    """A schedule step by step. bake: how long the last share is watched; end: what it is to be;
+    overtime: what follows when a step is not decided within three times its hold."""
 
     steps: list[StepBody] = Field(min_length=1, max_length=schedule.MAX_STEPS)
     bake: Duration = "0s"
     end: Percent = 100.0
+    overtime: Literal["person", "roll_back", "proceed"] = "person"
     name: Name = "custom"
 
     def schedule(self) -> Schedule:
@@ -44,7 +47,13 @@ class ScheduleBody(Command):
             )
             for i, step in enumerate(self.steps)
         )
-        return Schedule(self.name, steps, seconds_of(self.bake, "/bake"), percent_to_ppm(self.end))
+        return Schedule(
+            self.name,
+            steps,
+            seconds_of(self.bake, "/bake"),
+            percent_to_ppm(self.end),
+            Overtime(self.overtime),
+        )
 
 
 class TemplateBody(Command):

@@ -13,6 +13,9 @@ from .verbs import Turn
 SETTLING = frozenset({"rollout:rollback:confirm", "rollout:supersede"})
 """What ends the rollout's incident, should there be one."""
 
+WAKES = frozenset({Why.OUTAGE, Why.PERSON})
+"""What a rollout holds for that wakes somebody."""
+
 
 def notices(turn: Turn, by_hand: tuple[str, ...] = ()) -> tuple[Notice, ...]:
     """Return what a turn is worth telling.
@@ -52,7 +55,7 @@ def _of_incident(turn: Turn) -> str:
 
 
 def _is_outage(rollout: Rollout) -> bool:
-    return rollout.waiting is not None and rollout.waiting.why is Why.OUTAGE
+    return rollout.waiting is not None and rollout.waiting.why in WAKES
 
 
 def _title(turn: Turn) -> str:

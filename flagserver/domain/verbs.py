@@ -28,6 +28,9 @@ from .watchers import LOST_AFTER, Watcher
 CONTROLLER = Principal("controller", "controller", "controller")
 """Who acts when nobody asked: the rollout's own schedule and guards."""
 
+UNEXPLAINED = "A responder took it back."
+"""The reason of a rollback whose responder did not stop to give one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -185,7 +188,7 @@ def resume(
             f"{', '.join(killed)} was killed, and a rollout takes no kill back. Roll it back; then "
             "the flag can be un-killed, and a new rollout started."
         )
-    after = replace(_counting(rollout, now), watcher=None)
+    after = replace(_counting(rollout, now), watcher=None, decided=now)
     if outside:
         after = replace(after, generation=rollout.generation + 1, confirmed={}, counting_since=None)
     return Turn(rollout, after, "rollout:resume", reason)
@@ -196,7 +199,8 @@ def advance(rollout: Rollout, now: float, reason: str | None = None) -> Turn:
     but not for a limit that is broken, nor for an approval."""
     if rollout.is_waived and rollout.state is State.RUNNING:
         return _unchanged(rollout)
-    for_data = rollout.waiting is not None and rollout.waiting.why is Why.DATA
+    why = None if rollout.waiting is None else rollout.waiting.why
+    for_data = why in {Why.DATA, Why.PERSON}
     if rollout.state is not State.RUNNING and not for_data:
         raise _refused(rollout, "cannot be advanced", _ADVANCE_INSTEAD)
     if rollout.step == NO_STEP:
@@ -211,7 +215,7 @@ def advance(rollout: Rollout, now: float, reason: str | None = None) -> Turn:
             f"{rollout.name} follows an engine, which shifts its traffic when its own time comes: "
             "nothing can skip that wait. Once all of the traffic is over, `advance` can."
         )
-    after = _counting(replace(rollout, waived=rollout.step), now)
+    after = _counting(replace(rollout, waived=rollout.step, decided=now), now)
     return Turn(rollout, after, "rollout:step:advance", reason)
 
 
@@ -242,7 +246,7 @@ def is_gated(rollout: Rollout) -> bool:
 
 def _approved(rollout: Rollout, by: str, now: float, reason: str | None) -> Turn:
     given = Approval(rollout.step, by, now)
-    after = replace(rollout, approvals=(*rollout.approvals, given), changed=now)
+    after = replace(rollout, approvals=(*rollout.approvals, given), changed=now, decided=now)
     if rollout.waiting is not None and rollout.waiting.why is Why.APPROVAL:
         after = _counting(after, now)
     return Turn(rollout, after, "rollout:step:approve", reason)
@@ -295,9 +299,13 @@ def roll_back(rollout: Rollout, cause: Rollback, reason: str | None = None) -> T
 
 def by_person(rollout: Rollout, now: float, reason: str | None) -> Rollback:
     """Return the cause when a responder rolls back."""
-    return Rollback(
-        By.PERSON, reason or "A responder took it back.", "responder", rollout.step, now
-    )
+    return Rollback(By.PERSON, reason or UNEXPLAINED, "responder", rollout.step, now)
+
+
+def is_unexplained(rollout: Rollout) -> bool:
+    """Tell whether a person took it back without saying why."""
+    back = rollout.rollback
+    return back is not None and back.by is By.PERSON and back.reason == UNEXPLAINED
 
 
 def supersede(rollout: Rollout, newer: str, targets: Sequence[Target], now: float) -> Rollout:
@@ -472,9 +480,11 @@ def note_gap(rollout: Rollout, now: float, seen: float) -> Turn:
     if rollout.counting_since is None or seen >= now:
         return _unchanged(rollout)
     gap = now - max(seen, rollout.counting_since)
+    decided = rollout.undecided_since
     after = replace(
         rollout,
         watched=rollout.elapsed(seen),
+        decided=None if decided is None else round(decided + gap, 3),
         counting_since=now,
         unwatched=rollout.unwatched + gap,
         changed=now,

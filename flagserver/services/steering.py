@@ -134,6 +134,7 @@ class Steering:
         self._clock = clock
         self._holder = holder
         self._samples = samples
+        self._tick_seconds = tick_seconds
         self._gap = gap_seconds(tick_seconds)
         self._telemetry = telemetry
         self._turns = Turns(store, clock, entropy, telemetry.turned)
@@ -275,11 +276,14 @@ class Steering:
             self._go_down(held, until, engine)
             return
         held.verdicts = self._judge(rollout, seen)
-        action = guards.act(held.verdicts, decisions.context(rollout, now, until, engine))
+        context = decisions.context(
+            rollout, now, until, engine, self._samples(rollout, now), self._tick_seconds
+        )
+        action = guards.act(held.verdicts, context)
         self._telemetry.judged(held.look, rollout, action, held.verdicts)
         late = rollout.late_writes(held.lease.token, now)
         obstacle = self._obstacle(rollout, seen, late)
-        look = Look(action, until, obstacle, self._samples(rollout, now), engine=engine)
+        look = Look(action, until, obstacle, engine=engine)
         decision = decisions.decide(rollout, look, now)
         turn = decisions.carry(rollout, decision, now, until)
         if isinstance(decision, decisions.Mirror):
@@ -329,7 +333,8 @@ class Steering:
         rollout = held.rollout
         kinds = [(verdict.guard.name, verdict.kind) for verdict in held.verdicts]
         shares = _observed(rollout, seen)
-        what = (rollout.state, rollout.step, action.does, action.reason, kinds, shares)
+        why = None if action.verdict is None else action.verdict.guard.name
+        what = (rollout.state, rollout.step, action.does, action.row, why, kinds, shares)
         before, at = self._told.get(rollout.id, (None, 0.0))
         if what == before and seen.now - at < LOOK_KEPT_SECONDS:
             return

@@ -128,7 +128,7 @@ def test_a_limit_without_a_second_arm_is_all_there_is() -> None:
     ("limit", "rule", "does"),
     [
         (Limit("It fires.", named=True), "named alarm", Does.ROLL_BACK),
-        (Limit("It fires.", named=True, holds=True), "limit broken, compared", Does.HOLD),
+        (Limit("It fires.", named=True, holds=True), "limit that only holds", Does.HOLD),
         (Limit("9 %.", control_breaks=False, backstop=True), "backstop", Does.ROLL_BACK),
         (Limit("2 %.", control_breaks=True), "shared outage", Does.PAGE),
         (Limit("2 %.", control_breaks=False), "limit broken, compared", Does.HOLD),
@@ -394,3 +394,52 @@ def test_one_budget_for_all_targets() -> None:
 def test_every_rule_says_what_it_is_for() -> None:
     assert len({rule for rule, _ in RULES}) == len(RULES)
     assert all(meaning for _, meaning in RULES)
+
+
+# --- what is not compared -------------------------------------------------------------------------
+
+
+def test_what_other_guards_lack_holds_and_their_silence_may_roll_back() -> None:
+    missing = decided(healthy(), missing=("canary errors: no data.",))
+    lost = decided(healthy(), lost="heartbeat: no data. No data is meant to roll back.")
+
+    assert (missing.does, missing.rule) == (Does.HOLD, "missing data")
+    assert (lost.does, lost.rule) == (Does.ROLL_BACK, "no data, meant to roll back")
+
+
+def test_going_on_waits_for_what_other_guards_have_not_said() -> None:
+    waits = decided(healthy(), watched=300.0, undecided=("This step needs 900 requests.",))
+    long: Any = {"watched": 300.0, "passed": 901.0, "undecided": ("This step needs 900 requests.",)}
+
+    assert (waits.does, waits.rule) == (Does.STAY, "waiting")
+    assert "900 requests" in waits.sentence
+    assert decided(healthy(), **long).does is Does.PAGE
+    assert decided(healthy(), **long, overtime=Overtime.PROCEED).does is Does.ADVANCE
+    assert decided(healthy(), **long, overtime=Overtime.ROLL_BACK).does is Does.ROLL_BACK
+
+
+def test_who_skips_the_wait_answers_for_missing_data_and_not_for_harm() -> None:
+    """The hold is over because somebody said so, after two requests."""
+    skipped: Any = {"watched": 5.0, "over": True, "waived": True}
+    young = fed(Judge(errors_alone()), 1, canary=(2, 0))
+    breaking = fed(Judge(errors_alone()), 12, canary=(25, 3), control=(475, 40))
+
+    assert decided(young, **skipped, data_age=60.0).does is Does.ADVANCE
+    assert decided(young, watched=5.0, over=True).does is Does.STAY
+    assert decided(breaking, **skipped).does is not Does.ADVANCE
+
+
+def test_an_engine_decides_when_its_step_is_over() -> None:
+    assert decided(healthy(), watched=900.0, over=False).does is Does.STAY
+    assert decided(healthy(), watched=10.0, over=True).does is Does.ADVANCE
+
+
+def test_a_target_that_nobody_sees_yet_is_not_waited_for() -> None:
+    flag = Judge(errors_alone())
+    flag.take(a_tick(1, canary=(0, 0), share=0.0))
+    compared = (
+        Compared(SHOP, 0.5, healthy().assess()),
+        Compared("flag/new", 0.5, flag.assess()),
+    )
+
+    assert decide(Seen(flag.design, compared, outside(watched=300.0))).does is Does.ADVANCE

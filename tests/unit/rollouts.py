@@ -21,7 +21,7 @@ RULE = Target.of("alb", "arn:rule", canary="green", stable="blue")
 SEARCH = Target.of("flag", "new-search")
 WELL = Action(Does.STAY, "All guards pass.", "well", advances=True)
 HARM = Action(Does.ROLL_BACK, "http errors 6 % > 1 %.", "backstop")
-BLIND = Action(Does.HOLD, "http errors: no data.", "no data, holds")
+BLIND = Action(Does.HOLD, "http errors: no data.", "missing data")
 EARLY = Action(Does.STAY, "Nothing to see yet.", "well", advances=False)
 
 
@@ -99,7 +99,7 @@ class World:
     ) -> decisions.Decision:
         """Look, decide and commit what was decided."""
         seen = self.seen()
-        found = Look(action, seen, obstacle, sample=10**9, trouble=trouble)
+        found = Look(action, seen, obstacle, trouble=trouble)
         decision = decisions.decide(self.rollout, found, self.now)
         self.commit(decisions.carry(self.rollout, decision, self.now, seen))
         self.last_look = self.now

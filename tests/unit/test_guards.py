@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sortition.judgement.policy import Overtime
 
 from flagserver.domain import guards
 from flagserver.domain.errors import Invalid
@@ -42,6 +43,8 @@ LATENCY = Guard(
 HOSTS = Guard("unhealthy hosts", Signal.of("cloudwatch", Measure.UNHEALTHY_HOSTS), 1.0)
 RATIO = Guard("healthy ratio", Signal.of("cloudwatch", Measure.HEALTHY_RATIO), 0.95)
 ALARM = guards.alarm("api-5xx")
+FEW = replace(ERRORS, minimum_sample=None)
+CUSTOM = replace(ERRORS, signal=Signal.of("outcomes", Measure.RATE, metric="critical_path"))
 
 
 def arm(*values: float | None, sample: int = 1000, last: float = NOW) -> tuple[Point, ...]:
@@ -244,7 +247,6 @@ BACKSTOP = stands(ERRORS, 0.06, 0.06, control=(0.001, 0.001))
 BLIND = stands(ERRORS)
 SMALL = judge(ERRORS, Measured(arm(0.5, 0.5, sample=5)), NOW)
 BAD_NEWEST = stands(ERRORS, 0.0, 0.02, control=(0.0, 0.0))
-PROVEN = stands(ERRORS, 0.005, 0.005, control=(0.001, 0.001), proven=True)
 
 
 def meant(no_data: NoData) -> Verdict:
@@ -265,12 +267,12 @@ LONG = Context(now=NOW, since=NOW - PATIENCE_SECONDS - 1)
 """In the midst of a step that began long ago."""
 OVER = Context(now=NOW, since=NOW - 300, hold_over=True)
 """The step's hold is over."""
+LATE = Context(now=NOW, since=NOW - 900, hold_over=True, watched=300.0, passed=900.0)
+"""Three times the hold are over."""
 
 ROLL_BACK, PAGE, HOLD, STAY = Does.ROLL_BACK, Does.PAGE, Does.HOLD, Does.STAY
 
 TABLE: list[tuple[str, list[Verdict], Context, Does, str]] = [
-    # weighted evidence of harm: rolls back, below the limit too
-    ("proven", [PROVEN], MIDST, ROLL_BACK, "harm proven"),
     # unhealthy canary hosts on two probes, or healthy ratio < 0.95: rolls back
     ("hosts", [stands(HOSTS, 1.0, 1.0)], MIDST, ROLL_BACK, "dead hosts"),
     ("hosts, once", [stands(HOSTS, 0.0, 1.0)], MIDST, STAY, "well"),
@@ -310,6 +312,20 @@ TABLE: list[tuple[str, list[Verdict], Context, Does, str]] = [
         "shared outage",
     ),
     (
+        "of a metric of one's own",
+        [stands(CUSTOM, 0.2, 0.2, control=(0.001, 0.001))],
+        MIDST,
+        HOLD,
+        "limit broken, compared",
+    ),
+    (
+        "of 19 requests a minute",
+        [judge(FEW, Measured(arm(0.2, 0.2, sample=19), arm(0.0, 0.0)), NOW)],
+        MIDST,
+        HOLD,
+        "limit broken, compared",
+    ),
+    (
         "on one point only",
         [stands(ERRORS, 0.04, 0.06, control=(0.001, 0.001))],
         MIDST,
@@ -327,22 +343,28 @@ TABLE: list[tuple[str, list[Verdict], Context, Does, str]] = [
     ("alone", [ALONE], MIDST, ROLL_BACK, "limit broken, alone"),
     # an alarm that the operator named: rolls back, or holds, as named
     ("alarm", [stands(ALARM, 1.0)], MIDST, ROLL_BACK, "named alarm"),
-    ("alarm that holds", [only_holds(stands(ALARM, 1.0))], MIDST, HOLD, "named alarm"),
+    (
+        "alarm that holds",
+        [only_holds(stands(ALARM, 1.0))],
+        MIDST,
+        HOLD,
+        "limit that only holds",
+    ),
     # the engine's own rollback: followed
     ("engine", [WELL], replace(MIDST, engine="CodeDeploy d-1 failed."), ROLL_BACK, "engine"),
     # a responder: rolls back
     ("responder", [WELL], replace(MIDST, responder="It is slow."), ROLL_BACK, "responder"),
     # missing data, sample-ratio mismatch: holds
     ("no data, early", [BLIND], MIDST, STAY, "well"),
-    ("no data, long", [BLIND], LONG, HOLD, "no data, holds"),
-    ("no data, hold over", [BLIND], OVER, HOLD, "no data, holds"),
+    ("no data, long", [BLIND], LONG, HOLD, "missing data"),
+    ("no data, hold over", [BLIND], OVER, HOLD, "missing data"),
     ("too few, midst", [SMALL], LONG, STAY, "well"),
-    ("too few, hold over", [SMALL], OVER, HOLD, "no data, holds"),
+    ("too few, hold over", [SMALL], OVER, HOLD, "missing data"),
     # a newest point that is bad, the only one so far: holds at the end of the step, and no sooner
     ("bad newest, midst", [BAD_NEWEST], LONG, STAY, "well"),
-    ("bad newest, hold over", [BAD_NEWEST], OVER, HOLD, "no data, holds"),
-    ("bad newest, passed over when blind", [may_pass(BAD_NEWEST)], OVER, HOLD, "no data, holds"),
-    ("no data, may pass", [meant(NoData.PASS)], OVER, STAY, "well"),
+    ("bad newest, hold over", [BAD_NEWEST], OVER, HOLD, "missing data"),
+    ("bad newest, passed over when blind", [may_pass(BAD_NEWEST)], OVER, HOLD, "missing data"),
+    ("no data, may pass", [meant(NoData.PASS)], OVER, STAY, "every guard passes"),
     (
         "no data, rolls back",
         [meant(NoData.ROLL_BACK)],
@@ -351,35 +373,45 @@ TABLE: list[tuple[str, list[Verdict], Context, Does, str]] = [
         "no data, meant to roll back",
     ),
     ("no data, rolls back early", [meant(NoData.ROLL_BACK)], MIDST, STAY, "well"),
-    ("no data, nobody exposed", [BLIND], replace(OVER, exposed=False), STAY, "well"),
-    ("no data, waived", [BLIND], replace(OVER, waived=True), STAY, "well"),
-    (
-        "mismatch",
-        [WELL],
-        replace(MIDST, mismatch="51 of 1,000 drawn."),
-        HOLD,
-        "sample-ratio mismatch",
-    ),
+    ("no data, nobody exposed", [BLIND], replace(OVER, exposed=False), STAY, "waiting"),
+    ("no data, waived", [BLIND], replace(OVER, waived=True), STAY, "every guard passes"),
     # … and never hides harm already proven or a dead host
     ("blind and dead", [BLIND, stands(HOSTS, 1.0, 1.0)], OVER, ROLL_BACK, "dead hosts"),
-    ("blind and proven", [BLIND, PROVEN], OVER, ROLL_BACK, "harm proven"),
-    (
-        "mismatch and proven",
-        [PROVEN],
-        replace(OVER, mismatch="51 of 1,000 drawn."),
-        ROLL_BACK,
-        "harm proven",
-    ),
-    # proven of a signal whose newest data are missing
-    ("blind, proven before", [replace(BLIND, proven=True)], OVER, ROLL_BACK, "harm proven"),
     # a guard that only holds never does more
-    ("holds: alone", [only_holds(ALONE)], MIDST, HOLD, "limit broken, alone"),
-    ("holds: hosts", [only_holds(stands(HOSTS, 1.0, 1.0))], MIDST, HOLD, "dead hosts"),
+    ("holds: alone", [only_holds(ALONE)], MIDST, HOLD, "limit that only holds"),
+    ("holds: hosts", [only_holds(stands(HOSTS, 1.0, 1.0))], MIDST, HOLD, "limit that only holds"),
+    ("holds: backstop", [only_holds(BACKSTOP)], MIDST, HOLD, "limit that only holds"),
+    (
+        "holds: no data",
+        [only_holds(meant(NoData.ROLL_BACK))],
+        LONG,
+        HOLD,
+        "missing data",
+    ),
+    # three times the hold: a person decides, or what the schedule says, and never silently
+    ("overtime", [WELL], replace(LATE, undecided=("It needs 900.",)), PAGE, "overtime"),
+    (
+        "overtime, goes back",
+        [WELL],
+        replace(LATE, undecided=("It needs 900.",), overtime=Overtime.ROLL_BACK),
+        ROLL_BACK,
+        "overtime",
+    ),
+    (
+        "overtime, goes on",
+        [WELL],
+        replace(LATE, undecided=("It needs 900.",), overtime=Overtime.PROCEED),
+        STAY,
+        "overtime",
+    ),
+    ("overtime, missing", [BLIND], LATE, PAGE, "missing data"),
+    ("in time", [WELL], replace(OVER, undecided=("It needs 900.",)), STAY, "waiting"),
     # waiving the wait answers for missing data, never for a broken limit
     ("waived: compared", [COMPARED], replace(MIDST, waived=True), HOLD, "limit broken, compared"),
     ("waived: alone", [ALONE], replace(MIDST, waived=True), ROLL_BACK, "limit broken, alone"),
-    # the gravest of several wins, whatever their order
+    # the first row of several wins, whatever their order
     ("page over hold", [COMPARED, SHARED], MIDST, PAGE, "shared outage"),
+    ("missing before an outage", [SHARED, BLIND], OVER, HOLD, "missing data"),
     ("roll back over page", [SHARED, ALONE, WELL], MIDST, ROLL_BACK, "limit broken, alone"),
     ("well", [WELL], MIDST, STAY, "well"),
     ("no guards", [], MIDST, STAY, "well"),
@@ -401,9 +433,16 @@ def test_who_may_roll_back(
 
 
 def test_every_row_of_the_table_is_shown_to_decide_something() -> None:
-    decided = {line[4] for line in TABLE}
-    silent = {"no data, passed over", "well"}
-    assert {row.name for row in ROWS} - decided - silent == set()
+    """Those that weigh evidence are in `tests/judgement/test_policy.py`."""
+    decided = {decides(act(line[1], line[2])) for line in TABLE}
+    evidence = {"_harm_proven", "_mismatch", "_slower"}
+    assert {row.__name__ for row, _ in ROWS} - decided - evidence == set()
+
+
+def decides(action: Action) -> str | None:
+    """Return the rule that decided, None: nothing stood against going on in time."""
+    assert action.seen is not None
+    return next((row.__name__ for row, _ in ROWS if row(action.seen) is not None), None)
 
 
 @pytest.mark.parametrize(
@@ -433,7 +472,7 @@ def test_a_rollback_by_a_limit_alone_says_so() -> None:
     st.lists(
         st.sampled_from(
             [
-                *(WELL, COMPARED, SHARED, ALONE, BACKSTOP, PROVEN),
+                *(WELL, COMPARED, SHARED, ALONE, BACKSTOP),
                 *(BLIND, SMALL, BAD_NEWEST, only_holds(ALONE)),
             ]
         ),
@@ -442,10 +481,13 @@ def test_a_rollback_by_a_limit_alone_says_so() -> None:
     st.sampled_from([MIDST, LONG, OVER]),
 )
 def test_nothing_hides_what_is_graver(verdicts: list[Verdict], context: Context) -> None:
+    """Whatever else there is: what goes back by itself goes back, and what holds is held."""
     one_by_one: list[Action] = [act([verdict], context) for verdict in verdicts]
     together = act(verdicts, context)
-    assert together.does.gravity == max((a.does.gravity for a in one_by_one), default=0)
-    assert together.advances == all(a.advances for a in one_by_one)
+    each = {action.does for action in one_by_one}
+    assert (together.does is ROLL_BACK) == (ROLL_BACK in each)
+    assert (together.does is STAY) == (each <= {STAY})
+    assert together.advances == (context.hold_over and all(a.advances for a in one_by_one))
 
 
 # --- what cannot be a guard -----------------------------------------------------------------------
@@ -497,3 +539,17 @@ def test_the_standard_guards_are_the_projects_own() -> None:
         "critical path failures": (0.001, 2, 2),
         "database connection errors": (0.05, 2, 2),
     }
+
+
+# --- with a comparison ----------------------------------------------------------------------------
+
+
+def test_a_comparison_answers_for_its_guards_while_both_arms_report() -> None:
+    compares = replace(OVER, compares=frozenset({ERRORS.name}))
+    for verdict in (COMPARED, SHARED, BACKSTOP, BLIND, SMALL, BAD_NEWEST):
+        outside = guards.outside_of([verdict], compares)
+        assert (outside.limits, outside.missing, outside.undecided) == ((), (), ())
+    assert act([ALONE], compares).row == "limit broken, alone"
+    assert act([COMPARED], replace(compares, whole=True)).row == "limit broken, alone"
+    assert act([meant(NoData.ROLL_BACK)], compares).does is ROLL_BACK
+    assert act([stands(LATENCY, 9.0, 9.0, 9.0)], compares).row == "limit broken, alone"

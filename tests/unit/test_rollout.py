@@ -237,16 +237,51 @@ def test_a_step_waits_for_its_minimum_sample() -> None:
     world.tick()
     world.run(55)
     world.now += 5
-    look = Look(WELL, world.seen(), sample=999)
-    assert decisions.decide(world.rollout, look, world.now) == Hold(
-        Why.DATA, "This step needs 1,000 requests and has seen 999."
-    )
-    unknown = replace(look, sample=None)
-    assert isinstance(decisions.decide(world.rollout, unknown, world.now), Hold)
-    enough = replace(look, sample=1000)
-    assert decisions.decide(world.rollout, enough, world.now) == Move(1)
-    waived = replace(world.rollout, waived=0)
-    assert decisions.decide(waived, look, world.now) == Move(1)
+
+    def decided(rollout: Rollout, sample: int | None) -> decisions.Decision:
+        seen = world.seen()
+        action = act([], decisions.context(rollout, world.now, seen, sample=sample))
+        return decisions.decide(rollout, Look(action, seen), world.now)
+
+    told = decided(world.rollout, 999)
+    assert isinstance(told, Hold)
+    assert told.why is Why.DATA
+    assert "This step needs 1,000 requests and has seen 999." in told.reason
+    assert isinstance(decided(world.rollout, None), Hold)
+    assert decided(world.rollout, 1000) == Move(1)
+    assert decided(replace(world.rollout, waived=0), 999) == Move(1)
+
+
+@pytest.mark.parametrize(
+    ("overtime", "follows"),
+    [("person", Hold), ("roll_back", decisions.RollBack), ("proceed", Resume)],
+)
+def test_three_times_the_hold_wakes_somebody_or_does_what_the_schedule_says(
+    overtime: str, follows: type[decisions.Decision]
+) -> None:
+    """Since somebody decided last: whoever resumes or skips the wait has three holds again."""
+    world = a_world(f"5%:1m:n=1000,100%:overtime={overtime}")
+    world.tick()
+    for _ in range(34):
+        found = world.tick(5.0, _with_three_requests(world, world.now + 5))
+    assert world.rollout.waiting is not None
+    assert world.rollout.waiting.why is Why.DATA
+
+    later = replace(world.rollout, decided=world.now - 60)
+    assert decisions.context(later, world.now, world.now).passed == 60
+    found: decisions.Decision = Stay()
+    while isinstance(found, Stay) and world.now < T0 + 300:
+        found = world.tick(5.0, _with_three_requests(world, world.now + 5))
+    assert isinstance(found, follows)
+    if isinstance(found, Hold):
+        assert found.why is Why.PERSON
+    if isinstance(found, Resume):
+        assert world.tick(5.0, _with_three_requests(world, world.now + 5)) == Move(1)
+
+
+def _with_three_requests(world: World, now: float) -> Action:
+    context = decisions.context(world.rollout, now, world.seen(), sample=3)
+    return act([], context)
 
 
 def test_a_step_waits_to_be_approved() -> None:

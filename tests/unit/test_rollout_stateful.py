@@ -98,7 +98,7 @@ class Racing(RuleBasedStateMachine):
     def looks(self, who: int, action: Action, trouble: str | None) -> None:
         revision, rollout = self.read[who]
         seen = rollout.seen_until(self.now, self.last_look)
-        look = Look(action, seen, self._obstacle(rollout), sample=None, trouble=trouble)
+        look = Look(action, seen, self._obstacle(rollout), trouble=trouble)
         decision = decisions.decide(rollout, look, self.now)
         self._commit(decisions.carry(rollout, decision, self.now, seen), revision)
         self.last_look = self.now

@@ -184,10 +184,18 @@ class TestHarm:
     def test_missing_data_holds_and_never_advances(self, engine: Engine) -> None:
         id = engine.start()
         engine.rates = (None, None)
-        engine.run(3600)
+        engine.run(890)
         rollout = engine.rollout(id)
         assert rollout.waiting is not None
         assert (at(engine), rollout.waiting.why) == ((5, 5), Why.DATA)
+
+        # Three times the hold: somebody is woken, once, and still nothing goes up.
+        engine.run(2700)
+        rollout = engine.rollout(id)
+        assert rollout.waiting is not None
+        assert (at(engine), rollout.waiting.why) == ((5, 5), Why.PERSON)
+        pages = [n for _, n in engine.store.undelivered("test") if n.severity == "page"]
+        assert [page.incident for page in pages] == [rollout.name]
 
     def test_a_rollback_that_cannot_be_confirmed_says_so_and_goes_on_trying(
         self, engine: Engine

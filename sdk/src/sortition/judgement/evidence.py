@@ -81,6 +81,7 @@ class Assessment:
     canary_share: of the draws in this step.
     silent: arms that should have reported and did not.
     backstop: the name of what is far worse, None without.
+    exposed: whether anybody sees it in this step.
     """
 
     at: float
@@ -90,6 +91,7 @@ class Assessment:
     canary_share: float | None
     silent: tuple[str, ...]
     backstop: str | None
+    exposed: bool = True
 
     @property
     def largest(self) -> Standing:
@@ -112,6 +114,7 @@ class Judge:
         self._backstop = _Backstop(design.rates[0].noise.dispersion)
         self._step: int | None = None
         self._at = 0.0
+        self._exposed = True
 
     def take(self, tick: Tick) -> None:
         """Take in the next tick. Raises ValueError when it is not later than the last one."""
@@ -123,6 +126,7 @@ class Judge:
                 self._latency.before(tick)
             return
         begins, self._step = tick.step != self._step, tick.step
+        self._exposed = tick.share > 0
         injected = self._injection.next(tick.seconds, step_begins=begins)
         for rate in self._rates:
             rate.take(tick, injected, begins=begins)
@@ -146,6 +150,7 @@ class Judge:
             self._mismatch.share,
             self._silence.arms(),
             self._rates[0].watched.name if self._backstop.broken else None,
+            self._exposed,
         )
 
 

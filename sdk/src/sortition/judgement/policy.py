@@ -89,6 +89,7 @@ class Limit:
     sentence: what is said of it.  control_breaks: None where there is no second arm.
     named: an alarm that the operator named for this rollout.  holds: it may only hold.
     backstop: above 5 % and twice the control's, on 2 of 2 points.
+    guard: its name.
     """
 
     sentence: str
@@ -96,6 +97,7 @@ class Limit:
     named: bool = False
     holds: bool = False
     backstop: bool = False
+    guard: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,10 @@ class Outside:
     data_age: seconds since the newest tick ended, None before the first.  tick: seconds of one.
     hosts: what is said of unhealthy canary hosts (two probes).
     engine, responder: why an engine went back by itself, or a person did.
+    over: whether the hold is over, where that is not said by the time watched: an engine decides,
+    or a person skipped the rest.  waived: that person answers for data that is not there yet.
+    missing: of guards that are not compared, what they lack and wait for.  lost: of one whose
+    silence is meant to roll back.  undecided: what else must be there before going on.
     """
 
     step: int
@@ -120,6 +126,22 @@ class Outside:
     engine: str | None = None
     responder: str | None = None
     limits: tuple[Limit, ...] = ()
+    over: bool | None = None
+    waived: bool = False
+    missing: tuple[str, ...] = ()
+    lost: str | None = None
+    undecided: tuple[str, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether it is time to go on."""
+        return self.watched >= self.hold if self.over is None else self.over
+
+    @property
+    def asks_for_data(self) -> bool:
+        """Tell whether going on needs data: not where somebody answers for what is missing, nor in
+        a step that is not held."""
+        return not self.waived and self.hold > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +306,13 @@ def _standing(one: Compared, name: str) -> Standing:
     return next(each for each in one.assessment.standings if each.watched.name == name)
 
 
+def _lost(seen: Seen) -> Decision | None:
+    said = seen.outside.lost
+    if said is None:
+        return None
+    return Decision(Does.ROLL_BACK, "no data, meant to roll back", said)
+
+
 def _limit_alone(seen: Seen) -> Decision | None:
     return _limit(
         seen,
@@ -298,7 +327,9 @@ def _limit(
     seen: Seen, applies: Callable[[Limit], bool], does: Does, rule: str, why: str
 ) -> Decision | None:
     limit = next((limit for limit in seen.outside.limits if applies(limit)), None)
-    return None if limit is None else Decision(does, rule, f"{limit.sentence} {why}")
+    if limit is None:
+        return None
+    return Decision(does, rule, f"{limit.sentence} {why}", guard=limit.guard)
 
 
 def _mismatch(seen: Seen) -> Decision | None:
@@ -311,7 +342,9 @@ def _mismatch(seen: Seen) -> Decision | None:
 
 def _missing(seen: Seen) -> Decision | None:
     outside = seen.outside
-    if not seen.compared:
+    if outside.missing:
+        return Decision(Does.HOLD, "missing data", outside.missing[0])
+    if not seen.compared or outside.waived:
         return None
     oldest = STALE_TICKS * outside.tick + STALE_SLACK_SECONDS
     if outside.data_age is None or outside.data_age > oldest:
@@ -322,7 +355,7 @@ def _missing(seen: Seen) -> Decision | None:
         )
         return Decision(Does.HOLD, "missing data", f"Holding: no outcomes come in ({age}).")
     for one in seen.compared:
-        if one.assessment.silent:
+        if one.assessment.exposed and one.assessment.silent:
             arms = " and ".join(one.assessment.silent)
             said = f"Holding: {one.target}: the {arms} should have reported requests and did not."
             return Decision(Does.HOLD, "missing data", said)
@@ -341,6 +374,12 @@ def _shared_outage(seen: Seen) -> Decision | None:
         Does.PAGE,
         "shared outage",
         "The stable side breaks the limit too: a shared outage, which going back would not end.",
+    )
+
+
+def _limit_holds(seen: Seen) -> Decision | None:
+    return _limit(
+        seen, lambda limit: limit.holds, Does.HOLD, "limit that only holds", "It may only hold."
     )
 
 
@@ -375,10 +414,7 @@ def _slower(seen: Seen) -> Decision | None:
 
 def _advance(seen: Seen) -> Decision | None:
     outside = seen.outside
-    if outside.watched < outside.hold:
-        return None
-    waiting = _waiting(seen)
-    if waiting:
+    if not outside.is_over or outside.undecided or _waiting(seen):
         return None
     labels = sorted({verdict.label.value for verdict in verdicts(seen) if verdict.label})
     said = "; ".join(labels) if labels else "no outcomes: by thresholds alone"
@@ -388,25 +424,45 @@ def _advance(seen: Seen) -> Decision | None:
 
 
 def _waiting(seen: Seen) -> list[Verdict]:
+    """Return the verdicts that going on waits for. Of a target that nobody sees in this step there
+    is nothing to wait for."""
+    asked = seen.outside.asks_for_data
+    exposed = {one.target for one in seen.compared if one.assessment.exposed}
     return [
-        verdict for verdict in verdicts(seen) if verdict.kind is not Kind.PASS and verdict.critical
+        verdict
+        for verdict in verdicts(seen)
+        if verdict.critical
+        and verdict.target in exposed
+        and verdict.kind is not Kind.PASS
+        and (asked or verdict.kind is Kind.FAIL)
     ]
+
+
+def _awaited(seen: Seen) -> tuple[str, str | None, bool]:
+    """Return what going on waits for first: its sentence and guard, and whether it fails."""
+    if seen.outside.undecided:
+        return seen.outside.undecided[0], None, False
+    first = next(iter(_waiting(seen)), None)
+    return ("", None, False) if first is None else (first.sentence, first.name, _fails(first))
+
+
+def _fails(verdict: Verdict) -> bool:
+    return verdict.kind is Kind.FAIL
 
 
 def _overtime(seen: Seen) -> Decision | None:
     outside = seen.outside
-    if not _overdue(outside):
+    # A hold that waited for something and is well now goes on: it asks nobody.
+    if not outside.is_over or not _overdue(outside):
         return None
-    first = next(iter(_waiting(seen)), None)
-    why = "" if first is None else f" {first.sentence}"
-    said = f"{OVERTIME:g} times the hold has passed without a decision.{why}"
-    name = None if first is None else first.name
+    sentence, name, fails = _awaited(seen)
+    said = f"{OVERTIME:g} times the hold has passed without a decision. {sentence}".rstrip()
     match outside.overtime:
         case Overtime.ROLL_BACK:
             return Decision(
                 Does.ROLL_BACK, "overtime", f"{said} The schedule says to go back.", guard=name
             )
-        case Overtime.PROCEED if first is None or first.kind is not Kind.FAIL:
+        case Overtime.PROCEED if not fails:
             return Decision(
                 Does.ADVANCE, "overtime", f"{said} The schedule says to go on.", guard=name
             )
@@ -420,12 +476,12 @@ def _overdue(outside: Outside) -> bool:
 
 def _stay(seen: Seen) -> Decision:
     outside = seen.outside
-    if outside.watched < outside.hold:
-        left = outside.hold - outside.watched
+    if not outside.is_over:
+        left = max(0.0, outside.hold - outside.watched)
         said = f"No harm seen; {left:.0f} s of the hold are left."
         return Decision(Does.STAY, "well", said)
-    first = _waiting(seen)[0]
-    return Decision(Does.STAY, "waiting", f"The hold is over. {first.sentence}", guard=first.name)
+    sentence, name, _ = _awaited(seen)
+    return Decision(Does.STAY, "waiting", f"The hold is over. {sentence}", guard=name)
 
 
 RULES: tuple[tuple[Rule, str], ...] = (
@@ -436,9 +492,11 @@ RULES: tuple[tuple[Rule, str], ...] = (
     (_named_alarm, "an alarm that was named for this rollout"),
     (_backstop, "above 5 % and twice the control's, on 2 of 2 minutes"),
     (_limit_alone, "a limit broken, no second arm"),
+    (_lost, "no data, of what is meant to roll back then"),
     (_mismatch, "the arms are not as large as they were drawn"),
     (_missing, "missing data"),
     (_shared_outage, "a limit broken by both arms alike"),
+    (_limit_holds, "a limit broken that may only hold"),
     (_limit_compared, "a limit broken, the evidence not there yet"),
     (_slower, "slower, but tolerable"),
     (_advance, "hold over and every critical guard passes"),

@@ -65,6 +65,8 @@ class Look:
                     **outside,
                     "overtime": Overtime(outside["overtime"]),
                     "limits": tuple(Limit(**limit) for limit in outside["limits"]),
+                    "missing": tuple(outside.get("missing", ())),
+                    "undecided": tuple(outside.get("undecided", ())),
                 }
             ),
         )
