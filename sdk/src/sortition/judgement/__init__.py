@@ -7,6 +7,7 @@
     mismatch     are the arms as large as they were drawn
     calibration  what A/A history says of noise
     intervals    what is shown: time-uniform intervals
+    ab           how two versions differ, where nothing is to be decided
     design       what is fixed before the first count comes in
     evidence     all tests of one comparison, tick by tick
     policy       what follows from all that is seen
