@@ -53,6 +53,7 @@ from flagserver.services.notices import Deliverer, Notices
 from flagserver.services.notifying import Notifying
 from flagserver.services.outcomes import Outcomes
 from flagserver.services.people import People
+from flagserver.services.pruning import Pruner, Pruning
 from flagserver.services.pushes import Postman, Pushes
 from flagserver.services.record import Record
 from flagserver.services.rollouts import Rollouts
@@ -258,6 +259,13 @@ def build_sealing(settings: Settings, store: Store, holder: str) -> Sealing | No
         return None
     anchors = open_anchors(settings)
     return Sealing(Sealer(store, key, anchors, SystemClock(), SystemEntropy()), store, holder)
+
+
+def build_pruning(settings: Settings, store: Store, holder: str) -> Pruning:
+    """Return what takes old bodies out of the record, for a controller. Raises SettingsError."""
+    key = read_record_key(settings)
+    verifier = None if key is None else key.verifier
+    return Pruning(Pruner(store, SystemClock(), SystemEntropy(), verifier), store, holder)
 
 
 def newest_anchor(settings: Settings) -> str | None:

@@ -140,6 +140,7 @@ def controller() -> None:
         steering = bootstrap.build_steering(settings, store, services, holder, telemetry=telemetry)
         notices = bootstrap.open_notices(settings, store, holder, telemetry)
         sealing = bootstrap.build_sealing(settings, store, holder)
+        pruning = bootstrap.build_pruning(settings, store, holder)
     except SettingsError as error:
         raise Failed(str(error)) from None
     stop = threading.Event()
@@ -157,6 +158,7 @@ def controller() -> None:
     gatekeeper.start()
     if sealing is not None:
         sealing.start()
+    pruning.start()
     postman = bootstrap.build_postman(settings, services, telemetry)
     if postman is not None:
         postman.start()
@@ -166,6 +168,7 @@ def controller() -> None:
     show_alone(settings, services, board)
     loop.run(stop)
     gatekeeper.stop()
+    pruning.stop()
     if sealing is not None:
         sealing.stop()
     if postman is not None:

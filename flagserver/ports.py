@@ -28,7 +28,8 @@ from flagserver.domain.guards import Action, Verdict
 from flagserver.domain.hooks import Asking
 from flagserver.domain.metrics import Posted
 from flagserver.domain.notices import Notice
-from flagserver.domain.outcomes import Part, Row, Totals
+from flagserver.domain.outcomes import Drawn, Part, Row, Totals
+from flagserver.domain.retention import Range
 from flagserver.domain.rollout import Rollback, Rollout
 from flagserver.domain.signals import Ask, Measured, Signal
 from flagserver.domain.stores import Conditions, StoreState
@@ -241,6 +242,20 @@ class Checkpoints(Protocol):
 
     def checkpoints(self, *, limit: int = 1000) -> list[str]:
         """Return the newest notes that are kept, oldest first."""
+
+
+class Bodies(Protocol):
+    """Bodies of the record that are kept no longer."""
+
+    def drop_bodies(self, ranges: Sequence[Range]) -> None:
+        """Take the bodies of these entries out of the store, their salts with them; leaf hashes and
+        the chain stay. Readers see all or nothing of it. Safe to repeat; of two at a time one
+        raises Conflict. From then on the store owes a rewriting of its log."""
+
+    def rewrite_log(self) -> bool:
+        """See that what was taken out leaves the store's log on disk too. True: it has, or there is
+        no log. False: it is under way; ask again. Raises StoreUnavailable where the store may not
+        be told so."""
 
 
 class Outcomes(Protocol):
@@ -469,6 +484,7 @@ class Receipts(Protocol):
 class Store(
     Documents,
     Checkpoints,
+    Bodies,
     Outcomes,
     Metrics,
     Sessions,

@@ -31,6 +31,7 @@ from sortition.core.model import (
 )
 
 from .personal import looks_personal
+from .retention import LEAST_DAYS, MOST_DAYS
 
 PPM_PER_PERCENT = 10_000
 
@@ -200,11 +201,13 @@ class NewEnvironment(Command):
 
 
 class EnvironmentEdit(Command):
-    """What may change about an environment. default_schedule: of rollouts that name none."""
+    """What may change about an environment. default_schedule: of rollouts that name none.
+    retention_days: how long the record keeps what it says of it."""
 
     description: Text | None = None
     critical: bool | None = None
     default_schedule: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    retention_days: int | None = Field(default=None, ge=LEAST_DAYS, le=MOST_DAYS)
     reason: Reason | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from . import retention
 from .commands import EnvironmentEdit, NewEnvironment
 from .documents import Body
 from .schedule import STANDARD
@@ -15,6 +16,7 @@ class Environment:
     """One environment. In a critical one, enlarging exposure needs a reason and confirmation.
 
     default_schedule: by what its rollouts go that name none; as `schedule.parse` reads it.
+    retention_days: how long the record keeps the bodies of entries about it.
     """
 
     key: str
@@ -23,6 +25,7 @@ class Environment:
     created: str
     changed: str
     default_schedule: str = STANDARD.name
+    retention_days: int = retention.DAYS
 
     @classmethod
     def from_body(cls, body: Body) -> Environment:

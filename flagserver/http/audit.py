@@ -24,10 +24,11 @@ class CheckpointsJson(TypedDict):
 
 
 class StoredJson(TypedDict):
-    """An entry as it is stored: the canonical text that its leaf is the hash of, and the chain."""
+    """An entry as it is stored: the canonical text that its leaf is the hash of, null where it was
+    pruned, and the chain."""
 
     seq: int
-    body: str
+    body: str | None
     leaf: str
     chain: str
 
@@ -80,7 +81,7 @@ def export_record(call: Call) -> Any:
         "entries": [
             {
                 "seq": link.seq,
-                "body": link.canonical.decode(),
+                "body": None if link.canonical is None else link.canonical.decode(),
                 "leaf": link.leaf.hex(),
                 "chain": link.chain.hex(),
             }

@@ -110,12 +110,14 @@ class HistoryJson(TypedDict):
 
 
 class EnvironmentJson(TypedDict):
-    """An environment. default_schedule: of its rollouts that name none."""
+    """An environment. default_schedule: of its rollouts that name none. retention_days: how long
+    the record keeps what it says of it."""
 
     key: str
     description: str
     critical: bool
     default_schedule: str
+    retention_days: int
     created: str
     changed: str
     revision: int
@@ -348,6 +350,7 @@ def environment(view: EnvironmentView) -> EnvironmentJson:
         "description": of.description,
         "critical": of.critical,
         "default_schedule": of.default_schedule,
+        "retention_days": of.retention_days,
         "created": of.created,
         "changed": of.changed,
         "revision": view.revision,

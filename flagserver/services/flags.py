@@ -8,6 +8,7 @@ from typing import Any
 
 from sortition.core.bucketing import seed
 from sortition.core.evaluate import Explanation, compile_flags, explain
+from sortition.record.replay import STATES
 
 from flagserver.domain import access, documents, flags
 from flagserver.domain.commands import Enlarging, FlagEdit, NewFlag, Reasoned, StateEdit
@@ -331,6 +332,7 @@ class Flags:
                     _check_in_no_rollout(key, content)
             kills = [] if archived else [w for c in contents for w in self._kill_writes(key, c)]
             action = "flag:archive" if archived else "flag:unarchive"
+            told = {**after.to_body(), **_told_of(kills, contents)}
             try:
                 self._commit(
                     writes=(_flag_write(after, expected=revision), *kills),
@@ -404,6 +406,21 @@ class Flags:
 
     def _environments(self) -> tuple[str, ...]:
         return tuple(sorted(self._store.read_all(documents.ENVIRONMENTS)))
+
+
+def _told_of(kills: list[Write], contents: list[documents.EnvironmentContent]) -> dict[str, Any]:
+    """Return what the entry says of states that are killed with the bringing back of a flag."""
+    found = {documents.states(content.environment): content for content in contents}
+    states = {
+        found[write.collection].environment: {
+            write.key: {
+                "before": found[write.collection].states[write.key].body,
+                "after": write.body,
+            }
+        }
+        for write in kills
+    }
+    return {STATES: states} if states else {}
 
 
 def _text(flag: Flag) -> str:

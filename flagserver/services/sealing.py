@@ -14,6 +14,7 @@ from sortition.record.checkpoint import Checkpoint, open_checkpoint
 from sortition.record.entry import GENESIS, Link, find_break
 from sortition.record.note import NoteError
 from sortition.record.tree import Frontier
+from sortition.record.verify import PRUNE, named_by
 
 from flagserver.domain.documents import Change, Fact
 from flagserver.domain.errors import Refusal
@@ -79,6 +80,8 @@ class Sealer:
         self._sealed: Checkpoint | None = None
         self._newest: float | None = None
         self._chain, self._frontier = GENESIS, Frontier()
+        self._bodiless: set[int] = set()
+        """Entries without a body of which nothing signed has said yet that they are pruned."""
 
     def seal(self) -> Checkpoint | None:
         """Sign and anchor what is new. Returns the newest checkpoint, or None where there is no
@@ -152,6 +155,10 @@ class Sealer:
             if broken is not None:
                 raise Unsealable(f"Entry {broken.seq}: {broken.problem}.")
             self._take(links)
+        if self._bodiless:
+            raise Unsealable(
+                f"Entry {min(self._bodiless)}: its body is gone, and no signed entry says so."
+            )
 
     def _take(self, links: list[Link]) -> None:
         """Take in consecutive links, and compare the tree where the newest anchor has it."""
@@ -159,11 +166,27 @@ class Sealer:
         before, sealed = self._frontier, self._sealed
         self._frontier = before.grown(leaves)
         self._chain = links[-1].chain
-        self._newest = unix(json.loads(links[-1].canonical)["ts"])
+        for each in links:
+            self._look_at_body(each)
+        if links[-1].canonical is not None:
+            self._newest = unix(json.loads(links[-1].canonical)["ts"])
         if sealed is None or not before.size < sealed.size <= self._frontier.size:
             return
         if before.grown(leaves[: sealed.size - before.size]).root() != sealed.root:
             raise Unsealable(f"The first {sealed.size} entries are not those that were signed.")
+
+    def _look_at_body(self, link: Link) -> None:
+        """Note which bodies are gone, and which of them an entry tells of."""
+        if link.canonical is None:
+            self._bodiless.add(link.seq)
+            return
+        # What nobody signed excuses nothing; where nothing is signed yet, nobody could have.
+        signed = self._sealed is None or link.seq <= self._sealed.size
+        if not self._bodiless or not signed or PRUNE.encode() not in link.canonical:
+            return
+        entry = json.loads(link.canonical)
+        if entry["action"] == PRUNE:
+            self._bodiless -= set(named_by(entry["after"], before=link.seq))
 
     def _sign(self, state: StoreState) -> Checkpoint | None:
         sealed, size = self._sealed, self._frontier.size

@@ -171,7 +171,8 @@ class Tokens:
     def _made_before(self, done: Committed) -> Token:
         """Return the token that the first of identical requests made: the record knows its id."""
         for link in self._store.record(after=done.seq - 1, limit=1):
-            token = self._read(json.loads(link.canonical)["target"].removeprefix("token/"))
+            target = str(json.loads(link.canonical or b"{}").get("target"))
+            token = self._read(target.removeprefix("token/"))
             if token is not None:
                 return token
         raise Conflict("This token was made before, and its entry is no longer in the record.")

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from sortition.record.replay import STATES
 
 from flagserver.domain import documents, rollout_flags, telling
-from flagserver.domain.documents import Change, Document, Idempotency, Principal, Write
+from flagserver.domain.documents import Change, Document, Fact, Idempotency, Principal, Write
 from flagserver.domain.errors import AlreadyExists, Conflict, NotFound, Refusal, StaleRevision
 from flagserver.domain.flags import Flag, State, default_state
 from flagserver.domain.rollout import Rollout
@@ -232,7 +234,7 @@ class Turns:
         given_back = turn.ends.claims if turn.ends else rollout.claims if ended else {}
         return Change(
             writes=tuple(writes),
-            fact=turn.fact(by),
+            fact=_with_states(turn.fact(by), rollout.environment, changed),
             environments=(rollout.environment,) if served else (),
             flags=served,
             claims={} if ended else rollout.claims,
@@ -240,6 +242,20 @@ class Turns:
             notices=telling.notices(turn, by_hand),
             idempotency=idempotency,
         )
+
+
+def _with_states(
+    fact: Fact, environment: str, changed: Mapping[str, tuple[FlagState, State]]
+) -> Fact:
+    """Return the entry with what became of the rollout's flags, so that their states follow from
+    the record alone (`sortition.record.replay`)."""
+    if not changed:
+        return fact
+    told = {
+        name: {"before": seen.state.to_body(), "after": after.to_body()}
+        for name, (seen, after) in changed.items()
+    }
+    return replace(fact, after={**fact.after, STATES: {environment: told}})
 
 
 def check_revision(view: RolloutView, revision: int | None) -> None:

@@ -279,7 +279,7 @@ class RedisDocuments:
     def _accepted_already(self, answer: list[bytes], found: StoreState, salt: str) -> list[bytes]:
         """Return what an attempt did whose first answer was lost, if it was made."""
         for entry in self.record(after=found.seq, limit=1):
-            if json.loads(entry.canonical)["salt"] == salt:
+            if json.loads(entry.canonical or b"{}").get("salt") == salt:
                 return [b"done", str(entry.seq).encode()]
         return answer
 
@@ -429,7 +429,8 @@ class RedisDocuments:
         for _ in range(HISTORY_SCAN // ENTRIES):
             found = self._server.read("XREVRANGE", keys.RECORD, newest, "-", "COUNT", ENTRIES)
             for _, fields in found:
-                yield json.loads(fields[b"entry"])
+                if b"entry" in fields:
+                    yield json.loads(fields[b"entry"])
             if len(found) < ENTRIES:
                 return
             newest = f"({found[-1][0].decode()}"
@@ -512,7 +513,7 @@ class _Plan:
             self.keys,
             [
                 *(began.store, began.epoch, head.seq, head.chain),
-                *(linked.seq, linked.canonical, linked.leaf.hex(), linked.chain.hex()),
+                *(linked.seq, linked.canonical or b"", linked.leaf.hex(), linked.chain.hex()),
                 *(self.documents, self.flags, self.fingerprint, ONCE_SECONDS * 1000, FEED_LENGTH),
                 *(after.store, after.epoch, OUTBOX_LENGTH),
                 *self.counts,
@@ -606,7 +607,7 @@ def _documents(collection: str, found: Mapping[bytes, bytes]) -> dict[str, Docum
 def _link(id: bytes, fields: Mapping[bytes, bytes]) -> Link:
     seq, _, _ = id.partition(b"-")
     leaf, chain = (bytes.fromhex(fields[name].decode()) for name in (b"leaf", b"chain"))
-    return Link(int(seq), fields[b"entry"], leaf, chain)
+    return Link(int(seq), fields.get(b"entry"), leaf, chain)
 
 
 def _place(id: str) -> tuple[int, int]:

@@ -125,9 +125,11 @@ class Server:
             answers += self._ask(question, Kind.READS, _name(batch[0]))
         return answers
 
-    def write(self, *command: Any) -> Any:
-        """Return the answer to a command that is sent once, whatever happens."""
-        return self._ask(partial(_execute, command=command), Kind.WRITES, _name(command))
+    def write(self, *command: Any, key: str | None = None) -> Any:
+        """Return the answer to a command that is sent once, whatever happens. key: of the node that
+        it is for, where its first argument is no key."""
+        question = partial(_execute, command=command, key=key)
+        return self._ask(question, Kind.WRITES, _name(command))
 
     def look_up(self, call: Call) -> Any:
         """Return the answer of a script that only reads."""

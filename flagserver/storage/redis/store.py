@@ -8,8 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from .attempts import RedisAttempts
+from .bodies import RedisBodies
 from .checkpoints import RedisCheckpoints
 from .documents import RedisDocuments, full_jitter
+from .evidence import RedisEvidence
 from .leases import RedisLeases
 from .looks import RedisLooks
 from .metrics import RedisMetrics
@@ -23,12 +25,14 @@ from .sessions import RedisSessions
 class RedisStore(
     RedisDocuments,
     RedisCheckpoints,
+    RedisBodies,
     RedisOutcomes,
     RedisMetrics,
     RedisSessions,
     RedisAttempts,
     RedisLeases,
     RedisLooks,
+    RedisEvidence,
     RedisNudges,
     RedisOutbox,
 ):

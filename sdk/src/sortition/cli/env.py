@@ -50,6 +50,7 @@ def get_environment(context: click.Context, key: str) -> None:
         f"{key}{critical}, revision {found['revision']}",
         found["description"],
         f"rollouts go by {found['default_schedule']} unless they say otherwise",
+        f"the record keeps bodies for {found['retention_days']} days",
     ]
     say(context, found, "\n".join(filter(None, lines)))
 
@@ -83,6 +84,11 @@ def create_environment(context: click.Context, /, key: str, **given: Any) -> Non
     metavar="NAME|STEPS",
     shell_complete=completion.schedules,
     help="What its rollouts go by that name none.",
+)
+@click.option(
+    "--retention-days",
+    type=int,
+    help="How long the record keeps what it says of it; hashes stay. 90 at first.",
 )
 @options.write()
 @click.pass_context

@@ -69,10 +69,13 @@ def chain_hash(previous: bytes, leaf: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An entry as it is stored: its canonical bytes, its leaf hash and the chain up to it."""
+    """An entry as it is stored: its canonical bytes, its leaf hash and the chain up to it.
+
+    canonical: None where the body was pruned; the hashes stay.
+    """
 
     seq: int
-    canonical: bytes
+    canonical: bytes | None
     leaf: bytes
     chain: bytes
 
@@ -95,12 +98,12 @@ class Break:
 def find_break(links: Iterable[Link], previous: bytes = GENESIS, after: int = 0) -> Break | None:
     """Return the first break of consecutive links that follow `after`, or None if they are whole.
 
-    Checks every link: sequence, leaf against body, chain against leaf.
+    Checks every link: sequence, leaf against body where there is one, chain against leaf.
     """
     for each in links:
         if each.seq != after + 1:
             return Break(after + 1, f"expected entry {after + 1}, found {each.seq}")
-        if leaf_hash(each.canonical) != each.leaf:
+        if each.canonical is not None and leaf_hash(each.canonical) != each.leaf:
             return Break(each.seq, "the body does not match its leaf hash")
         if chain_hash(previous, each.leaf) != each.chain:
             return Break(each.seq, "the chain does not follow from the entry before")

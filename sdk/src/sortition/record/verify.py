@@ -211,7 +211,7 @@ def _look_at_prunes(entries: Sequence[Kept], excuses: Mapping[int, Mapping[str, 
     told: set[int] = set()
     for number, body in excuses.items():
         if body.get("action") == PRUNE:
-            told.update(_pruned(body.get("after"), before=number))
+            told.update(named_by(body.get("after"), before=number))
     for seq in gone:
         if seq not in told:
             words = f"entry {seq}: its body is gone, and no signed entry says so"
@@ -219,8 +219,8 @@ def _look_at_prunes(entries: Sequence[Kept], excuses: Mapping[int, Mapping[str, 
     return len(gone)
 
 
-def _pruned(after: Any, *, before: int) -> Iterator[int]:
-    """Yield the entries that a prune names; never itself or a later one."""
+def named_by(after: Any, *, before: int) -> Iterator[int]:
+    """Yield the entries that a prune (its `after`) names; never itself or a later one."""
     ranges = after.get("pruned") if isinstance(after, dict) else None
     for each in ranges if isinstance(ranges, list) else ():
         if isinstance(each, list) and [type(edge) for edge in each] == [int, int]:
