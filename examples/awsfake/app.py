@@ -12,6 +12,8 @@ POST /double/health     {"group", "target", "state", "reason"}
 POST /double/metrics    {"namespace", "data": [<as PutMetricData has it, Timestamp in unix s>]}
 POST /double/codedeploy {"deployment", "region", "status", "task_sets", "events": {name: status}}
 POST /double/codedeploy/times {"application", "group", "region", "install", "back", "bake"}
+GET  /double/events     {"told": [{"id", "kind", "target", "at", "result"}, …], "due", "waiting"}
+POST /double/events     {"kind": well, lost, late or doubled, "times", "seconds"}, see `eventbus`
 GET  /double/hooks      [{"function", "event", "at", "payload": {"DeploymentId", …}}, …]
 POST /double/ecs        {"deployment", …in ECS's own words}
 POST /double/reset
@@ -38,6 +40,7 @@ from . import deployments, elbv2, s3
 from .clock import Clock
 from .cloudwatch import LOOK_SECONDS, CloudWatch
 from .codedeploy.service import CodeDeploy
+from .eventbus import EventBus
 from .faults import Fault, Faults
 from .scene import TARGET
 from .world import World
@@ -47,7 +50,7 @@ ACCOUNT = "123456789012"
 
 SERVICES = (
     *("elbv2", "cloudwatch", "codedeploy", "ecs", "ec2", "sts", "acm", "iam"),
-    *("sqs", "secretsmanager", "appmesh", "s3"),
+    *("sqs", "events", "secretsmanager", "appmesh", "s3"),
 )
 """What is there to be used; the rest of moto would need more packages."""
 
@@ -68,8 +71,11 @@ class Double:
         self.clock = clock
         self.faults = Faults()
         self.calls: deque[dict[str, Any]] = deque(maxlen=CALLS)
-        self.cloudwatch = CloudWatch(clock)
-        self.codedeploy = CodeDeploy(lambda account: World(clock, self.cloudwatch, account))
+        self.events = EventBus(clock)
+        self.cloudwatch = CloudWatch(clock, self.events.emit)
+        self.codedeploy = CodeDeploy(
+            lambda account: World(clock, self.cloudwatch, self.events.emit, account)
+        )
         elbv2.install()
         deployments.install()
         s3.install()
@@ -151,6 +157,8 @@ class Double:
                 return {"now": self.clock.now(), "scale": self.clock.scale}
             case "GET", "calls":
                 return list(self.calls)
+            case "GET", "events":
+                return self.events.to_json()
             case "GET", "hooks":
                 return self.codedeploy.hooks(ACCOUNT)
             case "GET", "health":
@@ -177,6 +185,7 @@ class Double:
             "codedeploy/times": lambda application, group, region, **times: self.codedeploy.take(
                 ACCOUNT, region, application, group, times
             ),
+            "events": self.events.misbehave,
             "ecs": lambda deployment, **told: deployments.say_ecs(deployment, told),
             "reset": self._reset,
         }
@@ -190,6 +199,7 @@ class Double:
             self._look()
         self.clock.set(until, scale)
         self._look()
+        self.events.wake()
 
     def _next_moment(self, until: float) -> float:
         """Return when something happens next: while a deployment runs, whatever CodeDeploy is due
@@ -215,6 +225,7 @@ class Double:
                     backend.reset()
         self.cloudwatch.forget()
         self.codedeploy.forget()
+        self.events.forget()
         elbv2.forget()
         deployments.forget()
         s3.forget()

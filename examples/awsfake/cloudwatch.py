@@ -69,15 +69,22 @@ def invalid(message: str, code: str = "ValidationError") -> Refused:
     return Refused(code, message)
 
 
+Emit = Callable[[str, str, str, str, Mapping[str, Any], Sequence[str]], None]
+"""Tells EventBridge: account, region, source, detail-type, detail, resources."""
+
+ALARM_EVENT = "CloudWatch Alarm State Change"
+
+
 class Watched:
     """The metrics and alarms of one account and region."""
 
-    def __init__(self, clock: Clock, account: str, region: str) -> None:
+    def __init__(self, clock: Clock, account: str, region: str, emit: Emit) -> None:
         self.metrics = Published()
         self.alarms: dict[str, dict[str, Any]] = {}
         self.lock = threading.RLock()
         self._clock = clock
         self._where = f"arn:aws:cloudwatch:{region}:{account}"
+        self._account, self._region, self._emit = account, region, emit
         self._looked: float | None = None
 
     # --- metrics ---
@@ -197,13 +204,29 @@ class Watched:
                 return
 
     def _become(self, alarm: dict[str, Any], state: str, reason: str) -> None:
-        if alarm["StateValue"] != state:
-            alarm["StateUpdatedTimestamp"] = self._time()
-            alarm["StateReason"] = reason
+        if alarm["StateValue"] == state:
+            return
+        before = _state(alarm)
+        alarm["StateUpdatedTimestamp"] = self._time()
+        alarm["StateReason"] = reason
         alarm["StateValue"] = state
+        detail = {
+            "alarmName": alarm["AlarmName"],
+            "configuration": {"description": alarm.get("AlarmDescription", "")},
+            "previousState": before,
+            "state": _state(alarm),
+        }
+        told = (self._account, self._region, "aws.cloudwatch", ALARM_EVENT)
+        self._emit(*told, detail, [alarm["AlarmArn"]])
 
     def _time(self) -> datetime:
         return self._clock.utcnow()
+
+
+def _state(alarm: Mapping[str, Any]) -> dict[str, str]:
+    """Return an alarm's state as its event tells it."""
+    since = alarm["StateUpdatedTimestamp"].strftime("%Y-%m-%dT%H:%M:%S.000+0000")
+    return {"value": alarm["StateValue"], "reason": alarm["StateReason"], "timestamp": since}
 
 
 def _period(alarm: Mapping[str, Any]) -> int:
@@ -321,8 +344,9 @@ OPERATIONS: tuple[Operation, ...] = (
 class CloudWatch:
     """All accounts and regions; its operations take the place of moto's."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, emit: Emit) -> None:
         self._clock = clock
+        self._emit = emit
         self._lock = threading.Lock()
         self._everything: dict[tuple[str, str], Watched] = {}
         for operation in OPERATIONS:
@@ -333,7 +357,7 @@ class CloudWatch:
         with self._lock:
             found = self._everything.get((account, region))
             if found is None:
-                found = Watched(self._clock, account, region)
+                found = Watched(self._clock, account, region, self._emit)
                 self._everything[account, region] = found
             return found
 

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from . import elbv2
 from .clock import Clock
-from .cloudwatch import CloudWatch
+from .cloudwatch import CloudWatch, Emit
 from .evaluator import ALARM
+
+CODEDEPLOY_EVENT = "CodeDeploy Deployment State-change Notification"
 
 
 class World:
     """`codedeploy.state.World` of one account."""
 
-    def __init__(self, clock: Clock, cloudwatch: CloudWatch, account: str) -> None:
+    def __init__(self, clock: Clock, cloudwatch: CloudWatch, emit: Emit, account: str) -> None:
         self._clock = clock
         self._cloudwatch = cloudwatch
+        self._emit = emit
         self._account = account
 
     def now(self) -> float:
@@ -36,3 +39,20 @@ class World:
         with watched.lock:
             alarms = watched.alarms
             return [n for n in names if n in alarms and alarms[n]["StateValue"] == ALARM]
+
+    def tell(self, region: str, application: str, group: str, deployment: str, state: str) -> None:
+        """Let EventBridge know that a deployment has come into a state."""
+        where = f"arn:aws:codedeploy:{region}:{self._account}"
+        detail = {
+            "region": region,
+            "application": application,
+            "deploymentGroup": group,
+            "deploymentId": deployment,
+            "instanceGroupId": "",
+            "state": state,
+        }
+        resources = [
+            f"{where}:application:{application}",
+            f"{where}:deploymentgroup:{application}/{group}",
+        ]
+        self._emit(self._account, region, "aws.codedeploy", CODEDEPLOY_EVENT, detail, resources)

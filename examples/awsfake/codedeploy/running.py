@@ -78,6 +78,7 @@ class Deployment:
     weight: percent of the traffic that green has.  installed: whether green has a task set.
     terminated: whether blue's is gone.  waits: see `Wait.until`.  hook: of the hook that runs.
     told: what somebody said that it is to look like (status, task sets), whatever it does.
+    announced: the states that events have told of.
     """
 
     id: str
@@ -118,6 +119,7 @@ class Deployment:
     rolled_back_by: str | None = None
     rollback_message: str | None = None
     told: Mapping[str, Any] | None = None
+    announced: set[str] = field(default_factory=set)
     script: Script | None = None
     due: float | None = None
 

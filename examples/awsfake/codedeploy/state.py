@@ -17,6 +17,15 @@ ON_ALARM = "DEPLOYMENT_STOP_ON_ALARM"
 ON_REQUEST = "DEPLOYMENT_STOP_ON_REQUEST"
 ROLLBACK_EVENTS = frozenset({ON_FAILURE, ON_ALARM, ON_REQUEST})
 
+STATES = {
+    "InProgress": "START",
+    "Ready": "READY",
+    "Succeeded": "SUCCESS",
+    "Failed": "FAILURE",
+    "Stopped": "STOP",
+}
+"""Status -> what an event calls it; of Created, Queued and Baking there is none."""
+
 
 class World(Protocol):
     """What of the double CodeDeploy touches."""
@@ -33,6 +42,9 @@ class World(Protocol):
 
     def firing(self, region: str, names: Sequence[str]) -> list[str]:
         """Return those of these alarms that are in ALARM."""
+
+    def tell(self, region: str, application: str, group: str, deployment: str, state: str) -> None:
+        """Let whoever listens know that a deployment has come into a state."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,17 @@ class Account:
 
     def _go_on(self, it: Deployment, said: str | None) -> None:
         """Run a deployment's script to its next wait. said: what ended the last one early."""
+        self._run(it, said)
+        self._announce(it)
+
+    def _announce(self, it: Deployment) -> None:
+        """Tell of each state once, as AWS's event does."""
+        state = STATES.get(it.status)
+        if state is not None and state not in it.announced:
+            it.announced.add(state)
+            self.world.tell(self.region, it.application, it.group, it.id, state)
+
+    def _run(self, it: Deployment, said: str | None) -> None:
         it.updated = self.at
         if it.stopping:
             self._end(it, Failed("MANUAL_STOP", "The deployment was stopped.", "Stopped"))
@@ -251,6 +274,7 @@ class Account:
         for event in it.events:
             if event.status == "InProgress":
                 event.status, event.end = "Failed", self.at
+        self._announce(it)
         cause = {"ALARM_ACTIVE": ON_ALARM, "MANUAL_STOP": ON_REQUEST}.get(failure.code, ON_FAILURE)
         begun = any(e.name == "Install" and e.start is not None for e in it.events)
         if it.creator != "codeDeployRollback" and cause in it.rollback_events and begun:
