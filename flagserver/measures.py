@@ -115,6 +115,7 @@ CATALOGUE = (
     Told("store_faults", "gauge", "Things wrong with how the store is run.", over="max"),
     Told("disk_copies_failing", "gauge", "1 while what is known cannot be kept.", over="max"),
     Told("outcomes_batches", "counter", "Reports of SDKs.", ("result",)),
+    Told("outcomes_rows", "counter", "Rows in the reports that were accepted.", ("result",)),
     Told(
         *("flag_evaluations", "counter", "Evaluations that SDKs reported."),
         (*FLAG, "variant"),

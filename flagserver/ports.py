@@ -268,11 +268,12 @@ class Outcomes(Protocol):
         seq: int,
         rows: Iterable[Row],
         about: Mapping[str, Any],
+        drawn: Iterable[Drawn] = (),
     ) -> bool:
         """Add the rows of one batch. False when (source, seq) was here before.
 
-        source: `<instance>:<started>`.  about: what `sources` tells of it.  Adding again after
-        a failure half-way is safe.
+        source: `<instance>:<started>`.  about: what `sources` tells of it.  drawn: samples of
+        points.  Adding again after a failure half-way is safe.
         """
 
     def totals(
@@ -315,6 +316,12 @@ class Outcomes(Protocol):
 
         wanted: (environment, subject) -> variants. What is empty is left out.
         """
+
+    def points(
+        self, environment: str, subject: str, *, since: int, until: int
+    ) -> Mapping[int, int]:
+        """Return bin -> points of the samples of a flag, of the hours that (since, until] touches;
+        unix seconds. They are kept for a day and two hours."""
 
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
         """Return who reported lately: service.name, service.version, instance, seen (unix)."""

@@ -25,12 +25,11 @@ def tick_of(at: int) -> int:
 def settle_seconds(flush_seconds: float) -> float:
     """Return how long after a tick's end the last report of it is in.
 
-    SDKs report every `flush_seconds` by the clock, within the first half of the next interval;
-    those that report more often than ticks end, at any time.
+    SDKs report once in `flush_seconds`; where that is as long as a tick, within the first half of
+    the next one.
     """
-    if flush_seconds < TICK_SECONDS:
-        return flush_seconds + ARRIVAL_SECONDS
-    return (flush_seconds - TICK_SECONDS) + flush_seconds / 2 + ARRIVAL_SECONDS
+    on_grid = flush_seconds == TICK_SECONDS
+    return (flush_seconds / 2 if on_grid else flush_seconds) + ARRIVAL_SECONDS
 
 
 def settled_tick(now: float, flush_seconds: float) -> int:
@@ -47,6 +46,7 @@ class Row:
     metrics: name -> (total, failed).
     service, version: of a flag's rows who reports them; "" where that is not told.
     late: how many of the requests came behind the watermark.
+    ages: bucket -> requests that were in flight for so long at the tick's end.
     """
 
     subject: str
@@ -61,6 +61,20 @@ class Row:
     service: str = ""
     version: str = ""
     late: int = 0
+    ages: Mapping[int, int] = field(default_factory=dict)
+
+
+POINT_BINS = 256
+"""Points are told by their first eight bits, and by no more of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A sample of the points of a flag. at: unix second.  bins: bin -> points."""
+
+    subject: str
+    at: int
+    bins: Mapping[int, int]
 
 
 class Part(NamedTuple):
@@ -77,6 +91,8 @@ class Totals:
     """Rows added up. latency: bucket -> requests; latency_sum in seconds.
 
     late: how many of the requests came behind the watermark, so that no tick was judged with them.
+    ages: bucket -> requests that were in flight for so long when their tick ended: of a service
+    that hangs there is nothing else. Told of single ticks only.
     """
 
     assignments: int = 0
@@ -86,6 +102,7 @@ class Totals:
     latency_sum: float = 0.0
     metrics: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     late: int = 0
+    ages: Mapping[int, int] = field(default_factory=dict)
 
     def quantile(self, q: float, edges: tuple[float, ...]) -> float | None:
         """Return the upper edge (seconds) of the bucket that holds the q-quantile, None if empty.
@@ -116,11 +133,12 @@ def added(parts: Iterable[Totals]) -> Totals:
     parts = list(parts)
     if len(parts) == 1:
         return parts[0]
-    counts, latency, seconds = Counter[str](), Counter[int](), 0.0
+    counts, latency, ages, seconds = Counter[str](), Counter[int](), Counter[int](), 0.0
     metrics: dict[str, tuple[int, int]] = {}
     for part in parts:
         counts.update(a=part.assignments, r=part.requests, f=part.failures, late=part.late)
         latency.update(part.latency)
+        ages.update(part.ages)
         seconds += part.latency_sum
         for name, (total, failed) in part.metrics.items():
             before = metrics.get(name, (0, 0))
@@ -133,6 +151,7 @@ def added(parts: Iterable[Totals]) -> Totals:
         latency_sum=seconds,
         metrics=metrics,
         late=counts["late"],
+        ages=dict(sorted(ages.items())),
     )
 
 

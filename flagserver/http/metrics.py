@@ -70,11 +70,12 @@ def of_front(front: Front) -> Samples:
 
 def of_services(services: Services) -> Samples:
     """Return what a process knows of its store, and of what was reported to it."""
-    outcomes = services.outcomes.batches
+    outcomes, rows = services.outcomes.batches, services.outcomes.rows
     return {
         **of_snapshots(services.snapshots),
         **of_asked(services),
         "outcomes_batches": {(result,): float(number) for result, number in outcomes.items()},
+        "outcomes_rows": {(result,): float(number) for result, number in rows.items()},
     }
 
 

@@ -68,6 +68,7 @@ class Route:
     action: of `domain.access`, or PUBLIC.  model: of the body, None where there is none.
     revision: If-Match is required.  optional_revision: it is heeded.  open_query: unknown
     parameters pass.  names: of parameters of the path that are no keys, what they are.
+    refused: told when a body is refused.
     """
 
     method: str
@@ -83,6 +84,7 @@ class Route:
     open_query: bool = False
     names: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
     dialect: Dialect | None = None
+    refused: Callable[[Services], None] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -195,23 +197,33 @@ def _admit(route: Route, services: Services, path: Mapping[str, str]) -> Call:
         if not route.names.get(name, KEY).fullmatch(text):
             raise NotFound("There is no such thing: a key holds a-z, 0-9, '.', '_' and '-' only.")
     parameters = query.read(route.query, request.args, others=route.open_query)
-    content: dict[str, Any] = {}
-    if route.model is None:
-        body.refuse(request)
-    else:
-        content = body.read_object(request, route.limit)
+    content, sent = _body(route, services)
     call = Call(
         services=services,
         principal=principal,
         # The request itself: a stream outlives the context that `request` looks into.
         request=request._get_current_object(),  # type: ignore[attr-defined]  # noqa: SLF001
-        body=body.validated(route.model, content) if route.model is not None else None,
+        body=sent,
         query=parameters,
         idempotency=_idempotency(principal, content) if route.writes else None,
     )
     if route.revision:
         call.revision()
     return call
+
+
+def _body(route: Route, services: Services) -> tuple[dict[str, Any], Any]:
+    """Return the body that a request carries, as it came and as it is meant. Raises Problem."""
+    if route.model is None:
+        body.refuse(request)
+        return {}, None
+    try:
+        content = body.read_object(request, route.limit)
+        return content, body.validated(route.model, content)
+    except Problem:
+        if route.refused is not None:
+            route.refused(services)
+        raise
 
 
 def authenticate(services: Services, incoming: Request, *, key: bool) -> Principal:

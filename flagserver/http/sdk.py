@@ -75,6 +75,7 @@ def sdk_stream(call: Call) -> Any:
     model=Batch,
     limit=OUTCOMES_LIMIT,
     open_query=True,
+    refused=lambda services: services.outcomes.refuse(),
 )
 def sdk_outcomes(call: Call) -> Any:
     """Report outcomes: counts and histograms, never an id."""

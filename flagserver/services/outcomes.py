@@ -8,18 +8,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flagserver.domain import batches
 from flagserver.domain.batches import Batch
 from flagserver.domain.errors import StoreUnavailable
 from flagserver.domain.outcomes import (
     FLAG_SUBJECT,
+    POINT_BINS,
     Part,
-    Row,
     Totals,
     added,
     flag_subject,
     service_subject,
     settled_tick,
-    tick_of,
 )
 from flagserver.ports import Clock
 from flagserver.ports import Outcomes as Store
@@ -29,7 +29,7 @@ from .snapshots import Snapshots
 LATE_SECONDS = 3600
 """Older ticks are not taken: their counts have ended."""
 
-ACCEPTED, REPEATED, FAILED = RESULTS = ("accepted", "repeated", "failed")
+ACCEPTED, REPEATED, FAILED, REFUSED = RESULTS = ("accepted", "repeated", "failed", "refused")
 
 SETTLE_SECONDS = 10
 """How long after its end the reports of a minute come in."""
@@ -73,22 +73,20 @@ class Outcomes:
         self._clock = clock
         self._flush_seconds = flush_seconds
         self._counting = threading.Lock()
-        self.late = 0
-        """Rows that came to this process behind the watermark."""
         self.batches = dict.fromkeys(RESULTS, 0)
         """What became of the batches that this process was sent."""
+        self.rows = dict.fromkeys(batches.RESULTS, 0)
+        """What became of the rows in those that were accepted."""
         self._evaluations = Counter[tuple[str, str, str]]()
 
     def take(self, environment: str, batch: Batch) -> bool:
         """Take in a batch. False when it was here before. Raises StoreUnavailable."""
-        flags = self._snapshots.view(environment).snapshot.flags
         now = int(self._clock.now().timestamp())
-
-        def known(flag: str, variant: str) -> bool:
-            return flag in flags and variant in flags[flag].variants
-
-        rows = batch.rows(
-            known,
+        found = batch.sorted(
+            {
+                key: flag.variants
+                for key, flag in self._snapshots.view(environment).snapshot.flags.items()
+            },
             earliest=now - LATE_SECONDS,
             latest=now + EARLY_SECONDS,
             settled=self.settled_tick(now),
@@ -100,14 +98,20 @@ class Outcomes:
             "seen": now,
         }
         try:
-            taken = self._store.add(environment, batch.source, batch.seq, rows, about)
+            taken = self._store.add(
+                *(environment, batch.source, batch.seq, found.rows, about), found.drawn
+            )
         except StoreUnavailable:
             self._count(FAILED)
             raise
         self._count(ACCEPTED if taken else REPEATED)
         if taken:
-            self._count_rows(environment, rows)
+            self._count_rows(environment, found)
         return taken
+
+    def refuse(self) -> None:
+        """Count a batch that is none: it cannot be what a process counted."""
+        self._count(REFUSED)
 
     def settled_tick(self, now: float) -> int:
         """Return the watermark (unix): the end of the newest aligned tick whose reports are in.
@@ -140,16 +144,30 @@ class Outcomes:
         subject = environment, flag_subject(flag)
         return self._store.ticks([subject], since=since, until=until).get(subject, {})
 
+    def points(
+        self, environment: str, flag: str, since: int, until: int
+    ) -> tuple[tuple[int, ...], int]:
+        """Return how many sampled points lay in each of 256 equal bins of [0, 2**32), and how many
+        were sampled in all.
+
+        Of the hours that (since, until] touches (unix seconds); a day of them is kept. A process
+        takes the first 64 points of each flag in each report, whatever they led to.
+        Raises StoreUnavailable.
+        """
+        found = self._store.points(environment, flag_subject(flag), since=since, until=until)
+        bins = tuple(found.get(place, 0) for place in range(POINT_BINS))
+        return bins, sum(bins)
+
     def evaluations(self) -> Mapping[tuple[str, str, str], int]:
         """Return (environment, flag, variant) -> evaluations that this process took in."""
         with self._counting:
             return dict(self._evaluations)
 
-    def _count_rows(self, environment: str, rows: Iterable[Row]) -> None:
-        settled = self.settled_tick(self._clock.now().timestamp())
+    def _count_rows(self, environment: str, found: batches.Sorted) -> None:
         with self._counting:
-            for row in rows:
-                self.late += tick_of(row.at) <= settled
+            for result, number in found.became.items():
+                self.rows[result] += number
+            for row in found.rows:
                 if row.assignments:
                     flag = row.subject.removeprefix(FLAG_SUBJECT)
                     self._evaluations[environment, flag, row.variant] += row.assignments

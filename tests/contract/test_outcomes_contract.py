@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from flagserver.domain.errors import StoreUnavailable
-from flagserver.domain.outcomes import Part, Row, Totals, flag_subject, service_subject
+from flagserver.domain.outcomes import Drawn, Part, Row, Totals, flag_subject, service_subject
 from flagserver.storage.redis import outcomes as driver
 from flagserver.storage.redis.store import RedisStore
 from tests.contract.conftest import Backend
@@ -113,6 +113,47 @@ def test_ticks_are_aligned_and_a_flags_are_kept_by_who_served_them(store: RedisS
     assert store.minutes({flag: [end + 60]})[flag][end + 60]["on"].requests == 28
     assert store.assignments({flag: ["on", "off"]}, [end + 60])[flag] == {"on": 28, "off": 10}
     assert store.ticks([], since=end, until=end + 5) == {}
+
+
+def test_ages_are_of_their_tick_and_are_not_summed_up(store: RedisStore):
+    end = NOW // 60 * 60
+    add(store, 1, row(at=end + 5, ages={9: 2, 250: 1}))
+    add(store, 1, row(at=end + 5, ages={9: 3}), row(at=end + 10, ages={9: 7}), source="other:1")
+
+    found = store.ticks([("production", FLAG)], since=end, until=end + 10)["production", FLAG]
+
+    assert {tick: parts[Part("on")].ages for tick, parts in found.items()} == {
+        end + 5: {9: 5, 250: 1},
+        end + 10: {9: 7},
+    }
+    summed = store.minutes({("production", FLAG): [end + 60]})["production", FLAG]
+    assert summed[end + 60]["on"].ages == {}
+
+
+def test_points_add_up_by_hour_and_are_kept_for_a_day(backend: Backend, store: RedisStore):
+    hour = NOW // 3600 * 3600
+
+    def draw(seq: int, at: int, bins: dict[int, int], source: str = "00ff:1") -> bool:
+        drawn = [Drawn(FLAG, at, bins), Drawn(FLAG, at, {0: 1})]
+        return store.add("production", source, seq, [row(at=at)], ABOUT, drawn)
+
+    draw(1, hour + 5, {0: 3, 255: 2})
+    draw(1, hour + 10, {0: 1, 7: 1}, source="other:1")
+    draw(2, hour - 5, {9: 1})
+    assert not draw(2, hour - 5, {9: 1})
+
+    def points(since: int, until: int) -> dict[int, int]:
+        return dict(store.points("production", FLAG, since=since, until=until))
+
+    assert points(hour, hour + 60) == {0: 6, 7: 1, 255: 2}
+    assert points(hour - 10, hour + 60) == {0: 7, 7: 1, 9: 1, 255: 2}
+    assert points(hour - 10, hour - 1) == {0: 1, 9: 1}
+    assert points(0, hour + 60) == points(hour - 10, hour + 60)
+    assert dict(store.points("staging", FLAG, since=0, until=hour + 60)) == {}
+    assert store.totals("production", FLAG, since=hour - 60, until=hour + 60)["on"].requests == 30
+    kept = [backend.raw().ttl(key) for key in backend.raw().scan_iter("*:points:*")]
+    assert len(kept) == 2
+    assert all(driver.POINTS_SECONDS - 60 < each <= driver.POINTS_SECONDS for each in kept)
 
 
 def test_the_same_tick_is_never_in_two_spans_that_follow_each_other(store: RedisStore):

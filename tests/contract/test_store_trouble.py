@@ -60,6 +60,8 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "series": lambda store: store.series("production", "flag/a", since=0, until=60),
     "minutes": lambda store: store.minutes({("production", "flag/a"): [60]}),
     "assignments": lambda store: store.assignments({("production", "flag/a"): ["on"]}, [60]),
+    "ticks": lambda store: store.ticks([("production", "flag/a")], since=0, until=60),
+    "points": lambda store: store.points("production", "flag/a", since=0, until=60),
     "sources": lambda store: store.sources("production"),
     "put": lambda store: store.put("link", "d", {}, ttl_seconds=1),
     "get": lambda store: store.get("link", "d"),

@@ -44,7 +44,10 @@ def test_what_a_process_tells_is_in_the_catalogue_whole_and_from_the_start(api: 
     assert set(told["store_alarm"]) == {
         *(("empty",), ("foreign",), ("behind",), ("unsafe",)),
     }
-    assert told["outcomes_batches"] == {("accepted",): 0, ("repeated",): 0, ("failed",): 0}
+    results = ("accepted", "repeated", "failed", "refused")
+    assert told["outcomes_batches"] == {(result,): 0 for result in results}
+    became = ("taken", "late", "unknown", "early", "old")
+    assert told["outcomes_rows"] == {(result,): 0 for result in became}
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0", "text/html"])

@@ -175,7 +175,7 @@ def test_a_tick_is_told_by_who_served_it_and_settles(api: Api) -> None:
     of_service = outcomes.service_ticks("production", "shop", **span)
     assert of_flag == {at: {("on", "shop", "1.5.0"): Totals(40, 30, 3)}}
     assert of_service == {at: {"1.5.0": Totals(0, 50, 3)}}
-    assert outcomes.late == 2
+    assert outcomes.rows == {"taken": 2, "late": 2, "unknown": 0, "early": 0, "old": 0}
     assert outcomes.service_ticks("production", "shop", since=at - 10, until=at - 5) == {
         at - 5: {"1.5.0": Totals(0, 50, 3, late=50)}
     }

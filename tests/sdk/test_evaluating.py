@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import sortition
 from sortition.client import Request
 from sortition.core import bucketing
 from sortition.core.reasons import ErrorCode, Reason
+from sortition.snapshots import SAMPLE
 from sortition.testing import client_with, snapshot_with
 
 IDS = [f"request-{i}" for i in range(400)]
@@ -198,7 +200,7 @@ def test_a_client_that_cannot_be_made_says_which_argument(arguments: Any):
 
 
 def ended(client: sortition.Client) -> dict[str, Any]:
-    client._outcomes.collect(client._held.assignments(), 1, 5.0)
+    client._outcomes.collect(client._held.assignments())
     (tick,) = client._outcomes.take()
     return tick
 
@@ -238,7 +240,8 @@ def test_how_a_request_ends_is_credited_once_to_all_it_was_served():
         assert (row["requests"], row["failures"]) == (1, 0)
         assert row["latency"] == [[0, 1]]
         assert 0 < row["latency_sum"] < 5
-        assert row["metrics"] == {"critical_path": [2, 1]}
+        # A request counts once in each metric, as failed if it ever did.
+        assert row["metrics"] == {"critical_path": [1, 1]}
     assert len(tick["flags"]) == 2
 
 
@@ -349,3 +352,49 @@ def test_no_count_is_lost_between_threads():
     assert told["search", "on"] == 2 * rounds * threads * exposed("search", 25.0)
     assert sum(told.values()) == 3 * calls
     assert client.status().errors == {"flag_not_found": calls}
+
+
+def test_a_request_that_goes_on_failing_is_one_failure():
+    client = client_with({"search": 100})
+    for failures in (0, 1, 50):
+        with client.request("a") as request:
+            for _ in range(5):
+                request.count("db_connection")
+            for _ in range(failures):
+                request.count("db_connection", ok=False)
+                request.fail()
+    tick = ended(client)
+
+    assert (tick["service"]["requests"], tick["service"]["failures"]) == (3, 2)
+    assert tick["service"]["metrics"] == {"db_connection": [3, 2]}
+
+
+# --- points -------------------------------------------------------------------------------------
+
+
+def test_a_sample_of_points_is_kept_of_both_sides_in_the_order_they_were_drawn():
+    client = client_with({"search": 25, "colour": COLOURS})
+    handle = client.flag("search")
+    ids = [f"r{i}" for i in range(40)]
+    ways: list[Callable[[str], object]] = [
+        lambda id: client.is_enabled("search", id),
+        handle,
+        lambda id: client.variant("search", id),
+    ]
+    for way in ways:
+        for id in ids:
+            way(id)
+        drawn = [bucketing.point(id, client._held.now.all["search"].seed) for id in ids]
+        assert client._held.points() == {"search": drawn}
+    client.variant("colour", "a")
+
+    assert list(client._held.points()) == ["colour"]
+    assert client._held.points() == {}
+
+
+def test_a_sample_of_points_is_bounded_and_begins_anew():
+    client = client_with({"search": 25})
+    for turn in range(3):
+        for i in range(1000):
+            client.is_enabled("search", f"{turn}-{i}")
+        assert len(client._held.points()["search"]) == SAMPLE

@@ -173,7 +173,7 @@ def test_whatever_is_asked_with_the_default_is_answered_and_counted(place: str):
             request.count(given)
             request.count("fine", ok=given)
     assert sum(client.status().errors.values()) == asked
-    client._outcomes.collect(client._held.assignments(), 1, 1.0)
+    client._outcomes.collect(client._held.assignments())
     assert json.dumps(client._outcomes.take())
 
 

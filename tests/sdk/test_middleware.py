@@ -40,7 +40,7 @@ def client() -> sortition.Client:
 
 def recorded(client: sortition.Client) -> dict[str, Any]:
     """What a report would hold of all requests since the last time."""
-    client._outcomes.collect(client._held.assignments(), 1, 5.0)
+    client._outcomes.collect(client._held.assignments())
     ticks = client._outcomes.take()
     return ticks[0]["service"] if ticks else {"requests": 0, "failures": 0}
 
@@ -187,7 +187,7 @@ def test_flask_asks_within_the_request_and_its_metrics_are_told(
 ):
     assert get(shop, "/search", headers={"X-Request-Id": "b"}).text == "new"
 
-    client._outcomes.collect(client._held.assignments(), 1, 5.0)
+    client._outcomes.collect(client._held.assignments())
     (tick,) = client._outcomes.take()
     (row,) = tick["flags"]
     assert (row["flag"], row["variant"], row["assignments"]) == ("search", "on", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -75,7 +76,8 @@ def test_the_wire_form(server: FakeServer, start: Start):
     assert re.fullmatch("[0-9a-f]{16}", batch["instance"])
     assert set(batch) == {*resource, "format", "instance", "started", "seq", "ticks"}
     (tick,) = batch["ticks"]
-    assert set(tick) == {"at", "seconds", "service", "flags", "dropped"}
+    assert set(tick) == {"at", "seconds", "service", "flags", "points", "dropped"}
+    assert [[count for _, count in bins] for bins in tick["points"].values()] == [[1]]
     (row,) = tick["flags"]
     counts = {key: row[key] for key in ("flag", "variant", "assignments", "requests", "failures")}
     assert counts == {
@@ -183,19 +185,164 @@ def test_reports_are_as_large_as_a_server_takes(
     assert client.status().dropped > 0
 
 
+# --- ticks ---------------------------------------------------------------------------------------
+
+BEGAN = 1_795_000_000.0
+"""On the grid."""
+
+EDGES = (0.1, 1.0, 10.0)
+
+
+class Turned:
+    """A clock that tests turn, and the outcomes of a process that lives by it."""
+
+    def __init__(self, now: float = BEGAN) -> None:
+        self.now = now
+        self.held = Outcomes(now=lambda: self.now)
+
+    def end(self, flag: str = "search", metrics: Any = None, *, failed: bool = False) -> None:
+        """A request ends."""
+        self.held.request([(flag, "on")], 0.5, failed, metrics or {}, EDGES)
+
+    def ticks(self, **arguments: Any) -> list[dict[str, Any]]:
+        """What a report would hold."""
+        arguments = {"running": False, "edges": EDGES, **arguments}
+        self.held.collect(arguments.pop("assignments", {}), **arguments)
+        return self.held.take()
+
+
+class InFlight:
+    """A request that has been in flight for so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.began = time.perf_counter() - seconds
+
+    def asked(self) -> list[tuple[str, str]]:
+        return [("search", "on")]
+
+
+def test_requests_are_of_the_tick_that_they_ended_in_whenever_that_is_reported():
+    process = Turned(BEGAN + 3.0)
+    for seconds in (0.0, 1.9, 2.0, 6.9, 8.0):
+        process.now = BEGAN + 3.0 + seconds
+        process.end()
+    process.now = BEGAN + 12.0
+
+    ticks = process.ticks()
+
+    assert [(tick["at"] - BEGAN, tick["service"]["requests"]) for tick in ticks] == [
+        (5, 2),
+        (10, 2),
+    ]
+    assert [tick["seconds"] for tick in ticks] == [2.0, 5.0]
+    process.now = BEGAN + 15.0
+    assert [tick["at"] - BEGAN for tick in process.ticks()] == [15]
+
+
+def test_two_processes_have_an_outage_in_the_same_tick_though_they_report_at_other_times():
+    early, late = Turned(BEGAN), Turned(BEGAN + 1.7)
+    seen: dict[int, set[int]] = {}
+    for second in range(40):
+        for process, reports in ((early, 1), (late, 2)):
+            process.now = BEGAN + 2 + second + 0.5
+            process.end(failed=second >= 20)
+            if second % 5 == reports:
+                for tick in process.ticks():
+                    seen.setdefault(tick["at"], set()).add(tick["service"]["failures"])
+
+    assert all(len(failures) == 1 for failures in seen.values()), seen
+
+
+def test_a_running_tick_is_told_in_parts_where_reports_are_more_frequent():
+    process = Turned()
+    seen = []
+    for _ in range(7):
+        process.now += 1.0
+        process.end()
+        seen += process.ticks(running=True)
+
+    assert {tick["at"] - BEGAN for tick in seen} == {5, 10}
+    assert sum(tick["service"]["requests"] for tick in seen) == 7
+    assert all(tick["seconds"] <= 1.0 for tick in seen)
+
+
+def test_assignments_and_points_are_told_of_the_tick_that_ended():
+    process = Turned()
+    process.now += 6.0
+    asked = {("search", "on"): 3, ("search", "off"): 2}
+
+    points = {"search": [0, 2**24 - 1, 2**24, 2**32 - 1]}
+    (tick,) = process.ticks(assignments=asked, points=points)
+
+    assert tick["at"] == BEGAN + 5
+    assert {row["variant"]: row["assignments"] for row in tick["flags"]} == {"on": 3, "off": 2}
+    assert tick["points"] == {"search": [[0, 2], [1, 1], [255, 1]]}
+
+
+def test_a_clock_that_is_set_back_loses_nothing():
+    process = Turned()
+    for step in (0.0, 6.0, -30.0, 6.0):
+        process.now += step
+        process.end()
+    process.now += 40.0
+
+    assert sum(tick["service"]["requests"] for tick in process.ticks()) == 4
+
+
+def test_a_service_that_hangs_tells_how_long_its_requests_have_been_in_flight():
+    process = Turned()
+    requests = [InFlight(30.0), InFlight(7.0), InFlight(5.05)]
+    for request in requests:
+        process.held.open(request)
+    process.now += 6.0
+
+    (tick,) = process.ticks()
+
+    # A second ago, when the tick ended.
+    assert tick["at"] == BEGAN + 5
+    assert tick["service"]["ages"] == [[2, 2], [3, 1]]
+    assert tick["flags"][0]["ages"] == [[2, 2], [3, 1]]
+    assert tick["service"]["requests"] == 0
+    assert process.ticks() == [], "a tick's ages are told once"
+    for request in requests:
+        process.held.answered(request)
+    process.now += 5.0
+    assert process.ticks() == []
+
+
+def test_what_began_after_the_tick_is_not_of_it_and_what_was_forgotten_goes():
+    process = Turned()
+    for seconds in (0.5, outcomes.LONGEST_OPEN + 2):
+        process.held.open(InFlight(seconds))
+    process.now += 6.0
+
+    assert process.ticks() == []
+    assert len(process.held._open) == 1
+
+
+def test_ages_are_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(outcomes, "MAX_OPEN", 3)
+    process = Turned()
+    requests = [InFlight(7.0) for _ in range(5)]
+    for request in requests:
+        process.held.open(request)
+    process.now += 5.5
+    (tick,) = process.ticks()
+
+    assert tick["service"]["ages"] == [[2, 3]]
+    for request in requests:
+        process.held.answered(request)
+    assert not process.held._open
+
+
 # --- bounds -------------------------------------------------------------------------------------
 
 
-def end(held: Outcomes, flag: str = "search", metrics: Any = None) -> None:
-    held.request([(flag, "on")], 0.5, False, metrics or {}, (0.1, 1.0))
-
-
 def test_latency_is_put_where_the_edges_say():
-    held = Outcomes()
+    process = Turned()
     for seconds in (0.05, 0.1, 0.11, 1.0, 7.0):
-        held.request([], seconds, False, {}, (0.1, 1.0))
-    held.collect({}, 1, 5.0)
-    (tick,) = held.take()
+        process.held.request([], seconds, False, {}, (0.1, 1.0))
+    (tick,) = process.ticks(running=True)
 
     assert tick["service"]["latency"] == [[0, 2], [1, 2], [2, 1]]
     assert tick["service"]["latency_sum"] == pytest.approx(8.26)
@@ -203,33 +350,42 @@ def test_latency_is_put_where_the_edges_say():
 
 def test_too_many_rows_and_metrics_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(outcomes, "MAX_ROWS", 3)
-    held = Outcomes()
+    process = Turned()
     for i in range(5):
-        end(held, f"flag-{i}")
-    end(held, "flag-0", {f"metric-{i}": (1, 0) for i in range(25)})
-    held.collect({("another", "on"): 3}, 1, 5.0)
-    (tick,) = held.take()
+        process.end(f"flag-{i}")
+    process.end("flag-0", {f"metric-{i}": False for i in range(25)})
+    (tick,) = process.ticks(running=True, assignments={("another", "on"): 3})
+    process.end()
+    (next_one,) = process.ticks(running=True)
 
     assert len(tick["flags"]) == 3
     assert len(tick["service"]["metrics"]) == outcomes.MAX_METRICS
-    assert held.dropped == tick["dropped"] == 2 + 5 + 5 + 1
+    assert process.held.dropped == tick["dropped"] + next_one["dropped"] == 2 + 5 + 5 + 1
 
 
-def test_the_oldest_ticks_go_first_and_the_next_one_says_so():
-    held = Outcomes()
-    for at in range(outcomes.MAX_TICKS + 2):
-        end(held)
-        held.collect({}, at, 5.0)
-    ticks = held.take()
+@pytest.mark.parametrize("reports", ["each tick", "at the end"])
+def test_the_oldest_ticks_go_first_and_the_next_one_says_so(reports: str):
+    process = Turned()
+    for _ in range(outcomes.MAX_TICKS + 2):
+        process.end()
+        process.now += 5.0
+        if reports == "each tick":
+            process.held.collect({}, running=False)
+    ticks = process.ticks()
+    process.end()
+    ticks += process.ticks(running=True)
 
-    assert [tick["at"] for tick in ticks] == list(range(2, outcomes.MAX_TICKS + 2))
-    assert held.dropped == 4
-    assert ticks[-1]["dropped"] == 2
+    ends = [BEGAN + 5 * n for n in range(3, outcomes.MAX_TICKS + 4)]
+    assert [tick["at"] for tick in ticks] == ends
+    assert process.held.dropped == sum(tick["dropped"] for tick in ticks) == 4
 
 
-def test_a_machine_that_slept_tells_a_length_that_is_taken():
-    held = Outcomes()
-    end(held)
-    held.collect({}, 1, 90_000.0)
+def test_without_a_server_nothing_waits():
+    process = Turned()
+    process.held = Outcomes(reported=False, now=lambda: process.now)
+    for _ in range(200):
+        process.end()
+        process.now += 5.0
 
-    assert held.take()[0]["seconds"] == 3600.0
+    (tick,) = process.ticks(running=True)
+    assert tick["service"]["requests"] == 200

@@ -23,8 +23,8 @@ def test_a_tick_ends_on_the_grid(at: int, tick: int):
         (5.0, 5.0, NOW),
         (1.0, 3.4, NOW - 5),
         (1.0, 3.5, NOW),
-        (60.0, 87.4, NOW - 5),
-        (60.0, 87.5, NOW),
+        (60.0, 62.4, NOW - 5),
+        (60.0, 62.5, NOW),
     ],
 )
 def test_a_tick_is_settled_when_its_last_report_is_in(flush: float, after: float, settled: int):

@@ -157,11 +157,11 @@ def test_a_batch_keeps_its_version_with_the_services_counts(told: str | None, va
         }
     )
 
-    rows = batch.rows(lambda *_: True, earliest=0, latest=END)
+    rows = batch.sorted({"f": ["on"]}, earliest=0, latest=END, settled=0).rows
 
-    assert [(row.subject, row.variant) for row in rows] == [
-        ("service/shop", variant),
-        ("flag/f", "on"),
+    assert [(row.subject, row.variant, row.service, row.version) for row in rows] == [
+        ("service/shop", variant, "", ""),
+        ("flag/f", "on", "shop", variant),
     ]
 
 

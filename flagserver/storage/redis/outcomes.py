@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
-from flagserver.domain.outcomes import TICK_SECONDS, Part, Row, Totals, tick_of
+from flagserver.domain.outcomes import TICK_SECONDS, Drawn, Part, Row, Totals, tick_of
 
 from . import keys
 from .scripts import script
@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 2 * 60 * 60
 """How long counts are kept."""
+
+POINTS_SECONDS = 26 * 60 * 60
+"""How long samples of points are kept, by the hour: a whole day can be asked for at any time."""
+
+HOUR = 60 * 60
 
 PERIOD_SECONDS = 60 * 60
 """Batches are remembered for one to two periods; nobody sends one again after that."""
@@ -40,6 +45,9 @@ LONGEST_SUM_SECONDS = 10**9
 
 MICROSECONDS = 10**6
 
+
+AGE = "g"
+"""What ages begin with. They are of moments, so they are not summed up."""
 
 _Count = tuple[int, str, str]
 """(at, part, what): what a number is of. A part is `<variant>`, or of a flag's rows
@@ -59,12 +67,14 @@ class RedisOutcomes:
         seq: int,
         rows: Iterable[Row],
         about: Mapping[str, Any],
+        drawn: Iterable[Drawn] = (),
     ) -> bool:
         """Add the rows of one batch. False when (source, seq) was here before."""
         now = int(self._now())
+        counts, points = _by_subject(rows), _points_by_subject(drawn)
         calls = [
-            self._take_in(environment, subject, source, seq, counts, now)
-            for subject, counts in _by_subject(rows).items()
+            self._take_in(environment, subject, (source, seq), counts[subject], points[subject])
+            for subject in dict.fromkeys((*counts, *points))
         ]
         results = self._server.run_all(calls)
         if 2 in results:
@@ -148,6 +158,18 @@ class RedisOutcomes:
                     found[subject][name] += int(number)
         return found
 
+    def points(
+        self, environment: str, subject: str, *, since: int, until: int
+    ) -> Mapping[int, int]:
+        """Return bin -> sampled points, of the hours that (since, until] touches."""
+        since = max(since, until - POINTS_SECONDS)
+        hours = range((since + 1) // HOUR, until // HOUR + 1)
+        commands = [("HGETALL", keys.points(environment, subject, each)) for each in hours]
+        bins = Counter[int]()
+        for found in self._server.read_all(commands):
+            bins.update({int(place): int(number) for place, number in found.items()})
+        return dict(sorted(bins.items()))
+
     def sources(self, environment: str) -> list[Mapping[str, Any]]:
         """Return who reported within KEEP_SECONDS, the last to report first."""
         oldest = int(self._now()) - KEEP_SECONDS
@@ -161,29 +183,28 @@ class RedisOutcomes:
         self,
         environment: str,
         subject: str,
-        source: str,
-        seq: int,
+        batch: tuple[str, int],
         counts: Counter[_Count],
-        now: int,
+        points: Mapping[int, Counter[int]],
     ) -> Call:
-        ticks: dict[int, list[str | int]] = defaultdict(list)
+        ticks: dict[int, Counter[str]] = defaultdict(Counter)
         sums: dict[int, Counter[str]] = defaultdict(Counter)
         for (at, part, what), number in counts.items():
-            ticks[at // 60] += (f"{at}:{part}:{what}", number)
-            sums[_minutes_end(at)][f"{part.partition(':')[0]}:{what}"] += number
-        period = now // PERIOD_SECONDS
+            ticks[at // 60][f"{at}:{part}:{what}"] = number
+            if what[0] != AGE:
+                sums[_minutes_end(at)][f"{part.partition(':')[0]}:{what}"] += number
+        period = int(self._now()) // PERIOD_SECONDS
         names = [keys.taken(environment, subject, each) for each in (period, period - 1)]
-        arguments: list[str | int] = [source, seq, KEEP_SECONDS, MINUTE_FIELDS]
-        for minute, fields in ticks.items():
-            names.append(keys.ticks(environment, subject, minute))
-            arguments += (len(names), len(fields) // 2, *fields)
-        for end, summed in sums.items():
-            names.append(keys.sums(environment, subject, end))
-            arguments += (
-                len(names),
-                len(summed),
-                *(part for pair in summed.items() for part in pair),
-            )
+        arguments: list[str | int] = [*batch, KEEP_SECONDS, MINUTE_FIELDS]
+        hashes: list[tuple[str, int, Mapping[Any, int]]] = [
+            *((keys.ticks(environment, subject, at), KEEP_SECONDS, ticks[at]) for at in ticks),
+            *((keys.sums(environment, subject, at), KEEP_SECONDS, sums[at]) for at in sums),
+            *((keys.points(environment, subject, at), POINTS_SECONDS, points[at]) for at in points),
+        ]
+        for name, seconds, fields in hashes:
+            names.append(name)
+            arguments += (len(names), seconds, len(fields))
+            arguments += (each for pair in fields.items() for each in pair)
         return Call(script("take_in"), names, arguments)
 
     def _heard(
@@ -232,14 +253,22 @@ def _by_subject(rows: Iterable[Row]) -> dict[str, Counter[_Count]]:
     return subjects
 
 
+def _points_by_subject(drawn: Iterable[Drawn]) -> dict[str, dict[int, Counter[int]]]:
+    """Return subject -> hour -> bin -> points."""
+    subjects: dict[str, dict[int, Counter[int]]] = defaultdict(lambda: defaultdict(Counter))
+    for each in drawn:
+        subjects[each.subject][each.at // HOUR].update(each.bins)
+    return subjects
+
+
 def _quoted(variant: str) -> str:
     return quote(variant, safe="")
 
 
 def _numbers(row: Row) -> Iterator[tuple[str, int]]:
     """Yield what is kept of a row: `a`ssignments, `r`equests (always, so that a tick without any
-    shows), `f`ailures, `y` (late requests), `s`um in microseconds, `l<bucket>`, `t<metric>` and
-    `x<metric>` (failed)."""
+    shows), `f`ailures, `y` (late requests), `s`um in microseconds, `l<bucket>`, `g<bucket>`
+    (ages), `t<metric>` and `x<metric>` (failed)."""
     yield "r", row.requests
     microseconds = round(min(row.latency_sum, LONGEST_SUM_SECONDS) * MICROSECONDS)
     plain = (("a", row.assignments), ("f", row.failures), ("y", row.late), ("s", microseconds))
@@ -248,6 +277,8 @@ def _numbers(row: Row) -> Iterator[tuple[str, int]]:
             yield what, number
     for bucket, number in row.latency.items():
         yield f"l{bucket}", number
+    for bucket, number in row.ages.items():
+        yield f"{AGE}{bucket}", number
     for metric, (total, failed) in row.metrics.items():
         name = quote(metric, safe="")
         yield f"t{name}", total
@@ -269,12 +300,15 @@ class _Sums:
 
     plain: Counter[str] = field(default_factory=Counter)
     latency: Counter[int] = field(default_factory=Counter)
+    ages: Counter[int] = field(default_factory=Counter)
     metrics: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
 
     def add(self, what: str, number: int) -> None:
         kind, name = what[0], what[1:]
         if kind == "l":
             self.latency[int(name)] += number
+        elif kind == AGE:
+            self.ages[int(name)] += number
         elif kind in {"t", "x"}:
             self.metrics[unquote(name)][kind == "x"] += number
         else:
@@ -289,4 +323,5 @@ class _Sums:
             latency_sum=self.plain["s"] / MICROSECONDS,
             metrics={name: (total, failed) for name, (total, failed) in self.metrics.items()},
             late=self.plain["y"],
+            ages=dict(sorted(self.ages.items())),
         )

@@ -80,6 +80,7 @@ class _Answer:
         kind = message["type"]
         if kind == "http.response.start":
             self._begun = True
+            self._request.answered()
             if message["status"] >= 500:
                 self._request.fail()
             if self._new_cookie is not None:

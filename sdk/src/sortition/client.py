@@ -62,6 +62,10 @@ MAX_NAME = 200
 _digest = mmh3.mmh3_32_uintdigest
 """Of octets: given text that UTF-8 cannot carry, `mmh3.hash` would end the host's process."""
 
+_octets = str.encode
+"""Of text alone: where a method is called in the hot way, CPython 3.11 ends the process of a host
+that gives the class `str` for an id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -140,7 +144,7 @@ class Client:
         self._switches: Mapping[str, Served] = {}
         self._bindings: weakref.WeakValueDictionary[str, _Binding] = weakref.WeakValueDictionary()
         self._binding = threading.RLock()
-        self._outcomes = Outcomes()
+        self._outcomes = Outcomes(reported=self._url is not None)
         self._ready = threading.Event()
         self._heard_at: float | None = None
         self._heard_store = False
@@ -162,7 +166,10 @@ class Client:
         try:
             flag = self._switches[key]
             if request_id:
-                if _digest(request_id.encode(), flag.seed) < flag.threshold:
+                point = _digest(_octets(request_id), flag.seed)
+                if flag.sees:
+                    flag.see(point)
+                if point < flag.threshold:
                     flag.exposed += 1
                     return flag.when_exposed
                 flag.rest += 1
@@ -204,7 +211,9 @@ class Client:
 
         A context manager; an exception that leaves it is a failure of the request.
         """
-        return Request(request_id, self._answer, self._credit)
+        request = Request(request_id, self._answer, self._credit, self._answered)
+        self._outcomes.open(request)
+        return request
 
     # Looking after it
 
@@ -267,6 +276,8 @@ class Client:
                 answer = served.compiled.choose(request_id)  # type: ignore[arg-type]  # id_problem
                 if not boolean or isinstance(answer.value, bool):
                     served.count(answer.variant)
+                    if served.sees:
+                        served.see(_digest(_octets(request_id), served.seed))  # type: ignore[arg-type]  # as above
                     return answer
                 problem = ErrorCode.TYPE_MISMATCH
             elif problem is None:
@@ -281,6 +292,9 @@ class Client:
         """Credit an ended request to what it was served."""
         edges = self._held.now.histogram_edges
         self._outcomes.request(ended.asked, ended.seconds, ended.failed, ended.metrics, edges)
+
+    def _answered(self, request: Request) -> None:
+        self._outcomes.answered(request)
 
     def _state(self, age: float | None) -> str:
         if self._closed:
@@ -334,6 +348,7 @@ class Client:
             failed=self._fail,
             heard=self._heard,
             tend=self._tend,
+            points=self._held.points,
             assignments=self._held.assignments,
         )
         try:
@@ -484,8 +499,10 @@ class Client:
         self._ready = threading.Event()
         if self._held.now.version is not None:
             self._ready.set()
-        self._outcomes = Outcomes()
-        self._held.assignments()  # what was counted so far is the parent's to report
+        self._outcomes = Outcomes(reported=self._url is not None)
+        # What was counted so far is the parent's to report.
+        self._held.points()
+        self._held.assignments()
         self._errors = Tallies()
         self._publish(tuple(self._bindings))
         self._start()
@@ -508,7 +525,10 @@ def _bound(client: Client, key: str, binding: _Binding) -> Flag:
         try:
             served: Any = binding.served  # None has no seed, and goes the slow way
             if request_id:
-                if _digest(request_id.encode(), served.seed) < served.threshold:
+                point = _digest(_octets(request_id), served.seed)
+                if served.sees:
+                    served.see(point)
+                if point < served.threshold:
                     served.exposed += 1
                     return served.when_exposed  # type: ignore[no-any-return]  # a switch's are bool
                 served.rest += 1
@@ -522,12 +542,12 @@ def _bound(client: Client, key: str, binding: _Binding) -> Flag:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a request went. asked: (flag, variant); metrics: name -> (total, failed)."""
+    """How a request went. asked: (flag, variant); metrics: name -> whether it failed."""
 
     asked: list[tuple[str, str]]
     seconds: float
     failed: bool
-    metrics: Mapping[str, tuple[int, int]]
+    metrics: Mapping[str, bool]
 
 
 class Request:
@@ -536,15 +556,23 @@ class Request:
     Made by `Client.request`. Used by one thread at a time.
     """
 
-    def __init__(self, request_id: str, answer: Answer, credit: Callable[[Ended], None]) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        answer: Answer,
+        credit: Callable[[Ended], None],
+        answered: Callable[[Request], None],
+    ) -> None:
         self._id = request_id
         self._answer = answer
         self._credit = credit
+        self._answered = answered
         self._decided: dict[str, Evaluation] = {}
-        self._metrics: dict[str, tuple[int, int]] = {}
+        self._metrics: dict[str, bool] = {}
         self._failed = False
         self._ended = False
-        self._began = time.perf_counter()
+        self.began = time.perf_counter()
+        """When it was opened, by that clock."""
 
     def is_enabled(self, key: str, default: bool = False) -> bool:
         """See `Client.is_enabled`."""
@@ -565,15 +593,15 @@ class Request:
         return fresh(self._decide(key))
 
     def count(self, name: str, *, ok: bool = True) -> None:
-        """Count one event of a custom metric, for instance `critical_path`.
+        """Count this request in a custom metric, for instance `critical_path`, as one that failed
+        there if it ever did.
 
-        Names look like keys of flags, and a request has at most 20; others are left out.
+        However often it is said, the request counts once: one that tries again and again is no
+        crowd. Names look like keys of flags, and a request has at most 20; others are left out.
         """
         try:
-            if is_metric(name):
-                total, failed = self._metrics.get(name, (0, 0))
-                if total or len(self._metrics) < MAX_METRICS:
-                    self._metrics[name] = (total + 1, failed + (not ok))
+            if is_metric(name) and (name in self._metrics or len(self._metrics) < MAX_METRICS):
+                self._metrics[name] = self._metrics.get(name, False) or not ok
         except Exception:  # noqa: BLE001, S110 (what is neither a name nor a truth is left out)
             pass
 
@@ -581,14 +609,24 @@ class Request:
         """Say that this request failed."""
         self._failed = True
 
+    def answered(self) -> None:
+        """Say that the answer has begun: however long it takes from here, this request does not
+        hang. The middleware calls this."""
+        self._answered(self)
+
+    def asked(self) -> list[tuple[str, str]]:
+        """Return (flag, variant) of what it was served so far. Any thread may ask."""
+        decided = tuple(self._decided.items())
+        return [(key, each.variant) for key, each in decided if each.variant is not None]
+
     def end(self) -> None:
         """Credit the request, once. Leaving the context and the middleware call this."""
         if self._ended:
             return
         self._ended = True
-        asked = [(key, e.variant) for key, e in self._decided.items() if e.variant is not None]
-        seconds = time.perf_counter() - self._began
-        self._credit(Ended(asked, seconds, self._failed, self._metrics))
+        seconds = time.perf_counter() - self.began
+        self._answered(self)
+        self._credit(Ended(self.asked(), seconds, self._failed, self._metrics))
 
     def __enter__(self) -> Self:
         return self

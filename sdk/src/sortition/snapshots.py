@@ -11,6 +11,9 @@ from .core.evaluate import CompiledFlag, compile_flag
 from .core.model import Change, Flag, Gap, Snapshot, SnapshotVersion, evaluation_order
 from .core.records import dataclass
 
+SAMPLE = 64
+"""Points of one flag that are looked at between two reports; where fewer are drawn, all are."""
+
 
 class Tally:
     """A count that any thread raises by `tally.n += 1`.
@@ -48,15 +51,19 @@ class Served:
 
     exposed, rest: counted in the manner of Tally. With several exposed variants, each of them has
     a tally instead.
+    sees: whether points are shown to `see`. The first of a tick are, whatever they led to, so the
+    sample knows no side; and later it costs a look at this alone.
     """
 
     __slots__ = (
+        "_points",
         "_tallies",
         "_told",
         "compiled",
         "exposed",
         "rest",
         "seed",
+        "sees",
         "threshold",
         "when_exposed",
         "when_rest",
@@ -72,6 +79,8 @@ class Served:
         self.exposed = 0
         self.rest = 0
         self._told = (0, 0)
+        self.sees = True
+        self._points: list[int] = []
         several = len(compiled.exposed) > 1
         self._tallies = {str(e.variant): Tally() for e in compiled.exposed} if several else None
 
@@ -89,6 +98,20 @@ class Served:
             self.rest += 1
         else:
             self.exposed += 1
+
+    def see(self, point: int) -> None:
+        """Take a point into the sample."""
+        self._points.append(point)
+        if len(self._points) >= SAMPLE:
+            self.sees = False
+
+    def points(self) -> list[int]:
+        """Return the sample, and begin another."""
+        points = self._points
+        if points:
+            self._points = []
+            self.sees = True
+        return points
 
     def rises(self) -> Iterator[tuple[str, int]]:
         """Yield the variants that were given since the last time, and how often."""
@@ -181,6 +204,15 @@ class HeldFlags:
                     risen[served.compiled.flag.key, variant] += n
         self._retired.append([])
         return risen
+
+    def points(self) -> dict[str, list[int]]:
+        """Return a sample of the points that were drawn since the last time, by flag."""
+        seen: dict[str, list[int]] = {}
+        for served in chain(self._all.values(), *self._retired):
+            points = served.points()
+            if points:
+                seen.setdefault(served.compiled.flag.key, []).extend(points)
+        return seen
 
     def _put(self, snapshot: Snapshot, *, anew: bool) -> Iterable[str]:
         served = self._served(snapshot.flags, anew=anew)

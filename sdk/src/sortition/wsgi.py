@@ -48,6 +48,7 @@ class Middleware:
         environ[ENVIRON_KEY] = request
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            request.answered()
             if status[:1] == "5":
                 request.fail()
             if new_cookie is not None:

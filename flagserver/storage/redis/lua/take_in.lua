@@ -2,10 +2,11 @@
 --
 -- KEYS  1 taken         hash of this period: source -> <highest seq>:<mask>
 --       2 taken before  the same of the period before; only read
---       3 and on        hash of one minute: <at>:<variant>:<count> -> number
--- ARGV  1 source  2 seq  3 seconds that keys are kept  4 most fields of a minute
---       5 and on: number of the minute's key, how many fields, then field, increment, ...
--- Returns 0 when the batch was here before, else 1, and 2 when a full minute took no more.
+--       3 and on        hash of one minute, or of one hour's points: field -> number
+-- ARGV  1 source  2 seq  3 seconds that batches are remembered  4 most fields of a hash
+--       5 and on: number of the hash's key, seconds that it is kept, how many fields, then field,
+--       increment, ...
+-- Returns 0 when the batch was here before, else 1, and 2 when a full hash took no more.
 --
 -- The mask's bit n is set when the batch `highest - n` was taken in; 48 fit in a number of Lua.
 -- A batch further behind than that is taken for one that was here.
@@ -36,15 +37,16 @@ redis.call('EXPIRE', KEYS[1], seconds)
 local result = 1
 local position = 5
 while position <= #ARGV do
-  local key, count = KEYS[tonumber(ARGV[position])], tonumber(ARGV[position + 1])
+  local key, kept_for = KEYS[tonumber(ARGV[position])], ARGV[position + 1]
+  local count = tonumber(ARGV[position + 2])
   if redis.call('HLEN', key) + count > most then
     result = 2
   else
-    for i = position + 2, position + 2 * count, 2 do
+    for i = position + 3, position + 2 + 2 * count, 2 do
       redis.call('HINCRBY', key, ARGV[i], ARGV[i + 1])
     end
-    redis.call('EXPIRE', key, seconds)
+    redis.call('EXPIRE', key, kept_for)
   end
-  position = position + 2 + 2 * count
+  position = position + 3 + 2 * count
 end
 return result

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from sortition import __version__
 from sortition.core.model import Change, Gap, InvalidSnapshot, Snapshot, SnapshotVersion
 from sortition.core.reading import read_snapshot
-from sortition.outcomes import FORMAT, Outcomes
+from sortition.outcomes import FORMAT, TICK_SECONDS, Outcomes
 from sortition.snapshots import Held
 
 from . import transport
@@ -75,6 +75,7 @@ class Worker:
     change: given each valid change, raises Gap or InvalidSnapshot.  held: what is held.
     failed: told the kind of each failure.  heard: told that the server spoke and agrees.
     tend: called now and then (at the end with True), says when to be called again at the latest.
+    points: flag -> a sample of the points drawn since last, asked before assignments.
     assignments: (flag, variant) -> evaluations since last.
     """
 
@@ -95,6 +96,7 @@ class Worker:
         failed: Callable[[str], None],
         heard: Callable[[], None],
         tend: Callable[[bool], float],
+        points: Callable[[], Mapping[str, list[int]]],
         assignments: Callable[[], Counter[tuple[str, str]]],
     ) -> None:
         self._url = url
@@ -114,16 +116,16 @@ class Worker:
         self._failed = failed
         self._heard = heard
         self._tend = tend
+        self._points = points
         self._assignments = assignments
         self._stop = threading.Event()
         self._ends_at = float("inf")
         self._connections: list[Connection] = []
         self._batch: _Batch | None = None
         self._seq = 0
-        self._tick_began = time.monotonic()
         self._flush_at = time.monotonic() + FIRST_FLUSH_SECONDS
-        # A fleet that begins at one moment would else report in step for ever.
-        self._stride = random.random()  # noqa: S311 (no secret)
+        # Ticks end everywhere at once; a fleet must not report in step all the same.
+        self._lag = random.random()  # noqa: S311 (no secret)
         self._failures = 0
         self._stream_failures = 0
         self._stream_from = time.monotonic()
@@ -371,13 +373,18 @@ class Worker:
 
     def _flush(self, *, last: bool = False) -> None:
         """Close a tick and report; what fails is sent again as it was. Never raises."""
-        seconds = self._held().flush_seconds
+        held = self._held()
+        seconds = held.flush_seconds
         now = time.monotonic()
-        self._flush_at = now + seconds * self._stride
-        self._stride = 1.0
-        length, self._tick_began = now - self._tick_began, now
+        self._flush_at = now + self._until_flush(seconds)
         try:
-            self._outcomes.collect(self._assignments(), int(time.time()), length)
+            points = self._points()
+            self._outcomes.collect(
+                self._assignments(),
+                points=points,
+                edges=held.histogram_edges,
+                running=last or seconds < TICK_SECONDS,
+            )
             while self._report() and last:
                 pass
             self._post_failures = 0
@@ -387,6 +394,13 @@ class Worker:
             self._flush_at = now + max(seconds, self._pause(error, self._post_failures))
         if last:
             self._lose_what_is_left()
+
+    def _until_flush(self, seconds: float) -> float:
+        """Return how long to wait for the next report: it goes off a while of our own after a
+        multiple of the interval by the clock; where ticks are no longer than that, within the first
+        half, and not before the tick has surely ended."""
+        lag = seconds * (0.01 + 0.49 * self._lag if seconds >= TICK_SECONDS else self._lag)
+        return seconds - (time.time() - lag) % seconds
 
     def _report(self) -> bool:
         """Send the waiting batch, or the next one; tell whether there was one."""
