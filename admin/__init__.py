@@ -19,6 +19,7 @@ from .views import (
     health,
     help,
     kill,
+    neutrality,
     overview,
     sessions,
     settings,
@@ -45,6 +46,7 @@ def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprin
     health.routes(pages, ui)
     help.routes(pages, ui)
     kill.routes(pages, ui)
+    neutrality.routes(pages, ui)
     overview.routes(pages, ui)
     sessions.routes(pages, ui, guard)
     settings.routes(pages, ui)

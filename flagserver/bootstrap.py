@@ -49,6 +49,7 @@ from flagserver.services.flags import Flags
 from flagserver.services.health import health
 from flagserver.services.hooks import Gatekeeper, Hooks
 from flagserver.services.metrics import Metrics
+from flagserver.services.neutrality import Neutrality
 from flagserver.services.notices import Deliverer, Notices
 from flagserver.services.notifying import Notifying
 from flagserver.services.outcomes import Outcomes
@@ -353,12 +354,14 @@ def build_services(
         settings, store, snapshots, open_egress(settings), telemetry.call
     )
     sessions = Sessions(store, store, clock, entropy)
+    flags = Flags(store, clock, entropy, telemetry.changed)
     return Services(
-        flags=Flags(store, clock, entropy, telemetry.changed),
+        flags=flags,
         environments=Environments(store, clock, entropy),
         tokens=Tokens(store, snapshots, clock, entropy),
         snapshots=snapshots,
         outcomes=outcomes,
+        neutrality=Neutrality(flags, snapshots, outcomes, store),
         metrics=Metrics(store, snapshots, clock),
         rollouts=Rollouts(
             *(store, store, outside.drivers, outside.sources, clock, entropy),

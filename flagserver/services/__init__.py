@@ -12,6 +12,7 @@ from .flags import Flags
 from .health import Health
 from .hooks import Hooks
 from .metrics import Metrics
+from .neutrality import Neutrality
 from .notifying import Notifying
 from .outcomes import Outcomes
 from .people import People
@@ -35,6 +36,7 @@ class Services:
     tokens: Tokens
     snapshots: Snapshots
     outcomes: Outcomes
+    neutrality: Neutrality
     metrics: Metrics
     rollouts: Rollouts
     hooks: Hooks

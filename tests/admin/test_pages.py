@@ -23,6 +23,8 @@ PAGES = [
     "/flags/canary/environments/production/kill",
     "/flags/killed/environments/production/unkill",
     "/health",
+    "/neutrality",
+    "/neutrality/canary",
     "/nothing",
     "/sign-in",
     "/sign-in/<script>",
@@ -30,6 +32,7 @@ PAGES = [
     "/ui/flags",
     "/ui/flags/canary",
     "/ui/health",
+    "/ui/neutrality/canary",
     "/ui/trouble",
 ]
 CANARY = "<script>alert('%s')</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}"

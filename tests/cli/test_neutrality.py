@@ -12,11 +12,12 @@ from click.testing import CliRunner, Result
 from sortition.cli import exits
 from sortition.cli.main import cli
 from sortition.cli.neutrality_page import page
-from sortition.neutrality import lots, proof
+from sortition.neutrality import live, lots, proof
 from sortition.neutrality.checks import CHECKS
 from sortition.sources import file
 
-from tests.builders import a_flag, a_snapshot, only_where
+from flagserver.services.neutrality import Report
+from tests.builders import a_flag, a_snapshot, flags_of, only_where
 
 from .conftest import House
 
@@ -132,6 +133,42 @@ def test_an_unknown_environment_or_flag_is_told(house: House):
         done = house.run("neutrality", "prove", *words)
         assert done.exit_code == exits.ERROR
         assert f"no {'environment' if 'nowhere' in words else 'flag'}" in done.output
+
+
+# --- report ---------------------------------------------------------------------------------------
+
+
+def test_a_report_tells_each_environment(house: House):
+    house.run("flags", "create", "new-search", "--description", "d")
+    house.run("flags", "set", "new-search", "--env", "staging", "--share", "25")
+
+    done = house.run("neutrality", "report", "new-search")
+    content = house.json("neutrality", "report", "new-search", "--env", "staging")
+
+    assert done.exit_code == exits.DONE, done.output
+    assert "staging" in done.stdout
+    assert "too few to say, 0 counted" in done.stdout
+    assert [lot["environment"] for lot in content["environments"]] == ["staging"]
+    assert content["environments"][0]["points"]["kind"] == "too_few"
+
+
+def test_a_report_tells_counts_and_margins_and_departures(house: House, monkeypatch):
+    house.run("flags", "create", "new-search", "--description", "d")
+    live_flags = flags_of(a_flag("new-search", conditions=only_where("cloud.region", "eu")))
+    report = Report(
+        *("production", 1_795_000_000, 1_794_913_600, 1_794_999_000),
+        points=live.spread([100] * 255 + [900]),
+        ratio=live.ratio({"on": 400, "off": 600}, {"off": 0.6, "on": 0.4}),
+        departures=tuple(live.departures(live_flags, "new-search")),
+    )
+    monkeypatch.setattr(house.services.neutrality, "reports", lambda key, only: [report])
+
+    told = house.run("neutrality", "report", "new-search").stdout
+
+    assert "✖ points: outside of what chance does, 26,400 counted" in told
+    assert "✔ variants: as expected" in told
+    assert re.search(r"on: 400, expected 400 \(3\d\d to 4\d\d\)", told)
+    assert "⚠ This flag looks at cloud.region" in told
 
 
 # --- the page -------------------------------------------------------------------------------------

@@ -94,8 +94,8 @@ def prove_command(
     Ten checks on a million ids of each of five shapes: whether points are uniform, flags
     independent of each other and of a load balancer, exposure monotone, 0 % and 100 % exact. Then
     three lots that are known to be unfair, which must be found: where one is not, this ends with 9
-    too, for it proves nothing. Whoever repeats it, offline, has the same figures. `pip install
-    'sortition[neutrality]'` makes it ten times as fast.
+    too, for it proves nothing. Whoever repeats it, offline, has the same figures. With NumPy
+    (`pip install 'sortition[neutrality]'`) it is several times as fast.
     """
     subject = _subject(context, environment, only, given, snapshot)
     if not subject.salts:
@@ -291,15 +291,15 @@ def report_command(context: click.Context, key: str, environment: str | None) ->
 
 def _report(of: Mapping[str, Any]) -> str:
     points, ratio = of["points"], of["ratio"]
-    lines = [f"{of['environment']}, {of['since']} to {of['until']}"]
-    lines += [f"  {MARKS[points['kind']]} points: {points['words']} ({points['points']:,} counted)"]
+    told = [f"{of['environment']}"]
+    told += [f"  {MARKS[points['kind']]} points: {points['words']}, {points['points']:,} counted"]
     if points["kind"] != "too_few":
-        lines[-1] += f", chi-square {points['chi_square']:.1f}, tail {points['tail']:.2g}"
-    lines += [f"  {MARKS[ratio['kind']]} variants: {ratio['words']}"]
-    lines[-1] += f": {ratio['why']}" if ratio["why"] else ""
-    lines += [f"      {_variant(row, ratio['kind'])}" for row in ratio["variants"]]
-    lines += [f"  ⚠ {words}" for words in of["departures"]]
-    return "\n".join(map(clean, lines))
+        told[-1] += f", chi-square {points['chi_square']:.1f}, tail {points['tail']:.2g}"
+    told += [f"  {MARKS[ratio['kind']]} variants: {ratio['words']}"]
+    told[-1] += f": {ratio['why']}" if ratio["why"] else f", since {ratio['since']}"
+    told += [f"      {_variant(row, ratio['kind'])}" for row in ratio["variants"]]
+    told += [f"  ⚠ {words}" for words in of["departures"]]
+    return "\n".join(map(clean, told))
 
 
 def _variant(row: Mapping[str, Any], kind: str) -> str:

@@ -11,6 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sortition.core.bucketing import POINTS, WHOLE, threshold
+from sortition.core.conditions import NON_UNIFORM_ATTRIBUTES
+from sortition.core.model import Flag
+
 from . import special
 from .checks import even
 
@@ -145,6 +149,65 @@ def untold(counts: Mapping[str, int], why: str) -> Ratio:
     """Return counts of which nobody can tell what they ought to be, and why."""
     rows = tuple(Margin(name, count, 0.0, 0, 0) for name, count in counts.items())
     return Ratio(UNKNOWN, sum(counts.values()), rows, why)
+
+
+# --- what is to be expected -----------------------------------------------------------------------
+
+
+class Untold(Exception):
+    """What a flag's variants are to be served how often cannot be told; the words say why."""
+
+
+def line(flags: Mapping[str, Flag], key: str) -> list[str]:
+    """Return a flag and all that it stands on, each once: what its draws depend on."""
+    found: list[str] = []
+    waiting = [key]
+    while waiting:
+        each = waiting.pop(0)
+        if each not in found:
+            found.append(each)
+            waiting += [prerequisite.flag for prerequisite in flags[each].prerequisites]
+    return found
+
+
+def departures(flags: Mapping[str, Flag], key: str) -> list[str]:
+    """Return in words what picks a flag's traffic by place and not by lot."""
+    told = []
+    for each in line(flags, key):
+        looked = {condition.attribute for condition in flags[each].conditions}
+        names = " and ".join(sorted(NON_UNIFORM_ATTRIBUTES & looked))
+        if names:
+            whose = "This flag" if each == key else f"Its prerequisite {each}"
+            told.append(f"{whose} looks at {names}: that picks traffic by place, not by lot.")
+    return told
+
+
+def chances(flags: Mapping[str, Flag], key: str) -> dict[str, float]:
+    """Return variant -> probability that a request gets it. Raises Untold.
+
+    Draws of different flags are independent, so along prerequisites they multiply.
+    """
+    flag = flags[key]
+    exposed = 0.0 if flag.killed else threshold(flag.share) / POINTS
+    if exposed:
+        _check_told(flags, key)
+        for prerequisite in flag.prerequisites:
+            exposed *= chances(flags, prerequisite.flag).get(prerequisite.variant, 0.0)
+    found = {flag.rest: 1 - exposed}
+    for variant, weight in flag.weights:
+        if weight:
+            found[variant] = found.get(variant, 0.0) + exposed * weight / WHOLE
+    return found
+
+
+def _check_told(flags: Mapping[str, Flag], key: str) -> None:
+    flag = flags[key]
+    if flag.conditions:
+        names = " and ".join(sorted({condition.attribute for condition in flag.conditions}))
+        raise Untold(f"{key} looks at {names}, and counts do not say where they were made")
+    lines = [set(line(flags, prerequisite.flag)) for prerequisite in flag.prerequisites]
+    if sum(map(len, lines)) != len(set().union(*lines)):
+        raise Untold(f"prerequisites of {key} stand on one flag, so their draws hang together")
 
 
 def _margin(name: str, count: int, n: int, p: float, tail: float = TAIL) -> Margin:
