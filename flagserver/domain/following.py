@@ -55,6 +55,8 @@ def explain(
         f"{what} shifts the traffic by {target.get('config')}: {engines.text()}.",
         "Sortition follows it and cannot make it wait. A guard or a person can have it go back.",
     ]
+    if given and asked.keep and not _flags_come_after(relation, targets):
+        notes.append("It shifts all of the traffic: its bake keeps none on the older version.")
     if flags:
         notes.append(_what_flags_do(relation, flags, asked))
     if _flags_come_after(relation, targets) or not given:

@@ -42,6 +42,7 @@ class PlanStep:
     """One step of the whole rollout. shares: target id -> parts per million, of every target.
 
     hold: seconds; of the last one the bake.  shown: the schedule's share that this step gives.
+    kept: so much (parts per million) stays on the old version in this step, as a control.
     """
 
     shares: Mapping[str, int]
@@ -49,6 +50,7 @@ class PlanStep:
     approval: bool
     minimum_sample: int | None
     shown: int
+    kept: int = 0
 
 
 @lru_cache(maxsize=4096)
@@ -59,24 +61,23 @@ def expand(
     comes to the same: all targets get the step's share."""
     traffic = [target.id for target in targets if not target.is_flag]
     flags = [target.id for target in targets if target.is_flag]
-    steps = range(len(schedule.steps))
+    stages = schedule.stages
+    steps = range(len(stages))
     if not traffic or not flags or relation is Relation.LOCK_STEP:
-        return tuple(
-            _step(schedule, i, {t.id: schedule.steps[i].share for t in targets}) for i in steps
-        )
+        return tuple(_step(schedule, i, {t.id: stages[i].share for t in targets}) for i in steps)
     if relation is Relation.ON_CANARY:
         on = dict.fromkeys(flags, WHOLE)
         return tuple(
-            _step(schedule, i, dict.fromkeys(traffic, schedule.steps[i].share) | on) for i in steps
+            _step(schedule, i, dict.fromkeys(traffic, stages[i].share) | on) for i in steps
         )
     first = traffic_schedule(schedule, targets)
     off, there = dict.fromkeys(flags, 0), dict.fromkeys(traffic, first.end)
     return (
         *(
             _step(first, i, dict.fromkeys(traffic, step.share) | off)
-            for i, step in enumerate(first.steps)
+            for i, step in enumerate(first.stages)
         ),
-        *(_step(schedule, i, there | dict.fromkeys(flags, schedule.steps[i].share)) for i in steps),
+        *(_step(schedule, i, there | dict.fromkeys(flags, stages[i].share)) for i in steps),
     )
 
 
@@ -172,7 +173,7 @@ class Exposure:
 class Preview:
     """One step as it will really be.
 
-    shares: target id -> parts per million that its driver can bring about.
+    shares: target id -> parts per million that its driver can bring about.  kept: as of `PlanStep`.
     requests: of the most thinly exposed thing during the hold, None when the rate is not known.
     warnings: sentences.
     """
@@ -184,6 +185,7 @@ class Preview:
     exposure: Exposure
     requests: int | None
     warnings: tuple[str, ...]
+    kept: int = 0
 
 
 def preview(
@@ -210,7 +212,7 @@ def preview(
             *_coarse(targets, step.shares, shares),
             *_too_short(i, step, seen.least(), requests_per_second, guards),
         )
-        shown.append(Preview(i + 1, at, step.hold, shares, seen, requests, warnings))
+        shown.append(Preview(i + 1, at, step.hold, shares, seen, requests, warnings, step.kept))
         at += step.hold
     return tuple(shown)
 
@@ -241,8 +243,9 @@ def exposure(
 
 
 def _step(schedule: Schedule, i: int, shares: Mapping[str, int]) -> PlanStep:
-    step: Step = schedule.steps[i]
-    return PlanStep(shares, schedule.hold(i), step.approval, step.minimum_sample, step.share)
+    step: Step = schedule.stages[i]
+    kept = schedule.keep if i == len(schedule.steps) - 1 else 0
+    return PlanStep(shares, step.hold, step.approval, step.minimum_sample, step.share, kept)
 
 
 def _of(share: int, other: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -48,6 +48,8 @@ class Schedule:
     end: the share (parts per million) that the last step has. It is the whole unless somebody says
     otherwise, so that a forgotten last step is noticed.
     overtime: what follows when a step is not decided within three times its hold.
+    keep: so much (parts per million) of the last share stays on the old version while it bakes, as
+    a control: without one only limits can judge. It is given last of all.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Schedule:
     bake: int = 0
     end: int = WHOLE
     overtime: Overtime = Overtime.PERSON
+    keep: int = 0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -62,6 +65,16 @@ class Schedule:
     def hold(self, step: int) -> int:
         """Return for how many seconds a step (from 0) is held; the last one bakes."""
         return self.bake if step == len(self.steps) - 1 else self.steps[step].hold
+
+    @property
+    def stages(self) -> tuple[Step, ...]:
+        """The steps as they are carried out, each with its time: where a control is kept, the last
+        share is reached in two."""
+        *first, last = self.steps
+        if not self.keep:
+            return (*first, replace(last, hold=self.bake))
+        bakes = replace(last, share=last.share - self.keep, hold=self.bake)
+        return (*first, bakes, Step(last.share))
 
     def duration(self) -> int:
         """Return the seconds from the first share to the end when nothing intervenes."""
@@ -72,7 +85,8 @@ class Schedule:
         """Return the schedule that `to_body` wrote down."""
         steps = tuple(Step(**step) for step in body["steps"])
         overtime = Overtime(body.get("overtime", Overtime.PERSON))
-        return cls(body["name"], steps, body["bake"], body["end"], overtime)
+        kept = body.get("keep", 0)
+        return cls(body["name"], steps, body["bake"], body["end"], overtime, kept)
 
     def to_body(self) -> dict[str, Any]:
         """Return it as JSON has it: shares in parts per million, times in seconds."""
@@ -90,6 +104,7 @@ class Schedule:
             "bake": self.bake,
             "end": self.end,
             "overtime": str(self.overtime),
+            "keep": self.keep,
         }
 
     def text(self) -> str:
@@ -103,7 +118,8 @@ def parse(text: str, templates: Mapping[str, Schedule] = MappingProxyType({})) -
     A name of ours (`standard`) or of `templates`, one of CodeDeploy's predefined configurations, or
     steps: `5%:5m,25%:10m:approve:n=1000,100%:30m`. After the share come, in any order, the hold (a
     time at the last step is its bake), `approve`, `n=<minimum sample>`, and at the last step `end`
-    when it is meant to stay below 100 %, and `overtime=person`, `roll_back` or `proceed`.
+    when it is meant to stay below 100 %, `keep=1%` when so much is to stay on the old version while
+    it bakes, and `overtime=person`, `roll_back` or `proceed`.
     """
     text = text.strip()
     named = {**templates, **NAMED}
@@ -166,6 +182,26 @@ def _check(schedule: Schedule) -> None:
             f"{percent_text(schedule.end)}. Add that step, or say that it ends lower (`end`).",
             field=f"/steps/{len(steps) - 1}/share",
         )
+    _check_keep(schedule)
+
+
+def _check_keep(schedule: Schedule) -> None:
+    kept = percent_text(schedule.keep)
+    if not schedule.keep:
+        return
+    if not schedule.bake:
+        raise Invalid(
+            f"{kept} is to be kept on the old version while it bakes, but it does not bake: give "
+            "the last step a time.",
+            field="/keep",
+        )
+    before = schedule.steps[-2].share if len(schedule.steps) > 1 else 0
+    if not before < schedule.end - schedule.keep < schedule.end:
+        raise Invalid(
+            f"{kept} kept of {percent_text(schedule.end)} leaves no more than the step before "
+            "gives.",
+            field="/keep",
+        )
 
 
 def _check_share(schedule: Schedule, i: int) -> None:
@@ -213,6 +249,7 @@ _DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,4})?)\s*%")
 _SAMPLE = re.compile(r"n=(\d{1,9})")
 _OVERTIME = re.compile(r":\s*overtime=(?P<word>[^:]*)")
+_KEEP = re.compile(r":\s*keep=(?P<share>[^:]*)")
 
 
 def _from_steps(text: str) -> Schedule:
@@ -220,6 +257,7 @@ def _from_steps(text: str) -> Schedule:
     steps: list[Step] = []
     bake, end = 0, WHOLE
     parts[-1], overtime = _read_overtime(parts[-1], len(parts) - 1)
+    parts[-1], kept = _read_keep(parts[-1])
     for i, part in enumerate(parts):
         step, ends = _read_step(part, i)
         if i == len(parts) - 1:
@@ -228,7 +266,7 @@ def _from_steps(text: str) -> Schedule:
         elif ends:
             raise Invalid(f"Step {i + 1} says `end`, but more follow.", field=f"/steps/{i}")
         steps.append(step)
-    return Schedule(text, tuple(steps), bake, end, overtime)
+    return Schedule(text, tuple(steps), bake, end, overtime, kept)
 
 
 def _read_overtime(text: str, i: int) -> tuple[str, Overtime]:
@@ -244,6 +282,19 @@ def _read_overtime(text: str, i: int) -> tuple[str, Overtime]:
             f"{found['word'].strip()!r} is no overtime; there are {known}.", field=f"/steps/{i}"
         ) from None
     return text[: found.start()] + text[found.end() :], said
+
+
+def _read_keep(text: str) -> tuple[str, int]:
+    """Return the last step without what it keeps, and that (parts per million)."""
+    found = _KEEP.search(text)
+    if not found:
+        return text, 0
+    share = _SHARE.fullmatch(found["share"].strip())
+    if not share:
+        raise Invalid(
+            f"{found['share'].strip()!r} is no share to keep; write keep=1%.", field="/keep"
+        )
+    return text[: found.start()] + text[found.end() :], round(float(share.group(1)) * 10_000)
 
 
 def _read_step(text: str, i: int) -> tuple[Step, bool]:
@@ -288,6 +339,8 @@ def _step_text(schedule: Schedule, i: int) -> str:
         marks.append(f"n={step.minimum_sample}")
     if last and schedule.end != WHOLE:
         marks.append("end")
+    if last and schedule.keep:
+        marks.append(f"keep={ppm_to_percent(schedule.keep):.10g}%")
     if last and schedule.overtime is not Overtime.PERSON:
         marks.append(f"overtime={schedule.overtime}")
     return ":".join(marks)

@@ -28,11 +28,13 @@ class StepBody(Command):
 
 class ScheduleBody(Command):
     """A schedule step by step. bake: how long the last share is watched; end: what it is to be;
-    overtime: what follows when a step is not decided within three times its hold."""
+    keep: so much of it stays on the old version meanwhile, as a control; overtime: what follows
+    when a step is not decided within three times its hold."""
 
     steps: list[StepBody] = Field(min_length=1, max_length=schedule.MAX_STEPS)
     bake: Duration = "0s"
     end: Percent = 100.0
+    keep: Percent = 0.0
     overtime: Literal["person", "roll_back", "proceed"] = "person"
     name: Name = "custom"
 
@@ -53,6 +55,7 @@ class ScheduleBody(Command):
             seconds_of(self.bake, "/bake"),
             percent_to_ppm(self.end),
             Overtime(self.overtime),
+            percent_to_ppm(self.keep),
         )
 
 

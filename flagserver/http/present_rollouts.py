@@ -34,7 +34,8 @@ class TargetJson(TypedDict):
 
 
 class RolloutStepJson(TypedDict):
-    """One step. at: `done`, `now` or `next`. shares: target -> percent. hold: seconds."""
+    """One step. at: `done`, `now` or `next`. shares: target -> percent. hold: seconds. kept: so
+    many percent stay on the old version in this step, as a control."""
 
     number: int
     at: str
@@ -43,6 +44,7 @@ class RolloutStepJson(TypedDict):
     hold: int
     approval: bool
     minimum_sample: int | None
+    kept: float
 
 
 class WaitingJson(TypedDict):
@@ -183,7 +185,8 @@ class OfferJson(TypedDict):
 
 class PreviewJson(TypedDict):
     """One step as it would really be. at, hold: seconds; requests: of the most thinly exposed thing
-    during the hold, null where the rate is not known. shows: what it can and cannot detect."""
+    during the hold, null where the rate is not known. kept: as of a step. shows: what it can and
+    cannot detect."""
 
     number: int
     at: int
@@ -191,6 +194,7 @@ class PreviewJson(TypedDict):
     shares: dict[str, float]
     exposure: ExposureStepJson
     requests: int | None
+    kept: float
     warnings: list[str]
     shows: list[SeenJson]
 
@@ -340,6 +344,7 @@ def _preview(step: Preview, shows: Sequence[Seen] = ()) -> PreviewJson:
             "both": _percents(exposure.both),
         },
         "requests": step.requests,
+        "kept": ppm_to_percent(step.kept),
         "warnings": list(step.warnings),
         "shows": [_seen(one) for one in shows],
     }
@@ -356,6 +361,7 @@ def _step(it: Rollout, i: int) -> RolloutStepJson:
         "hold": step.hold,
         "approval": step.approval,
         "minimum_sample": step.minimum_sample,
+        "kept": ppm_to_percent(step.kept),
     }
 
 

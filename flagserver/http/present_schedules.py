@@ -21,7 +21,8 @@ class ScheduleStepJson(TypedDict):
 
 class ScheduleFields(TypedDict):
     """A named schedule. environment, created, changed: null of one that is built in. text: as
-    `schedule` of a rollout takes it. duration, bake: seconds. end: percent."""
+    `schedule` of a rollout takes it. duration, bake: seconds. end, keep: percent; keep: of the last
+    share, on the old version while it bakes."""
 
     name: str
     environment: str | None
@@ -31,6 +32,7 @@ class ScheduleFields(TypedDict):
     steps: list[ScheduleStepJson]
     bake: int
     end: float
+    keep: float
     created: str | None
     changed: str | None
 
@@ -96,6 +98,7 @@ def fields(template: Template) -> ScheduleFields:
         ],
         "bake": it.bake,
         "end": ppm_to_percent(it.end),
+        "keep": ppm_to_percent(it.keep),
         "created": template.created,
         "changed": template.changed,
     }

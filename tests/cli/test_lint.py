@@ -132,6 +132,26 @@ def test_a_rollouts_problem_has_its_place_and_its_field(
     assert any(line.startswith(told) for line in found), found
 
 
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ("50%:15m,100%:10m:keep=few", "'keep=few' in '100%:10m:keep=few' is neither a time"),
+        ("50%:15m,100%:overtime=soon", "'overtime=soon' in '100%:overtime=soon' is neither"),
+        ("50%:15m,100%:keep=1%", "keep=1% needs a time in which the last step bakes"),
+        ("99%:15m,100%:1m:keep=1%", "and leaves more than the step before"),
+        ("50%:15m:keep=1%,100%", "keep=1% is for the last step"),
+    ],
+)
+def test_what_a_last_step_may_say_is_known_offline(tmp_path: Path, steps: str, told: str) -> None:
+    (found,) = problems(tmp_path, f"schedule: {steps}\n")
+    assert told in found
+
+
+def test_a_last_step_may_say_all_of_it(tmp_path: Path) -> None:
+    steps = "50%:15m,100%:10m:approve:n=9:keep=0.5%:overtime=proceed"
+    assert lint(str(written(tmp_path, f"schedule: {steps}\n"))).exit_code == exits.DONE
+
+
 def test_steps_of_their_own_must_rise(tmp_path: Path) -> None:
     text = "schedule:\n  steps:\n    - {share: 5}\n    - {share: 5}\n"
     assert problems(tmp_path, text) == [

@@ -170,6 +170,21 @@ def test_without_guards_a_plan_says_that_only_people_take_it_back(desk: Desk) ->
     assert "requests: not known" in done.stdout
 
 
+def test_a_plan_says_what_a_bake_keeps_as_a_control(desk: Desk) -> None:
+    asked = (*FLAG_ALONE, "--schedule", "50%:15m,100%:10m:keep=1%")
+
+    told = desk.json("plan", *asked)
+    printed = [" ".join(line.split()) for line in desk.rollouts("plan", *asked).stdout.splitlines()]
+
+    assert [(step["kept"], step["hold"]) for step in told["steps"]] == [(0, 900), (1, 600), (0, 0)]
+    assert [step["shares"] for step in told["steps"]] == [
+        {"flag/new-search": 50},
+        {"flag/new-search": 99},
+        {"flag/new-search": 100},
+    ]
+    assert "1 % kept as a control" in printed
+
+
 COMPARED = ("--env", "production", "--service", "api", "--flag", "new-search")
 
 

@@ -51,6 +51,16 @@ def test_one_is_kept_shown_replaced_and_deleted(house: House) -> None:
     assert house.run("schedules", "get", "careful", *HERE).exit_code == exits.ERROR
 
 
+def test_a_control_that_is_kept_is_told_and_stays_what_it_was(house: House) -> None:
+    steps = "50%:15m,100%:10m:keep=1%:overtime=roll_back"
+
+    made = house.json("schedules", "set", "careful", steps, *HERE)
+    shown = lines(house.run("schedules", "get", "careful", *HERE).stdout)
+
+    assert (made["text"], made["keep"], made["end"]) == (steps, 1, 100)
+    assert shown[-1] == "2 100 % 10m with 1 % on the old version, then complete"
+
+
 def test_one_is_kept_as_a_file_says(house: House, tmp_path: Path) -> None:
     path = tmp_path / "careful.yaml"
     path.write_text(FILE)

@@ -65,6 +65,15 @@ def test_harm_is_found_and_the_healthy_twin_is_left_alone() -> None:
     assert found["schedule"] == [{"share": 5.0, "hold": 60.0}, {"share": 50.0, "hold": 60.0}]
 
 
+def test_a_control_that_is_kept_can_still_be_compared_with() -> None:
+    words = ("--runs", "2", "--harm", "50", "--schedule")
+
+    kept = simulated(*words, "100%:10m:keep=1%")
+
+    assert kept["schedule"] == [{"share": 99.0, "hold": 600.0}]
+    assert kept["harmed"]["rolled_back"] == 2
+
+
 def test_the_same_seed_gives_the_same_whoever_computes_it() -> None:
     words = (*SHORT, "--harm", "10", "--runs", "12")
     one, other = simulated(*words), simulated(*words, "--seed", "2")

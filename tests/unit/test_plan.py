@@ -143,6 +143,26 @@ def test_a_plan_shows_what_a_driver_cannot_express() -> None:
 
 
 @pytest.mark.parametrize(
+    ("relation", "expected"),
+    [
+        (Relation.LOCK_STEP, [(50, 50), (99, 99), (100, 100)]),
+        (Relation.ON_CANARY, [(50, 100), (99, 100), (100, 100)]),
+        (Relation.AFTER, [(50, 0), (99, 0), (100, 0), (100, 50), (100, 99), (100, 100)]),
+    ],
+)
+def test_a_control_that_is_kept_has_a_step_of_its_own(
+    relation: Relation, expected: list[tuple[int, int]]
+) -> None:
+    schedule = parse("50%:15m,100%:10m:keep=1%")
+    steps = plan.preview(schedule, relation, BOTH, guards.standard(), requests_per_second=100)
+
+    found = [(one.shares[RULE.id] // 10_000, one.shares[SEARCH.id] // 10_000) for one in steps]
+    assert found == expected
+    assert [one.kept for one in steps] == [0, 10_000, 0] * (len(expected) // 3)
+    assert [one.hold for one in steps] == [900, 600, 0] * (len(expected) // 3)
+
+
+@pytest.mark.parametrize(
     ("relation", "targets", "version", "field", "words"),
     [
         (Relation.LOCK_STEP, (), None, "/targets", "at least one"),
@@ -164,11 +184,13 @@ def test_what_cannot_go_together_is_refused(
     st.sampled_from(list(Relation)),
     st.lists(st.integers(1, WHOLE - 1), max_size=6, unique=True).map(sorted),
     st.sampled_from([(RULE,), (SEARCH,), BOTH, (RULE, SEARCH, RANKER)]),
+    st.sampled_from(["100%", "100%:1m:keep=0.0001%"]),
 )
 def test_no_target_is_ever_taken_down_on_the_way_up_or_above_the_schedule(
-    relation: Relation, middle: list[int], targets: tuple[Target, ...]
+    relation: Relation, middle: list[int], targets: tuple[Target, ...], last: str
 ) -> None:
-    text = ",".join([*(f"{share / 10_000:.4f}%:1m" for share in middle), "100%"])
+    kept = last != "100%" and WHOLE - 1 in middle
+    text = ",".join([*(f"{share / 10_000:.4f}%:1m" for share in middle), "100%" if kept else last])
     steps = plan.expand(parse(text), relation, targets)
     for before, after in pairwise(steps):
         assert all(before.shares[t.id] <= after.shares[t.id] for t in targets)

@@ -338,6 +338,30 @@ def test_the_last_share_is_watched_for_the_bake() -> None:
     assert world.tick() == Complete()
 
 
+def test_a_bake_that_keeps_a_control_is_complete_once_everybody_has_it() -> None:
+    world = a_world("50%:1m,100%:10m:keep=1%")
+    world.tick()
+    world.run(60)
+    assert (world.traffic, world.flag) == (990_000, 990_000)
+    assert world.rollout.plan[1].kept == 10_000
+    world.run(595)
+    assert (world.rollout.state, world.traffic) == (State.RUNNING, 990_000)
+
+    assert world.tick() == Move(2)
+    world.run(10)
+    assert world.rollout.state is State.COMPLETED
+    assert (world.traffic, world.flag) == (1_000_000, 1_000_000)
+
+
+def test_harm_that_the_control_shows_in_the_bake_takes_all_of_it_back() -> None:
+    world = a_world("50%:1m,100%:10m:keep=1%")
+    world.tick()
+    world.run(120)
+    assert isinstance(world.tick(5.0, HARM), RollBack)
+    world.run(10)
+    assert (world.rollout.state, world.traffic, world.flag) == (State.ROLLED_BACK, 0, 0)
+
+
 def test_a_rollout_starts_by_itself_when_its_time_has_come_unless_something_is_wrong() -> None:
     waiting = a_rollout(start_at=T0 + 3600)
     world = World(waiting)

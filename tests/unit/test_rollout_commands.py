@@ -125,7 +125,10 @@ def schedules(draw: st.DrawFn) -> Schedule:
         )
         for share in given_shares
     )
-    return Schedule("custom", steps, draw(st.integers(0, 7 * 24 * 3600)), given_shares[-1])
+    bake = draw(st.integers(0, 7 * 24 * 3600))
+    room = given_shares[-1] - (given_shares[-2] if len(given_shares) > 1 else 0) - 1
+    keep = draw(st.integers(0, room)) if bake else 0
+    return Schedule("custom", steps, bake, given_shares[-1], keep=keep)
 
 
 def written(meant: Schedule) -> dict[str, Any]:
@@ -142,6 +145,7 @@ def written(meant: Schedule) -> dict[str, Any]:
         ],
         "bake": duration_text(meant.bake),
         "end": ppm_to_percent(meant.end),
+        "keep": ppm_to_percent(meant.keep),
     }
 
 

@@ -89,9 +89,27 @@ def test_a_schedule_may_end_below_the_whole_if_it_says_so() -> None:
     assert refused.value.field == "/steps/1/share"
 
 
+def test_a_bake_may_keep_a_control_on_the_old_version() -> None:
+    schedule = parse("50%:15m,100%:10m:approve:keep=1%")
+
+    assert (schedule.keep, schedule.bake, schedule.end) == (10_000, 600, WHOLE)
+    assert schedule.stages == (
+        Step(500_000, 900),
+        Step(990_000, 600, approval=True),
+        Step(WHOLE),
+    )
+    assert schedule.duration() == 25 * 60
+    assert parse("50%:15m,100%:10m").stages == (Step(500_000, 900), Step(WHOLE, 600))
+
+
 @pytest.mark.parametrize(
     ("text", "field", "words"),
     [
+        ("5%:5m,100%:keep=1%", "/keep", "does not bake"),
+        ("99%:5m,100%:10m:keep=1%", "/keep", "no more than the step before"),
+        ("100%:10m:keep=100%", "/keep", "no more than the step before"),
+        ("100%:10m:keep=some", "/keep", "write keep=1%"),
+        ("5%:5m:keep=1%,100%", "/steps/0/hold", "no duration"),
         ("5%:5m,150%", "/steps/1/share", "at most 100 %"),
         ("0%:5m,100%", "/steps/0/share", "above 0"),
         ("5%:5m,100%:1m,100%", "/steps/2/share", "must give more"),
@@ -144,13 +162,18 @@ def schedules(draw: st.DrawFn) -> Schedule:
     ]
     end = draw(st.integers(max([step.share for step in middle], default=0) + 1, WHOLE))
     last = Step(end, 0, draw(st.booleans()), draw(st.none() | st.integers(1, 10**6)))
-    return Schedule("any", (*middle, last), draw(st.integers(0, 7 * 24 * 3600)), end)
+    bake = draw(st.integers(0, 7 * 24 * 3600))
+    room = end - max([step.share for step in middle], default=0) - 1
+    keep = draw(st.integers(0, room)) if bake else 0
+    return Schedule("any", (*middle, last), bake, end, keep=keep)
 
 
 @given(schedules())
 def test_what_is_written_down_is_read_again(schedule: Schedule) -> None:
     again = parse(schedule.text())
     assert (again.steps, again.bake, again.end) == (schedule.steps, schedule.bake, schedule.end)
+    assert (again.keep, again.stages) == (schedule.keep, schedule.stages)
+    assert sum(step.hold for step in again.stages) == schedule.duration()
     assert Schedule.from_body(schedule.to_body()) == schedule
 
 

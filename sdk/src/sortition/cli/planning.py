@@ -71,13 +71,20 @@ def _steps(plan: Plan) -> RenderableType:
             f"{step['number']}/{number}",
             f"T+{duration(step['at'])}",
             duration(step["hold"]) if step["hold"] else "–",
-            "\n".join(f"{words.target_of(id)} {percent(s)}" for id, s in step["shares"].items()),
+            "\n".join(_shares(step)),
             "\n".join(_exposed(step["exposure"])),
             "–" if step["requests"] is None else f"{step['requests']:,}",
         ]
         for step in plan["steps"]
     ]
     return table("Step", "At", "Held", "Shares", "Who really sees it", "Requests>", rows=rows)
+
+
+def _shares(step: Mapping[str, Any]) -> list[str]:
+    lines = [f"{words.target_of(id)} {percent(share)}" for id, share in step["shares"].items()]
+    if step.get("kept"):
+        lines.append(f"{percent(step['kept'])} kept as a control")
+    return lines
 
 
 SHOWS = "What each step can show at these requests; what is less stays unseen:"

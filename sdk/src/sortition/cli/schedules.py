@@ -86,7 +86,10 @@ def _steps(it: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _bake(it: Mapping[str, Any]) -> str:
-    return f"{duration(it['bake'])}, then complete" if it["bake"] else "complete"
+    if not it["bake"]:
+        return "complete"
+    kept = f" with {percent(it['keep'])} on the old version" if it.get("keep") else ""
+    return f"{duration(it['bake'])}{kept}, then complete"
 
 
 def _conditions(step: Mapping[str, Any]) -> list[str]:
@@ -117,7 +120,7 @@ def _defaults(defaults: Mapping[str, str], it: Mapping[str, Any]) -> list[str]:
     "--file",
     "path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML or JSON that says it: steps of share, hold, approval, minimum_sample; bake, end.",
+    help="YAML or JSON that says it: steps (share, hold, approval, minimum_sample), bake, keep, end.",
 )
 @options.environment(required=True, help="Where.")
 @click.option("--description", help="What it is for.")

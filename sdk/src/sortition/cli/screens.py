@@ -184,7 +184,8 @@ def _step_row(it: Rollout, step: Mapping[str, Any], where: Console, age: float) 
     if step["at"] != "next":
         signs = "━─" if _has_colour(where) else "#."
         drawn = Text(words.bar(part, BAR_WIDTH, signs), style=style or "none")
-    note = " · ".join(n for n in (_step_note(it, step, age), _unequal(step)) if n)
+    notes = (_step_note(it, step, age), _kept(step), _unequal(step))
+    note = " · ".join(each for each in notes if each)
     return [Text(percent(step["share"])), Text(hold), drawn, Text(mark, style=style), Text(note)]
 
 
@@ -209,6 +210,10 @@ def _step_note(it: Rollout, step: Mapping[str, Any], age: float) -> str:
     if it["state"] == "running" and not words.is_settled(it):
         return "being set"
     return words.time_left(it, age)
+
+
+def _kept(step: Mapping[str, Any]) -> str:
+    return f"{percent(step['kept'])} kept as a control" if step.get("kept") else ""
 
 
 def _unequal(step: Mapping[str, Any]) -> str:

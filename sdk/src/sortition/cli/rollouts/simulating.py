@@ -246,7 +246,9 @@ def _steps(text: str) -> tuple[Step, ...]:
     except ValueError as error:
         raise click.UsageError(f"--schedule: {error}.") from None
     found = tuple(
-        Step(each.share / WHOLE, float(each.hold)) for each in written if each.share < WHOLE
+        Step((each.share - each.kept) / WHOLE, float(each.hold))
+        for each in written
+        if each.share - each.kept < WHOLE
     )
     for number, step in enumerate(found, 1):
         if not step.hold:
