@@ -12,8 +12,8 @@ from importlib.metadata import version
 from sortition.record.checkpoint import LOG_NAME
 from sortition.record.note import NoteError, SigningKey
 
-from flagserver.aws import Aws, Watch
 from flagserver.auth.passwords import Argon2Passwords
+from flagserver.aws import Aws, Watch
 from flagserver.domain import tokens
 from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Idempotency, Principal
@@ -48,6 +48,7 @@ from flagserver.services.environments import Environments
 from flagserver.services.flags import Flags
 from flagserver.services.health import health
 from flagserver.services.hooks import Gatekeeper, Hooks
+from flagserver.services.judging import Judging, RestOf
 from flagserver.services.metrics import Metrics
 from flagserver.services.neutrality import Neutrality
 from flagserver.services.notices import Deliverer, Notices
@@ -57,6 +58,7 @@ from flagserver.services.people import People
 from flagserver.services.pruning import Pruner, Pruning
 from flagserver.services.pushes import Postman, Pushes
 from flagserver.services.record import Record
+from flagserver.services.reviewing import Reviewing
 from flagserver.services.rollouts import Rollouts
 from flagserver.services.schedules import Schedules
 from flagserver.services.sealing import Sealer, Sealing
@@ -165,11 +167,7 @@ def open_sources(
     settings: Settings, store: Store, snapshots: Snapshots, egress: Egress
 ) -> list[SignalSource]:
     """Return where a guard's numbers come from, but AWS. Raises SettingsError."""
-
-    def rest_of(environment: str, flag: str) -> str | None:
-        found = snapshots.view(environment).snapshot.flags.get(flag)
-        return found.rest if found is not None else None
-
+    rest_of = _rest_of(snapshots)
     settle, asked = settings.flush_seconds, settings.outward
     sources: list[SignalSource] = [
         OutcomesSource(store, rest_of, edges=histogram_edges(), settle_seconds=settle),
@@ -179,6 +177,14 @@ def open_sources(
         _check_url(egress, "SORTITION_PROMETHEUS_URL", asked.prometheus_url)
         sources.append(PrometheusSource(egress, asked.prometheus_url, asked.prometheus_token))
     return sources
+
+
+def _rest_of(snapshots: Snapshots) -> RestOf:
+    def rest_of(environment: str, flag: str) -> str | None:
+        found = snapshots.view(environment).snapshot.flags.get(flag)
+        return found.rest if found is not None else None
+
+    return rest_of
 
 
 @dataclass(frozen=True)
@@ -374,6 +380,7 @@ def build_services(
         watching=Watching(store, store, clock, entropy),
         syncing=Syncing(store, outside.drivers, clock, entropy),
         drills=Drills(store, store, clock, entropy),
+        reviewing=Reviewing(store, clock, entropy),
         hooks=Hooks(store, outside.gates, outside.sources, clock, entropy),
         pushes=Pushes(store, store, clock, entropy),
         sessions=sessions,
@@ -414,6 +421,11 @@ def build_steering(
         *(clock or SystemClock(), entropy or SystemEntropy()),
         holder,
         samples=samples(services.outcomes),
+        judging=Judging(
+            *(store, store, _rest_of(services.snapshots)),
+            edges=histogram_edges(),
+            flush_seconds=settings.flush_seconds,
+        ),
         tick_seconds=settings.tick_seconds,
         telemetry=telemetry,
     )

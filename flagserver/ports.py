@@ -428,6 +428,22 @@ class Looks(Protocol):
         """Return when each of these was looked at last (unix seconds), of those that were."""
 
 
+class Evidence(Protocol):
+    """What rollouts are judged by: sufficient statistics, look by look, and nothing about a
+    request. A verdict is replayed from it, and a controller that takes over learns from it where
+    the evidence stands. Forgotten 90 days after the last entry."""
+
+    def keep_evidence(self, rollout: str, known: int, entry: Mapping[str, Any]) -> bool:
+        """Add an entry after the `known` ones, the head of the series being the first of all.
+
+        False: there are others, or more; another controller judges too, and the caller MUST read
+        them before it judges on. The same entry again, after a lost answer, is the same entry.
+        """
+
+    def evidence(self, rollouts: Sequence[str]) -> Mapping[str, list[Mapping[str, Any]]]:
+        """Return the entries of each of these that has any, oldest first."""
+
+
 class Journal(Protocol):
     """What the controllers of this machine hold, on its disk: so that traffic can be taken back
     while the store is away, and the store told of it afterwards."""
@@ -498,6 +514,7 @@ class Store(
     Attempts,
     RolloutLeases,
     Looks,
+    Evidence,
     Outbox,
     Receipts,
     Nudges,

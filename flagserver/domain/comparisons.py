@@ -30,6 +30,7 @@ from sortition.judgement.design import (
 from sortition.judgement.planning import Counted, Step, planned
 from sortition.judgement.trial import Subject, Trial
 
+from .flags import State
 from .guards import Guard, NoData, OnBreach
 from .outcomes import (
     TICK_SECONDS,
@@ -50,14 +51,16 @@ BEFORE_SECONDS = 300
 """So long before anybody is exposed is the latency's reference, and the traffic that is planned
 for."""
 
-FINE_SECONDS = 6 * 3600
-COARSE_SECONDS = 60
-"""After so long ticks are a minute long: what is kept of a rollout stays bounded, and harm that is
-too small to be found within hours is found a minute later."""
+LENGTHS = ((0, TICK_SECONDS), (6 * 3600, 60), (3 * 24 * 3600, 600))
+"""(seconds since it was first judged, seconds of a tick): what is kept of a rollout stays bounded,
+and harm that is too small to be found within hours is found a minute later."""
 
 STRATA = 8
 """Most versions of services within which a flag's variants are compared. Whoever comes later is not
 compared; pooled with others, their differences would look like the flag's."""
+
+LONGEST_CATCH_UP = 3600
+"""Ticks of longer ago than that are not judged after all: their counts are about to end."""
 
 SPREAD_SECONDS = 60
 """How long after a step SDKs may still draw by the share before it: they hear of it one by one."""
@@ -167,6 +170,11 @@ def _metric(guard: Guard) -> str | None:
     return None if told is None else str(told)
 
 
+def watches_latency(guards: Sequence[Guard]) -> bool:
+    """Tell whether the latency is compared."""
+    return any(compares(guard) and guard.signal.measure is Measure.LATENCY for guard in guards)
+
+
 def _counts_requests(guards: Sequence[Guard]) -> bool:
     return any(metric is None for metric in metrics(guards).values())
 
@@ -270,16 +278,19 @@ def trial(
 # --- ticks ----------------------------------------------------------------------------------------
 
 
+def tick_seconds(age: float) -> int:
+    """Return how long a tick is, of a rollout that was first judged so many seconds ago."""
+    return max(length for since, length in LENGTHS if age >= since)
+
+
 def ends(since: int, settled: int, began: int) -> Iterator[tuple[int, int]]:
     """Yield (end, seconds) of each tick that is to be judged in (since, settled], oldest first.
 
     began: unix second at which the rollout was first judged.
     """
-    end = since
     while True:
-        coarse = end - began >= FINE_SECONDS
-        step = COARSE_SECONDS if coarse else TICK_SECONDS
-        end = end // step * step + step
+        length = tick_seconds(since - began)
+        end = since // length * length + length
         if end > settled:
             return
         yield end, end - since
@@ -291,6 +302,19 @@ def step_at(rollout: Rollout, begins: float) -> int:
     if rollout.step == NO_STEP or rollout.step_began is None:
         return BEFORE
     return rollout.step if begins >= rollout.step_began else rollout.step - 1
+
+
+def draws(rollout: Rollout, state: State | None, begins: float) -> bool:
+    """Tell whether a flag's assignments in a tick are lots that were drawn with its share: nobody
+    is left out of the draw, and every SDK has heard of the share.
+
+    state: of the flag, None of traffic, which a balancer deals out and does not draw.
+    begins: unix second at which the tick did.
+    """
+    since = rollout.step_confirmed_at
+    if state is None or since is None or state.conditions or state.prerequisites:
+        return False
+    return not state.killed and begins >= since + SPREAD_SECONDS
 
 
 def placed(places: Sequence[Place], parts: Mapping[Part, Totals]) -> tuple[Place, ...]:

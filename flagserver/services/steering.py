@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from flagserver.domain import decisions, guards, verbs, watchers
+from flagserver.domain import comparisons, decisions, doubts, guards, verbs, watchers
 from flagserver.domain.decisions import Look, Obstacle
+from flagserver.domain.documents import Document
 from flagserver.domain.engines import Lane
 from flagserver.domain.errors import Refusal, StaleRevision, StoreUnavailable
 from flagserver.domain.flags import State as FlagState
@@ -45,6 +46,7 @@ from flagserver.ports import (
     Telemetry,
 )
 
+from .judging import Judging, is_judged
 from .outcomes import Outcomes
 from .turns import FlagState as FlagView
 from .turns import RolloutView, Turns
@@ -63,6 +65,8 @@ THREADS = 8
 """Drivers and sources are asked side by side, so that a slow one holds up no other's rollout."""
 
 GOING_BACK = frozenset({State.ROLLING_BACK, State.ROLLBACK_FAILED})
+
+TAKEN_UP_LATER = "What it was judged by until now is being read."
 
 CALM = Action(Does.STAY, "Nothing was looked at.", "well")
 
@@ -123,9 +127,13 @@ class Steering:
         entropy: Entropy,
         holder: str,
         samples: Samples,
+        judging: Judging,
         tick_seconds: float = TICK_SECONDS,
         telemetry: Telemetry = UNTOLD,
     ) -> None:
+        self._store = store
+        self._doubt: Document | None = None
+        """Why nothing may be enlarged, where the record is in doubt."""
         self._leases = leases
         self._looks = looks
         self._journal = journal
@@ -134,6 +142,7 @@ class Steering:
         self._clock = clock
         self._holder = holder
         self._samples = samples
+        self._judging = judging
         self._tick_seconds = tick_seconds
         self._gap = gap_seconds(tick_seconds)
         self._telemetry = telemetry
@@ -156,6 +165,8 @@ class Steering:
             self._take(self._turns.live())
             looked = self._looks.seen([*self._held, *map(watchers.place, self._held)])
             flags = self._turns.states(held.rollout for held in self._held.values())
+            self._doubt = self._store.read(doubts.COLLECTION, doubts.KEY)
+            self._judging.gather(self.held.values(), flags, self._now())
         except StoreUnavailable:
             self._without_store()
             raise
@@ -279,7 +290,9 @@ class Steering:
         context = decisions.context(
             rollout, now, until, engine, self._samples(rollout, now), self._tick_seconds
         )
-        action = guards.act(held.verdicts, context)
+        action = self._act(rollout, held.verdicts, context)
+        if action is None:
+            return
         self._telemetry.judged(held.look, rollout, action, held.verdicts)
         late = rollout.late_writes(held.lease.token, now)
         obstacle = self._obstacle(rollout, seen, late)
@@ -317,6 +330,38 @@ class Steering:
             verdicts.append(verdict)
         return verdicts
 
+    def _act(
+        self, rollout: Rollout, verdicts: Sequence[Verdict], context: guards.Context
+    ) -> Action | None:
+        """Return what follows from limits and evidence together; None: another controller judges
+        this rollout too."""
+        case = self._judging.of(rollout)
+        if case is None:
+            waits = is_judged(rollout)
+            undecided = (*context.undecided, *((TAKEN_UP_LATER,) if waits else ()))
+            return guards.act(verdicts, replace(context, undecided=undecided))
+        context = replace(
+            context,
+            compares=case.compares,
+            data_age=context.now - case.until,
+            tick=float(case.tick_seconds),
+        )
+        action = guards.act(verdicts, context, lambda outside: self._judging.see(rollout, outside))
+        if not self._judging.keep(rollout, action):
+            return None
+        return self._with_culprits(rollout, action)
+
+    def _with_culprits(self, rollout: Rollout, action: Action) -> Action:
+        """Return an action that names the targets it blames, and since when the harm is there."""
+        verdict = action.verdict
+        if action.does is not Does.ROLL_BACK or not action.culprits or verdict is None:
+            return action
+        began = self._judging.onset(rollout, action.culprits[0], verdict.guard.name)
+        if began is not None:
+            verdict = replace(verdict, first_bad=began)
+        culprits = comparisons.blamed(rollout, action.culprits)
+        return replace(action, verdict=verdict, culprits=culprits)
+
     def _obstacle(self, rollout: Rollout, seen: Seen, late: Mapping[str, int]) -> Obstacle | None:
         """Return what somebody else did to a target or flag of the rollout, or that whoever was to
         watch is lost."""
@@ -326,7 +371,7 @@ class Steering:
         if found is None:
             heard = seen.looked.get(watchers.place(rollout.id))
             found = decisions.watcher_obstacle(rollout, heard, seen.now)
-        return found
+        return found or decisions.record_obstacle(self._doubt)
 
     def _keep_look(self, held: Held, action: Action, seen: Seen) -> None:
         """Keep what was seen, when it says something new or it is time to."""

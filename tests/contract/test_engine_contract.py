@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -271,3 +272,48 @@ def test_a_change_without_any_of_it_touches_none_of_it(backend: Backend, store: 
     client = backend.raw()
     assert not client.exists(keys.OUTBOX)
     assert not client.exists(keys.CLAIMS)
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+HEAD = {"format": 1, "design": {"alpha": 0.01}, "targets": []}
+
+
+def entry(number: int, **more: Any) -> dict[str, Any]:
+    return {"look": {"ticks": {"flag/ä": [{"at": 5.0 * number}]}, "decision": None}, **more}
+
+
+def test_evidence_is_kept_in_order_for_each_rollout(store: RedisStore) -> None:
+    assert store.evidence(["r-1"]) == {}
+    for known, each in enumerate([HEAD, entry(1), entry(2, places={"flag/ä": [["api", "2"]]})]):
+        assert store.keep_evidence("r-1", known, each)
+    assert store.keep_evidence("r-2", 0, HEAD)
+
+    found = store.evidence(["r-1", "r-2", "r-3"])
+
+    assert found["r-1"] == [HEAD, entry(1), entry(2, places={"flag/ä": [["api", "2"]]})]
+    assert (found["r-2"], "r-3" in found) == ([HEAD], False)
+
+
+def test_of_two_who_judge_only_one_keeps_a_look(store: RedisStore) -> None:
+    """A controller that lost its lease and does not know it yet."""
+    store.keep_evidence("r-1", 0, HEAD)
+    assert store.keep_evidence("r-1", 1, entry(1))
+    assert not store.keep_evidence("r-1", 1, entry(7))
+    assert not store.keep_evidence("r-1", 0, HEAD)
+    assert not store.keep_evidence("r-1", 9, entry(9))
+    assert store.evidence(["r-1"])["r-1"] == [HEAD, entry(1)]
+
+
+def test_the_same_evidence_twice_is_kept_once(store: RedisStore) -> None:
+    """The answer to the first was lost."""
+    store.keep_evidence("r-1", 0, HEAD)
+    assert store.keep_evidence("r-1", 1, entry(1))
+    assert store.keep_evidence("r-1", 1, entry(1))
+    assert store.evidence(["r-1"])["r-1"] == [HEAD, entry(1)]
+
+
+def test_evidence_ends_after_90_days(store: RedisStore, backend: Backend) -> None:
+    store.keep_evidence("r-1", 0, HEAD)
+    kept = backend.raw().ttl(keys.evidence("r-1"))
+    assert 90 * 24 * 3600 - 60 < kept <= 90 * 24 * 3600

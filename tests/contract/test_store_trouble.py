@@ -78,6 +78,8 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "nudged": lambda store: store.nudged(),
     "append": lambda store: store.append("r-1", {}),
     "looks": lambda store: store.looks("r-1"),
+    "keep_evidence": lambda store: store.keep_evidence("r-1", 0, {}),
+    "evidence": lambda store: store.evidence(["r-1"]),
     "last": lambda store: store.last(["r-1"]),
     "saw": lambda store: store.saw({"r-1": 1.0}),
     "seen": lambda store: store.seen(["r-1"]),
@@ -92,7 +94,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
 WRITES = {
     *("initialise", "accept", "commit", "add", "put", "take", "drop", "acquire", "release"),
     *("post", "append", "saw", "nudge", "delivered", "acquire_all", "secure", "keep_checkpoint"),
-    "tried",
+    *("tried", "keep_evidence"),
 }
 LOOK_FIRST = {"commit", "secure"}
 """Those that read before they write, so that a failure may have nothing to say of a change."""

@@ -88,6 +88,11 @@ def looks(rollout: str) -> str:
     return f"sortition:looks:{{{_escaped(rollout, '')}}}"
 
 
+def evidence(rollout: str) -> str:
+    """Return the list of what one rollout is judged by."""
+    return f"sortition:evidence:{{{_escaped(rollout, '')}}}"
+
+
 LOOKED = "sortition:looked"
 """The sorted set of when each rollout was looked at last."""
 

@@ -20,11 +20,12 @@ from flagserver.services.steering import Steering, samples
 from flagserver.storage.journal import DiskJournal
 from flagserver.storage.redis.store import RedisStore
 from tests.engines import FLAG, RULE, Engine
+from tests.judged import judging_over
 
 EFFECTS = frozenset(
     {
         *("store.commit", "store.acquire", "store.acquire_all", "store.release", "store.secure"),
-        *("store.append", "store.saw"),
+        *("store.append", "store.saw", "store.keep_evidence"),
         *("driver.set", "driver.roll_back"),
         *("journal.keep", "journal.keep_only", "journal.lowered", "journal.forget"),
     }
@@ -34,7 +35,7 @@ EFFECTS = frozenset(
 READS = frozenset(
     {
         *("store.read", "store.read_all", "store.read_environment", "store.seen"),
-        *("store.keys", "store.read_some"),
+        *("store.keys", "store.read_some", "store.evidence", "store.ticks"),
         *("driver.read", "driver.read_all", "driver.nearest", "driver.commands_by_hand"),
         *("source.measure",),
         *("journal.kept", "journal.all_lowered"),
@@ -115,6 +116,7 @@ class Story:
             *(engine.clock, engine.entropy),
             f"controller-{engine.entropy.hex(4)}",
             samples=samples(engine.services.outcomes),
+            judging=judging_over(store),
         )
 
     def run(self, controller: Steering, until: Callable[[], bool], seconds: float) -> None:

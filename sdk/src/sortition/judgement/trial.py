@@ -108,17 +108,21 @@ class Trial:
 
         Raises ValueError for a target that nobody knows.
         """
+        self.take(look)
+        compared = tuple(
+            Compared(one.target, one.weight, self._judges[one.target].assess(), one.confounded_by)
+            for one in self.subjects
+        )
+        return Seen(self.design, compared, look.outside)
+
+    def take(self, look: Look) -> None:
+        """Take in what a look brought. Raises ValueError for a target that nobody knows."""
         for target, ticks in look.ticks.items():
             if target not in self._judges:
                 known = ", ".join(self._judges) or "none"
                 raise ValueError(f"ticks: no target {target!r}; there are: {known}")
             for tick in ticks:
                 self._judges[target].take(tick)
-        compared = tuple(
-            Compared(one.target, one.weight, self._judges[one.target].assess(), one.confounded_by)
-            for one in self.subjects
-        )
-        return Seen(self.design, compared, look.outside)
 
     def head(self) -> dict[str, Any]:
         """Return what a series begins with."""
