@@ -21,6 +21,7 @@ from .views import (
     kill,
     neutrality,
     overview,
+    review,
     sessions,
     settings,
 )
@@ -48,6 +49,7 @@ def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprin
     kill.routes(pages, ui)
     neutrality.routes(pages, ui)
     overview.routes(pages, ui)
+    review.routes(pages, ui)
     sessions.routes(pages, ui, guard)
     settings.routes(pages, ui)
     return pages

@@ -16,6 +16,8 @@ WORDS = {
     "killed": "Killed in {environment}, revision {revision}. Every request gets the rest variant.",
     "whole": "Checked: every entry follows from the one before.",
     "broken": "Checked: the record is broken. See below.",
+    "marked": "Noted, and it stands in the record.",
+    "unmarked": "Taken back.",
     "edited": "Saved.",
     "made": "Made. Every flag exposes nobody in it.",
     "gone": "Deleted. Rollouts that go by it keep their steps.",

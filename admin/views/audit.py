@@ -50,7 +50,7 @@ class Audit:
             line=line(entry),
             parts_of=record_page.parts(entry.get("before"), entry.get("after")),
             kept=kept,
-            text="" if kept is None else kept.canonical.decode(),
+            text="" if kept is None else (kept.canonical or b"").decode(),
         )
 
     def verify(self) -> AnyResponse:

@@ -21,6 +21,8 @@ PEOPLE = "people"
 """The only documents with anybody's name."""
 ROSTER = "roster"
 """One document that every change of a person raises."""
+MARKS = "rollouts/marks"
+"""What people say of rollouts that have ended, keyed by rollout."""
 CONTROLLERS = "controllers"
 """What was told of them: a document while it is told that none looks."""
 

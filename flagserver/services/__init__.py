@@ -18,6 +18,7 @@ from .outcomes import Outcomes
 from .people import People
 from .pushes import Pushes
 from .record import Record
+from .reviewing import Reviewing
 from .rollouts import Rollouts
 from .schedules import Schedules
 from .sessions import Sessions
@@ -45,6 +46,7 @@ class Services:
     watching: Watching
     syncing: Syncing
     drills: Drills
+    reviewing: Reviewing
     sessions: Sessions
     people: People
     notifying: Notifying

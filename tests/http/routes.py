@@ -55,6 +55,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "advance_rollout": WHY,
     "approve_rollout": WHY,
     "put_schedule": A_SCHEDULE,
+    "mark_rollout": {"mark": None},
     "create_environment": {"key": "another"},
     "edit_environment": {"description": "words"},
     "create_token": {"scope": "admin"},

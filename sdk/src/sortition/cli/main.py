@@ -16,6 +16,7 @@ from .env import env
 from .flags import flags
 from .linting import lint_command
 from .neutrality import neutrality
+from .reviewing import review
 from .rollouts import rollouts
 from .schedules import schedules
 from .token import token
@@ -58,6 +59,6 @@ def cli(
 
 for command in (
     *(flags, rollouts, schedules, env, token, status, doctor, completion),
-    *(audit, drill, lint_command, neutrality, verify),
+    *(audit, drill, lint_command, neutrality, review, verify),
 ):
     cli.add_command(command)
