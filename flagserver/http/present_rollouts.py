@@ -89,7 +89,8 @@ class LaneJson(TypedDict):
 
 
 class RollbackJson(TypedDict):
-    """Why and when a rollout went back. step: from which, counted from 1; 0 before the first."""
+    """Why and when a rollout went back. step: from which, counted from 1; 0 before the first.
+    culprits: the targets whose own comparison shows the harm, none where no comparison did."""
 
     by: str
     reason: str
@@ -101,6 +102,7 @@ class RollbackJson(TypedDict):
     applied: str | None
     confirmed: str | None
     trouble: str | None
+    culprits: list[str]
 
 
 class RolloutJson(TypedDict):
