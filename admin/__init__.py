@@ -22,6 +22,9 @@ from .views import (
     neutrality,
     overview,
     review,
+    rollout,
+    rollout_new,
+    rollouts,
     sessions,
     settings,
 )
@@ -50,6 +53,9 @@ def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprin
     neutrality.routes(pages, ui)
     overview.routes(pages, ui)
     review.routes(pages, ui)
+    rollout.routes(pages, ui)
+    rollout_new.routes(pages, ui)
+    rollouts.routes(pages, ui)
     sessions.routes(pages, ui, guard)
     settings.routes(pages, ui)
     return pages

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from flagserver.domain import documents
 from flagserver.domain.documents import Event
 from flagserver.domain.errors import StoreUnavailable
 from flagserver.services import Services
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 FLAGS = "flags"
 RECORD = "record"
 HEALTH = "health"
+ROLLOUTS = "rollouts"
 
 EVERY_PAGE = "ui"
 """The topic of what all pages hear."""
@@ -187,4 +189,6 @@ def topics_of(event: Event) -> set[str]:
             topics.add(FLAGS)
         if collection == "flags":
             topics.add(f"flag/{key}")
+        if collection in (documents.ROLLOUTS, documents.ENDED_ROLLOUTS):
+            topics |= {ROLLOUTS, f"rollout/{key}"}
     return topics

@@ -18,9 +18,11 @@ from flagserver.domain.errors import StoreUnavailable, Unauthenticated
 from flagserver.services import Services
 from flagserver.services.listening import Say
 
-from . import notices, present
+from . import notices, present, progress
 from .assets import Assets
+from .board import SHOWN_IN_STRIP, Board, Strip
 from .doorbell import Doorbell
+from .progress import Progress
 from .snippets import snippets
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -98,10 +100,12 @@ class Interface:
     assets: Assets = field(default_factory=Assets)
     doorbell: Doorbell = field(init=False)
     _templates: Environment = field(init=False)
+    _last_seen: tuple[tuple[Progress, ...], datetime] = field(init=False)
 
     def __post_init__(self) -> None:
         self.doorbell = Doorbell(self.services, self.say)
         self._templates = _environment(self.assets)
+        self._last_seen = ((), now())
 
     def page(self, template: str, *, status: int = 200, **context: Any) -> Response:
         """Return a whole page."""
@@ -124,6 +128,7 @@ class Interface:
             value = notices.written(word, environment, revision)
             self.set_cookie(response, notices.COOKIE, value, max_age=notices.SECONDS)
         return response
+
 
     def set_cookie(
         self, response: AnyResponse, name: str, value: str, *, max_age: int | None = None
@@ -150,6 +155,7 @@ class Interface:
             "server": request.host_url.rstrip("/"),
             "now": now(),
             "problems": self._problems,
+            "strip": self._strip,
             "may": may,
         }
         return self._templates.get_template(template).render(frame | context)
@@ -159,6 +165,17 @@ class Interface:
             return self.services.health().problems
         except StoreUnavailable as error:
             return (error.detail,)
+
+    def _strip(self) -> Strip:
+        """Return what runs. While the store does not answer, what ran when it last did."""
+        since = None
+        try:
+            rows = tuple(Board(self.services, principal(), now()).under_way())
+            self._last_seen = rows, now()
+        except StoreUnavailable:
+            rows, since = self._last_seen
+            rows = tuple(row for row in rows if may(access.READ, row.environment.key))
+        return Strip(rows[:SHOWN_IN_STRIP], max(0, len(rows) - SHOWN_IN_STRIP), since)
 
 
 def theme() -> str:
@@ -215,6 +232,11 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "exact": present.exact,
     "span": present.span,
     "ago": present.ago,
+    "clock": present.clock,
+    "instant": progress.instant,
+    "hold": present.hold,
+    "short": present.short,
+    "time": present.time,
 }
 
 

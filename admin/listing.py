@@ -87,10 +87,10 @@ def read(arguments: Mapping[str, str], environments: Iterable[str]) -> Asked:
     page = arguments.get("page", "")
     return Asked(
         query=arguments.get("q", "").strip()[:MAX_QUERY],
-        state=_one_of(arguments.get("state", ""), STATES, ""),
-        environment=_one_of(arguments.get("env", ""), environments, ""),
+        state=one_of(arguments.get("state", ""), STATES, ""),
+        environment=one_of(arguments.get("env", ""), environments, ""),
         owner=arguments.get("owner", "")[:MAX_QUERY],
-        sort=_one_of(arguments.get("sort", ""), SORTS, "key"),
+        sort=one_of(arguments.get("sort", ""), SORTS, "key"),
         page=int(page) if page.isascii() and page.isdigit() and len(page) < 10 else 1,
     )
 
@@ -147,5 +147,6 @@ def _changed(view: FlagView) -> str:
     return max([view.flag.changed, *(changed for changed in states if changed)])
 
 
-def _one_of(text: str, known: Iterable[str], otherwise: str) -> str:
+def one_of(text: str, known: Iterable[str], otherwise: str) -> str:
+    """Return what an address says if that is known, else otherwise."""
     return text if text in set(known) else otherwise

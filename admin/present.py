@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sortition.core.bucketing import WHOLE
 
@@ -164,3 +164,33 @@ def clock(total: float) -> str:
     whole = max(0, round(total))
     hours, minutes, seconds = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def hold(total: float) -> str:
+    """Return how long a step is held, to the second where that matters: `5 min`, `90 s`, `1 h`."""
+    whole = round(total)
+    for seconds, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if whole and whole % seconds == 0:
+            return f"{whole // seconds}{THIN}{unit}"
+    return f"{whole}{THIN}s" if whole < 120 else clock(whole)
+
+
+def time(at: float | str | datetime | None) -> str:
+    """Return the time of day of an instant (unix seconds, RFC 3339), UTC: `12:05:00`."""
+    if at is None:
+        return NOTHING
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at)
+    if not isinstance(at, datetime):
+        at = datetime.fromtimestamp(at, UTC)
+    return at.strftime("%H:%M:%S")
+
+
+def short(name: str) -> str:
+    """Return the part of a long name that tells people something: of an ARN, what it names."""
+    if not name.startswith("arn:"):
+        return name if len(name) <= 40 else f"{name[:18]}…{name[-18:]}"
+    kind, _, rest = name.rpartition(":")[2].partition("/")
+    parts = rest.split("/")
+    told = [part for part in parts if part != "app"][:1] or [kind]
+    return f"{told[0]} …{parts[-1][-6:]}" if len(parts) > 1 else told[0]

@@ -23,6 +23,7 @@ class Line:
     role: str
     target: str
     flag: str | None
+    rollout: str | None
     environment: str | None
     what: str
     why: str | None
@@ -45,6 +46,7 @@ def line(entry: Body) -> Line:
         role=entry["role"],
         target=name or kind,
         flag=name if kind == "flag" else None,
+        rollout=name if kind == "rollout" else None,
         environment=entry["environment"],
         what=what,
         why=entry["reason"],
@@ -90,11 +92,40 @@ def _critical(before: Body, after: Body) -> str:
     return "environment edited"
 
 
+def _said(words: str) -> Callable[[Body, Body], str]:
+    return lambda before, after: words
+
+
+def _step_begun(before: Body, after: Body) -> str:
+    return f"step {after['step'] + 1} begun: going to {_largest(after['intended'])}"
+
+
+def _step_confirmed(before: Body, after: Body) -> str:
+    return f"step {after['step'] + 1}: {_largest(after['confirmed'])} confirmed"
+
+
+def _goes_back(before: Body, after: Body) -> str:
+    share = _largest(before.get("confirmed") or {})
+    return f"rolling back from {share}" if before.get("confirmed") else "rolling back"
+
+
+def _largest(shares: Body) -> str:
+    return present.percent(max(shares.values(), default=0))
+
+
 _TELLERS: dict[str, tuple[Callable[[Body, Body], str], str]] = {
     "flag:edit": (_edited, "neutral"),
     "flag:share:change": (_changed_state, "accent"),
     "flag:kill": (_killed, "danger"),
     "flag:unkill": (_unkilled, "accent"),
+    "rollout:step:begin": (_step_begun, "neutral"),
+    "rollout:step:confirm": (_step_confirmed, "accent"),
+    "rollout:wait:begin": (_said("holds"), "warn"),
+    "rollout:wait:change": (_said("holds for another reason"), "warn"),
+    "rollout:rollback:begin": (_goes_back, "danger"),
+    "rollout:rollback:fail": (_said("rollback cannot be confirmed"), "danger"),
+    "rollout:rollback:confirm": (_said("back at 0 %"), "danger"),
+    "rollout:complete": (_said("complete"), "ok"),
     "environment:edit": (_critical, "neutral"),
     "token:create": (lambda before, after: f"{after.get('scope')} token made", "neutral"),
     "token:adopt": (lambda before, after: f"{after.get('scope')} token adopted", "neutral"),

@@ -72,4 +72,26 @@
     }
     setTimeout(() => { button.textContent = "Copy"; }, 2_000);
   };
+
+  // What is left of a step's wait goes on between two answers of the server; each answer is right.
+  const timers = new WeakMap();
+
+  const count = () => {
+    for (const element of document.querySelectorAll("[data-left]")) {
+      const told = element.dataset.left;
+      if (timers.get(element)?.told !== told) timers.set(element, { told, at: performance.now() });
+      const left = Number(told) - (performance.now() - timers.get(element).at) / 1_000;
+      const words = clock(Math.max(0, Math.round(left)));
+      if (element.textContent !== words) element.textContent = words;
+    }
+  };
+
+  const clock = (left) => {
+    const two = (number) => String(number).padStart(2, "0");
+    const hours = Math.floor(left / 3_600), minutes = Math.floor(left / 60) % 60;
+    return (hours ? hours + ":" + two(minutes) : minutes) + ":" + two(left % 60);
+  };
+
+  count();
+  setInterval(count, 1_000);
 })();

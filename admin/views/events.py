@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 
 from flagserver.services.listening import ENVIRON, Beginning, Listening
 
-from ..doorbell import FLAGS, RECORD, Busy, Doorbell, Line, message
+from ..doorbell import FLAGS, RECORD, ROLLOUTS, Busy, Doorbell, Line, message
 from ..interface import Interface, session
 
 LIFE_SECONDS = 15 * 60.0
@@ -37,6 +37,10 @@ class Events:
             request.environ[ENVIRON] = listening(doorbell, Line(wanted, session()))
         return response
 
+    def strip(self) -> Response:
+        """The strip with what runs, empty when nothing does."""
+        return self._ui.fragment("_strip.html")
+
     def trouble(self) -> Response:
         """The strip with the server's problems, empty when there is none."""
         return self._ui.fragment("_trouble.html")
@@ -63,11 +67,12 @@ _FIRST = message("beat") + message("outcomes")
 
 
 def _known(topic: str) -> bool:
-    return topic in (FLAGS, RECORD) or topic.startswith("flag/")
+    return topic in (FLAGS, RECORD, ROLLOUTS) or topic.startswith(("flag/", "rollout/"))
 
 
 def routes(blueprint: Blueprint, ui: Interface) -> None:
     """Add the addresses of the stream."""
     events = Events(ui)
     blueprint.add_url_rule("/ui/events", "events", events.stream)
+    blueprint.add_url_rule("/ui/strip", "strip", events.strip)
     blueprint.add_url_rule("/ui/trouble", "trouble", events.trouble)

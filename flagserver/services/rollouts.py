@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from flagserver.domain import access, flags, verbs
 from flagserver.domain.commands import Enlarging, Reasoned
-from flagserver.domain.documents import Idempotency, Principal
+from flagserver.domain.documents import Change, Fact, Idempotency, Principal
+from flagserver.domain.errors import Invalid
 from flagserver.domain.rollout import TICK_SECONDS, Rollout, gap_seconds
 from flagserver.domain.rollout_commands import NewRollout, RolloutPlan
 from flagserver.domain.states import State
@@ -28,6 +29,10 @@ STALE_SECONDS = 60.0
 
 
 EVERYTHING = Wanted()
+
+NOTE = "rollout:note"
+NOTES_WITHIN = 20
+"""A note is looked for among so many of the newest entries: little follows a rollback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,7 @@ class Rollouts:
         self._looks = looks
         self._drivers = drivers
         self._clock = clock
+        self._entropy = entropy
         self._gap = gap_seconds(tick_seconds)
         self._turns = Turns(store, clock, entropy, told)
         schedules = Schedules(store, clock, entropy)
@@ -238,6 +244,35 @@ class Rollouts:
             return verbs.roll_back(it.rollout, cause, it.reason)
 
         return self._shrinking(turn)
+
+    def note(self, id: str, command: Reasoned, by: Principal) -> None:
+        """Add words to the record of a rollout: why it was taken back, what was found since. It
+        changes nothing of it. Raises NotFound, Forbidden, Invalid without any words."""
+        rollout = self.get(id, by).rollout
+        access.check(by, access.SHRINK, rollout.environment)
+        if command.reason is None:
+            raise Invalid("A note has to say something.", field="/reason")
+        fact = Fact(
+            actor=by.id,
+            role=by.role_in(rollout.environment),
+            action=NOTE,
+            target=rollout.name,
+            environment=rollout.environment,
+            reason=command.reason,
+        )
+        change = Change(writes=(), fact=fact)
+        self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
+
+    def unexplained(self, views: Sequence[RolloutView]) -> set[str]:
+        """Return the ids of those that a person took back and nobody said why, then or since."""
+        silent = [view.rollout for view in views if verbs.is_unexplained(view.rollout)]
+        return {rollout.id for rollout in silent if not self._has_note(rollout)}
+
+    def _has_note(self, rollout: Rollout) -> bool:
+        newest = self._store.history(
+            target=rollout.name, environment=None, before=None, limit=NOTES_WITHIN
+        )
+        return any(entry["action"] == NOTE for entry in newest)
 
     # How
 

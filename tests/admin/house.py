@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import admin
-from flagserver.bootstrap import build_services, prepare
+from flagserver.bootstrap import Outside, build_services, prepare
 from flagserver.domain.commands import NewFlag, Reasoned, StateEdit
 from flagserver.domain.documents import EVERYWHERE, Principal
 from flagserver.domain.outcomes import Row
@@ -50,9 +50,11 @@ class LateClock:
 
 @dataclass
 class House:
-    """Everything behind the pages, and the application in front of it."""
+    """Everything behind the pages, and the application in front of it. outside: what rollouts move
+    and watch, if not the machine's own."""
 
     secure_cookies: bool = False
+    outside: Outside | None = None
     clock: LateClock = field(default_factory=LateClock)
     services: Services = field(init=False)
     app: Flask = field(init=False)
@@ -61,7 +63,7 @@ class House:
     def __post_init__(self) -> None:
         self._redis = fakeredis.FakeServer()
         self.store = RedisStore.over(fakeredis.FakeRedis(server=self._redis))
-        self.services = build_services(SETTINGS, self.store, self.clock)
+        self.services = build_services(SETTINGS, self.store, self.clock, outside=self.outside)
         prepare(SETTINGS, self.store, self.services, SystemEntropy())
         self.services.snapshots.load()
         self._reports = 0
