@@ -105,9 +105,71 @@ class RollbackJson(TypedDict):
     culprits: list[str]
 
 
+class ArmJson(TypedDict):
+    """One arm of a comparison since the beginning. rate: a fraction, null of nothing; low, high:
+    between which rates it lies, at all times at once."""
+
+    requests: int
+    failed: int
+    rate: float | None
+    low: float
+    high: float
+
+
+class VerdictJson(TypedDict):
+    """How one guard of one comparison stands. Of a latency, what failed is what took longer than
+    its limit.
+
+    says: what a pass says: `certified good`, or `no harm seen, minimum sample met`.
+    difference: between which values the canary's rate less the control's lies, in this step.
+    limit: a fraction.  tolerated: how many times the control's is no harm.
+    evidence: of harm against no harm, with the lines at which it holds and, for this guard alone,
+    rolls back.  acceptable: evidence that the canary is, with the line at which it is certified.
+    needed: more requests of the canary until then, null for never at these rates.
+    onset: when the harm seems to have begun.
+    """
+
+    target: str
+    guard: str
+    kind: str
+    says: str | None
+    critical: bool
+    sentence: str
+    limit: float
+    tolerated: float
+    canary: ArmJson
+    control: ArmJson
+    difference: list[float]
+    evidence: float
+    against: str
+    holds_at: float
+    rolls_back_at: float
+    acceptable: float
+    certified_at: float
+    needed: int | None
+    onset: str | None
+
+
+class JudgementJson(TypedDict):
+    """How a rollout is judged: by `comparison` of both versions, or by `thresholds` alone.
+
+    sentence: the whole in one.  evidence: of all guards together, with the bound at which it rolls
+    back, and in words.  age: seconds since the newest tick that was judged ended.
+    """
+
+    by: str
+    sentence: str
+    evidence: float | None
+    says: str | None
+    bound: float | None
+    age: float | None
+    guards: list[VerdictJson]
+
+
 class RolloutJson(TypedDict):
     """A rollout. step: counted from 1, 0 before the first. elapsed: seconds of its hold; due: when
     it will be over, null while the timer stands; looked: when a controller looked last.
+    judgement: of what both versions report; null in a list.
     state_role: of its colour. by_hand: while it goes back, the commands that do it by hand. lane:
     of the engine that is followed, null where none is."""
 
@@ -137,6 +199,7 @@ class RolloutJson(TypedDict):
     targets: list[TargetJson]
     guards: list[dict[str, JsonValue]]
     last_look: dict[str, JsonValue] | None
+    judgement: JudgementJson | None
     by: str
     created: str
     start_at: str | None
@@ -163,11 +226,12 @@ class ExposureStepJson(TypedDict):
 
 
 class SeenJson(TypedDict):
-    """What a step shows by one guard. requests: of the canary that count it. detects: found within
-    the hold from that on, percent or (of a latency) how many times as slow; null: nothing can be.
-    usual: percent of the control's that fail, null of a latency; assumed where nobody reports it.
-    passes: what a pass will say."""
+    """What a step shows by one guard of one comparison, `target`. requests: of the canary that
+    count it. detects: found within the hold from that on, percent or (of a latency) how many times
+    as slow; null: nothing can be. usual: percent of the control's that fail, null of a latency;
+    assumed where nobody reports it. passes: what a pass will say."""
 
+    target: str
     guard: str
     requests: int
     detects: float | None
@@ -231,9 +295,13 @@ class EvidenceJson(TypedDict):
 
 
 def rollout(
-    view: RolloutView, standing: Standing, look: Mapping[str, Any] | None = None
+    view: RolloutView,
+    standing: Standing,
+    look: Mapping[str, Any] | None = None,
+    judged: Mapping[str, Any] | None = None,
 ) -> RolloutJson:
-    """Return a rollout as it stands. look: what a controller saw last."""
+    """Return a rollout as it stands. look: what a controller saw last.  judged: as
+    `verdicts.told` has it, None where many are shown."""
     it = view.rollout
     shown = standing.state.shown
     return {
@@ -273,6 +341,7 @@ def rollout(
         ],
         "guards": [guard.to_body() for guard in it.guards],
         "last_look": None if look is None else dict(look),
+        "judgement": _judgement(judged),
         "by": it.by,
         "created": from_unix(it.created),
         "start_at": _instant(it.start_at),
@@ -318,6 +387,7 @@ def _offer(offer: Offer) -> OfferJson:
 def _seen(one: Seen) -> SeenJson:
     slow = one.usual is None
     return {
+        "target": one.target,
         "guard": one.guard,
         "requests": one.requests,
         "detects": one.detects if slow or one.detects is None else _figures(100 * one.detects),
@@ -387,6 +457,11 @@ def _rollback(it: Rollout) -> RollbackJson | None:
         return None
     shown: Any = {**it.rollback.to_body(), "step": it.rollback.step + 1}
     return shown  # type: ignore[no-any-return]  # a body holds just these fields
+
+
+def _judgement(judged: Mapping[str, Any] | None) -> JudgementJson | None:
+    shown: Any = judged
+    return shown  # type: ignore[no-any-return]  # `verdicts.told` has just these fields
 
 
 def _percents(shares: Mapping[str, int]) -> dict[str, float]:

@@ -124,7 +124,7 @@ class Starting:
         if rate is None:
             return Planned(draft, steps, rate, problems, notes)
         usual = self._usual(draft, rate)
-        shows = power.powers(draft.guards, steps, usual)
+        shows = power.powers(draft, usual)
         followed = plan.followed(draft.targets) is not None
         offer = None if followed else power.offer(steps, usual)
         return Planned(draft, steps, rate, problems, notes, shows, offer)

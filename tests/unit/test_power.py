@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, log
 
 import pytest
-from sortition.judgement.design import standard_edges, standard_rates
-from sortition.judgement.planning import Step
+from sortition.judgement.design import standard_edges
 
-from flagserver.domain import guards, plan, power
+from flagserver.domain import guards, plan, power, verbs
 from flagserver.domain.guards import Guard
 from flagserver.domain.outcomes import Totals
 from flagserver.domain.plan import Preview, Relation
 from flagserver.domain.power import Seen, Usual
+from flagserver.domain.rollout import Rollout
 from flagserver.domain.schedule import parse
 from flagserver.domain.signals import Measure, Signal
 from flagserver.domain.targets import Target
@@ -41,6 +42,26 @@ def usual(per_second: float, failing: float = 0.001, **metrics: tuple[int, int])
     return Usual(per_second, totals)
 
 
+def a_rollout(
+    schedule: str = STANDARD,
+    some: Sequence[Guard] | None = None,
+    targets: Sequence[Target] = (SEARCH,),
+    relation: Relation = Relation.LOCK_STEP,
+) -> Rollout:
+    return verbs.create(
+        id="r-1",
+        environment="production",
+        service="shop",
+        version="2",
+        schedule=parse(schedule),
+        relation=relation,
+        targets=targets,
+        guards=guards.standard() if some is None else some,
+        by="somebody",
+        now=0.0,
+    ).after
+
+
 def previews(schedule: str = STANDARD, *targets: Target) -> tuple[Preview, ...]:
     return plan.preview(
         parse(schedule), Relation.LOCK_STEP, targets or (SEARCH,), guards.standard()
@@ -48,7 +69,7 @@ def previews(schedule: str = STANDARD, *targets: Target) -> tuple[Preview, ...]:
 
 
 def shown(usual: Usual, schedule: str = STANDARD) -> list[dict[str, Seen]]:
-    found = power.powers(guards.standard(), previews(schedule), usual)
+    found = power.powers(a_rollout(schedule), usual)
     return [{one.guard: one for one in step} for step in found]
 
 
@@ -117,27 +138,40 @@ def test_guards_that_compare_nothing_show_nothing() -> None:
     alarms = (guards.alarm("down"),)
     cloud = (Guard("errors", Signal.of("cloudwatch", Measure.RATE), 0.01),)
 
-    assert power.powers(alarms, previews(), usual(100)) == ((), (), (), ())
-    assert power.powers(cloud, previews(), usual(100)) == ((), (), (), ())
-
-
-def test_the_standard_guards_have_the_weights_of_the_standard_design() -> None:
-    design = power.design_of(guards.standard(), [Step(0.05, 300)])
-
-    assert design is not None
-    assert [(one.ratio_weight, one.limit_weight, one.limit) for one in design.rates] == [
-        pytest.approx((one.ratio_weight, one.limit_weight, one.limit)) for one in standard_rates()
-    ]
-    assert design.latency is not None
-    assert design.latency.weight == pytest.approx(0.3)
+    assert power.powers(a_rollout(some=alarms), usual(100)) == ((), (), (), ())
+    assert power.powers(a_rollout(some=cloud), usual(100)) == ((), (), (), ())
 
 
 def test_a_metric_of_somebodys_own_is_compared_too() -> None:
     own = Guard("carts", Signal.of("outcomes", Measure.RATE, metric="cart"), 0.02)
+    some = (*guards.standard()[:1], own)
 
-    (first, *_) = power.powers([own], previews(), usual(100, cart=(30_000, 30)))
+    (first, *_) = power.powers(a_rollout(some=some), usual(100, cart=(30_000, 30)))
 
-    assert [one.guard for one in first] == ["carts"]
+    assert [one.guard for one in first] == ["http errors", "carts"]
+
+
+def test_of_two_targets_each_is_told_and_each_takes_more_to_be_found() -> None:
+    (alone, *_) = power.powers(a_rollout(), usual(100))
+    (both, *_) = power.powers(a_rollout(targets=(RULE, SEARCH)), usual(100))
+
+    assert [(one.target, one.guard) for one in both] == [
+        ("alb/arn:rule", "http errors"),
+        ("alb/arn:rule", "p95 latency"),
+        ("flag/new-search", "http errors"),
+        ("flag/new-search", "p95 latency"),
+    ]
+    assert (both[0].detects or 0) > (alone[0].detects or 1)
+    assert {one.sentence[:7] for one in both} == {"Step 1 ", "Step 1:"}
+
+
+def test_flags_that_come_after_the_traffic_are_judged_in_their_own_steps() -> None:
+    found = power.powers(a_rollout(targets=(RULE, SEARCH), relation=Relation.AFTER), usual(100))
+
+    assert {one.target for one in found[0]} == {"alb/arn:rule"}
+    # By then all of the traffic has the new version: its own comparison has no control.
+    assert {one.target for one in found[4]} == {"alb/arn:rule", "flag/new-search"}
+    assert ["leaves no control" in one.sentence for one in found[4]] == [True, True, False, False]
 
 
 # --- a first share that shows more ----------------------------------------------------------------

@@ -92,10 +92,11 @@ SHOWS = "What each step can show at these requests; what is less stays unseen:"
 
 def _shows(plan: Plan) -> RenderableType:
     """Return from where on harm is found within each step, and what a pass of it will say."""
+    several = len({seen["target"] for step in plan["steps"] for seen in step["shows"]}) > 1
     rows = [
         [
             f"{step['number']}/{len(plan['steps'])}",
-            seen["guard"],
+            f"{seen['guard']}, {words.target_of(seen['target'])}" if several else seen["guard"],
             f"{seen['requests']:,}",
             _usual(seen),
             _detects(seen),
