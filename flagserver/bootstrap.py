@@ -49,6 +49,7 @@ from flagserver.services.flags import Flags
 from flagserver.services.health import health
 from flagserver.services.hooks import Gatekeeper, Hooks
 from flagserver.services.judging import Judging, RestOf
+from flagserver.services.losses import Losses
 from flagserver.services.metrics import Metrics
 from flagserver.services.neutrality import Neutrality
 from flagserver.services.notices import Deliverer, Notices
@@ -58,6 +59,7 @@ from flagserver.services.people import People
 from flagserver.services.pruning import Pruner, Pruning
 from flagserver.services.pushes import Postman, Pushes
 from flagserver.services.record import Record
+from flagserver.services.recovery import Recovery
 from flagserver.services.reviewing import Reviewing
 from flagserver.services.rollouts import Rollouts
 from flagserver.services.schedules import Schedules
@@ -359,6 +361,9 @@ def build_services(
     outside = outside or open_outside(
         settings, store, snapshots, open_egress(settings), telemetry.call
     )
+    promised = partial(newest_anchor, settings)
+    recovery = None if copies is None else Recovery(store, clock, entropy, copies, promised)
+    losses = Losses(store, snapshots.trust, recovery, clock, entropy)
     sessions = Sessions(store, store, clock, entropy)
     flags = Flags(store, clock, entropy, telemetry.changed)
     return Services(
@@ -394,7 +399,8 @@ def build_services(
             *(clock, entropy),
         ),
         record=Record(store),
-        audit=Audit(store),
+        losses=losses,
+        audit=Audit(store, losses, clock, entropy),
         health=partial(health, snapshots, store),
     )
 

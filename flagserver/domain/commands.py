@@ -191,6 +191,12 @@ class Reasoned(Command):
     reason: Reason | None = None
 
 
+class Acknowledgement(Command):
+    """That entries of the record are lost is known, and why things go on."""
+
+    reason: Reason
+
+
 class NewEnvironment(Command):
     """An environment to be created."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from sortition.core.bucketing import WHOLE
 
 from . import verbs
+from .documents import Document
 from .engines import Lane, Phase
 from .flags import State as FlagState
 from .guards import Action, Context, Does
@@ -450,6 +451,14 @@ def watcher_obstacle(rollout: Rollout, heard: float | None, now: float) -> Obsta
     silent = watcher.silent(heard, now)
     reason = f"Whoever was to watch it was not heard of for {silent:.0f} s."
     return Obstacle(Why.WATCHER, reason)
+
+
+def record_obstacle(doubt: Document | None) -> Obstacle | None:
+    """Return that the record is in doubt (`doubts`): nothing is enlarged meanwhile."""
+    if doubt is None:
+        return None
+    kind, words = doubt.body["kind"], doubt.body["words"]
+    return Obstacle(Why.RECORD, f"The record is {kind}: {words}")
 
 
 def traffic_obstacle(

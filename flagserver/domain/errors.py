@@ -12,7 +12,8 @@ Refusal
 │   ├── ClaimTaken              (a seed that another flag has: draw again)
 │   ├── Moved                   (the environment changed meanwhile: decide again)
 │   ├── Locked                  locked                  409   a rollout moves it now
-│   └── TargetOwned             target_owned            409   somebody else sets its weight
+│   ├── TargetOwned             target_owned            409   somebody else sets its weight
+│   └── RecordInDoubt           record_in_doubt         409   it lost entries: nothing is enlarged
 ├── StaleRevision           stale_revision          412   carries the current revision
 ├── RevisionRequired        revision_required       428
 ├── TooMany                 too_many                429   carries when to try again
@@ -122,6 +123,12 @@ class TargetOwned(Conflict):
     """Somebody else owns a target's weight, or changed it since we looked: we never fight."""
 
     code, title = "target_owned", "Somebody else sets its weight"
+
+
+class RecordInDoubt(Conflict):
+    """The record is not what was signed: nothing is enlarged until that is acknowledged."""
+
+    code, title = "record_in_doubt", "The record lost entries"
 
 
 class StaleRevision(Refusal):

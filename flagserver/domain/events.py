@@ -90,6 +90,8 @@ KINDS: dict[str, Kind] = {
     "session:refuse": Kind("tries to sign in refused", WARNING),
     "store:accept": Kind("store accepted"),
     "record:silence:note": Kind("an hour without an entry"),
+    "record:doubt:raise": Kind("not what was signed, so nothing is enlarged", PAGE),
+    "record:export:begin": Kind("read whole, by somebody who may"),
     "record:body:prune": Kind("bodies kept long enough taken out"),
 }
 """Kind of event -> how it is told."""

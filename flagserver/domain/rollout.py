@@ -65,6 +65,8 @@ class Why(StrEnum):
     """Whoever was to watch is not heard of."""
     PERSON = "person"
     """Three times the hold have passed, and somebody has to decide."""
+    RECORD = "record"
+    """The record is not what was signed, and an admin has to acknowledge that."""
 
 
 @dataclass(frozen=True, slots=True)

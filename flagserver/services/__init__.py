@@ -11,6 +11,7 @@ from .environments import Environments
 from .flags import Flags
 from .health import Health
 from .hooks import Hooks
+from .losses import Losses
 from .metrics import Metrics
 from .neutrality import Neutrality
 from .notifying import Notifying
@@ -51,5 +52,6 @@ class Services:
     people: People
     notifying: Notifying
     record: Record
+    losses: Losses
     audit: Audit
     health: Callable[[], Health]

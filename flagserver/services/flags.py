@@ -10,7 +10,7 @@ from sortition.core.bucketing import seed
 from sortition.core.evaluate import Explanation, compile_flags, explain
 from sortition.record.replay import STATES
 
-from flagserver.domain import access, documents, flags
+from flagserver.domain import access, documents, doubts, flags
 from flagserver.domain.commands import Enlarging, FlagEdit, NewFlag, Reasoned, StateEdit
 from flagserver.domain.documents import Change, Document, Fact, Idempotency, Principal, Write
 from flagserver.domain.environments import Environment
@@ -277,6 +277,7 @@ class Flags:
                 if where.critical:
                     access.check(by, access.ENLARGE, environment)
                 flags.check_may_enlarge(where, command)
+                doubts.check(self._store.read(doubts.COLLECTION, doubts.KEY))
             at_versions: dict[str, int] = {}
             if after.prerequisites != before.state.prerequisites:
                 content = self._store.read_environment(environment)

@@ -13,8 +13,8 @@ from typing import Any
 from sortition.core.bucketing import seed
 from sortition.core.model import Snapshot
 
-from flagserver.domain import documents, environments, flags, stores
-from flagserver.domain.documents import Change, EnvironmentContent, Fact, Write
+from flagserver.domain import documents, doubts, environments, flags, stores
+from flagserver.domain.documents import Change, EnvironmentContent, Fact, Principal, Write
 from flagserver.domain.errors import Conflict
 from flagserver.domain.flags import Flag, State
 from flagserver.domain.snapshots import build_snapshot
@@ -97,6 +97,7 @@ class Recovery:
         *,
         as_is: bool = False,
         in_place_of: StoreIdentity | None = None,
+        by: Principal | None = None,
     ) -> Accepted:
         """Take the store that is there in place of the one that was known.
 
@@ -105,7 +106,8 @@ class Recovery:
         machine knows, unless it is taken as it is.
 
         store: the id that `look` found, or `empty`.  in_place_of: what was known, where this
-        machine does not know it. Raises Conflict when there is nothing to decide.
+        machine does not know it.  by: whoever decides, unless it is an operator here. Raises
+        Conflict when there is nothing to decide.
         """
         report = self.look()
         known = _identity(report.known) or in_place_of
@@ -119,9 +121,10 @@ class Recovery:
         filled = {} if as_is or report.found is not None else self._copies.read().snapshots
         change = self._filling(filled) if filled else self._killing(killed)
         counts = {name: len(snapshot.flags) for name, snapshot in filled.items()}
+        doubt = self._store.read(doubts.COLLECTION, doubts.KEY)
         fact = Fact(
-            actor=OPERATOR,
-            role=OPERATOR,
+            actor=OPERATOR if by is None else by.id,
+            role=OPERATOR if by is None else by.role_in(None),
             action="store:accept",
             target=f"store/{known.store}",
             # Without it a verifier could not tell this loss from one that nobody decided about.
@@ -129,7 +132,8 @@ class Recovery:
                 "store": found.store,
                 "epoch": found.epoch,
                 "entries": found.seq,
-                "checkpoint": self._promised(),
+                "checkpoint": self._promised() or (doubt and doubt.body["promised"]),
+                "kept": found.seq if doubt is None else doubt.body["kept"],
             },
             after={
                 "store": successor.store,
@@ -139,8 +143,10 @@ class Recovery:
             },
             reason=reason,
         )
+        lift = () if doubt is None else (doubts.lifted(doubt),)
+        change = replace(change, fact=fact, writes=(*change.writes, *lift))
         self._store.accept(
-            *(replace(change, fact=fact), found, successor),
+            *(change, found, successor),
             at=self._clock.now(),
             salt=self._entropy.hex(16),
         )

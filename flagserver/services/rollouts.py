@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from flagserver.domain import access, flags, verbs
+from flagserver.domain import access, doubts, flags, verbs
 from flagserver.domain.commands import Enlarging, Reasoned
 from flagserver.domain.documents import Change, Fact, Idempotency, Principal
 from flagserver.domain.errors import Invalid
@@ -300,6 +300,7 @@ class Rollouts:
             turn = verb(self._asked(view.rollout, by, command.reason))
             if dry:
                 return RolloutView(turn.after, revision)
+            doubts.check(self._store.read(doubts.COLLECTION, doubts.KEY))
             return self._turns.commit(turn, revision, by, idempotency=idempotency)
 
         return do

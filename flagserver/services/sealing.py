@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from typing import Protocol
 
 from sortition.record.checkpoint import Checkpoint, open_checkpoint
 from sortition.record.entry import GENESIS, Link, find_break
 from sortition.record.note import NoteError
 from sortition.record.tree import Frontier
-from sortition.record.verify import PRUNE, named_by
+from sortition.record.verify import PRUNE, TAMPERED, TRUNCATED, WRONG_KEY, named_by
 
+from flagserver.domain import doubts
 from flagserver.domain.documents import Change, Fact
-from flagserver.domain.errors import Refusal
+from flagserver.domain.doubts import Doubt
+from flagserver.domain.errors import AlreadyExists, Refusal
 from flagserver.domain.stores import StoreState
-from flagserver.domain.times import moment, unix
+from flagserver.domain.times import moment, rfc3339, unix
 from flagserver.ports import (
     Anchors,
     AnchorsUnavailable,
@@ -48,7 +51,14 @@ STILL_HERE = Fact("controller", "controller", "record:silence:note", "record")
 
 
 class Unsealable(Exception):
-    """This record must not be signed; why, in words."""
+    """This record must not be signed; why, in words.
+
+    kind: as `sortition.record.verify` has it.
+    """
+
+    def __init__(self, words: str, kind: str = TAMPERED) -> None:
+        super().__init__(words)
+        self.kind = kind
 
 
 class Sealed(Documents, Checkpoints, Protocol):
@@ -71,7 +81,7 @@ class Sealer:
         self._anchors = anchors
         self._clock = clock
         self._entropy = entropy
-        self._refused: tuple[StoreState, str] | None = None
+        self._refused: tuple[StoreState, Unsealable] | None = None
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -95,13 +105,60 @@ class Sealer:
             return None
         if self._refused is not None and self._refused[0] == state:
             # All of it was walked for this already.
-            raise Unsealable(self._refused[1])
+            raise Unsealable(str(self._refused[1]), self._refused[1].kind)
         try:
             return self._seal(state)
         except Unsealable as error:
-            self._refused = (state, str(error))
+            self._refused = (state, error)
             self.begin_anew()
             raise
+
+    def doubt(self, why: Unsealable) -> Doubt | None:
+        """Return why nothing may be enlarged, after a refusal; None where it is only the key, where
+        nothing was promised, or where it is known. Raises StoreUnavailable, AnchorsUnavailable."""
+        if why.kind == WRONG_KEY or self._store.read(doubts.COLLECTION, doubts.KEY) is not None:
+            return None
+        state, promised = self._store.state(), self._anchors.newest(self._signer.verifier.name)
+        if state is None or promised is None:
+            return None
+        at = rfc3339(self._clock.now())
+        kept = self._still_as_signed(state)
+        return Doubt(why.kind, str(why), at, state.epoch, kept, promised)
+
+    def raise_doubt(self, doubt: Doubt) -> None:
+        """Make a doubt known, unless there is one. Raises StoreUnavailable, Conflict."""
+        identity = self._store.identity()
+        notice = doubt.notice("" if identity is None else identity.store)
+        change = Change(writes=(doubt.write(),), fact=doubt.fact(), notices=(notice,))
+        try:
+            self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
+        except AlreadyExists:
+            return
+
+    def _still_as_signed(self, state: StoreState) -> int:
+        """Return how many entries are what was signed, by the checkpoints beside them."""
+        known = sorted(self._checkpoints_of(state.epoch), key=lambda each: each.size)
+        frontier, kept = Frontier(), 0
+        for checkpoint in known:
+            while frontier.size < checkpoint.size:
+                missing = min(checkpoint.size - frontier.size, BATCH)
+                links = self._store.record(after=frontier.size, limit=missing)
+                if not links:
+                    return kept
+                frontier = frontier.grown(each.leaf for each in links)
+            if frontier.root() != checkpoint.root:
+                return kept
+            kept = checkpoint.size
+        return kept
+
+    def _checkpoints_of(self, epoch: int) -> Iterator[Checkpoint]:
+        for note in self._store.checkpoints():
+            try:
+                checkpoint = open_checkpoint(note.encode(), [self._signer.verifier])
+            except NoteError:
+                continue
+            if checkpoint.epoch == epoch:
+                yield checkpoint
 
     def note_silence(self) -> bool:
         """Write an entry where there was none for an hour, so that there is a new checkpoint too.
@@ -126,7 +183,8 @@ class Sealer:
         """Raise Unsealable where the store has other entries than those that were followed."""
         size = self._frontier.size
         if state.seq < size:
-            raise Unsealable(f"{size} entries were there, and {state.seq} are here.")
+            words = f"{size} entries were there, and {state.seq} are here."
+            raise Unsealable(words, TRUNCATED)
         if size and state.seq == size and state.chain != self._chain.hex():
             raise Unsealable(f"Entry {size} is another than it was.")
 
@@ -139,10 +197,12 @@ class Sealer:
         try:
             newest = open_checkpoint(note.encode(), [self._signer.verifier])
         except NoteError as error:
-            raise Unsealable(f"The newest anchor cannot be trusted: {error}.") from None
+            words = f"The newest anchor cannot be trusted: {error}."
+            raise Unsealable(words, WRONG_KEY) from None
         if newest.epoch > state.epoch:
             raise Unsealable(
-                f"The newest anchor is of epoch {newest.epoch}, the store of epoch {state.epoch}."
+                f"The newest anchor is of epoch {newest.epoch}, the store of epoch {state.epoch}.",
+                TRUNCATED,
             )
         # Of an earlier epoch: an operator accepted what was lost, and another log begins.
         return newest if newest.epoch == state.epoch else None
@@ -191,7 +251,8 @@ class Sealer:
     def _sign(self, state: StoreState) -> Checkpoint | None:
         sealed, size = self._sealed, self._frontier.size
         if sealed is not None and size < sealed.size:
-            raise Unsealable(f"{sealed.size} entries were signed, and {size} are here.")
+            words = f"{sealed.size} entries were signed, and {size} are here."
+            raise Unsealable(words, TRUNCATED)
         if size == 0 or (sealed is not None and size == sealed.size):
             return sealed
         key = self._signer.verifier
@@ -225,9 +286,19 @@ class Sealing(Background):
             return
         if before is None or before.token != lease.token:
             self._sealer.begin_anew()
-        self._sealer.seal()
+        try:
+            self._sealer.seal()
+        except Unsealable as error:
+            self._tell(error)
+            raise
         if self._sealer.note_silence():
             self._sealer.seal()
+
+    def _tell(self, why: Unsealable) -> None:
+        """Make it known that nothing may be enlarged, if it is not."""
+        doubt = self._sealer.doubt(why)
+        if doubt is not None:
+            self._sealer.raise_doubt(doubt)
 
     def leave(self) -> None:
         """Let another process seal."""

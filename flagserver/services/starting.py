@@ -9,6 +9,7 @@ from functools import partial
 
 from flagserver.domain import (
     access,
+    doubts,
     flags,
     following,
     guards,
@@ -156,6 +157,7 @@ class Starting:
         seen = self._flags(turn.after)
         for check in self._checks(turn.after, command, seen, older):
             check()
+        doubts.check(self._store.read(doubts.COLLECTION, doubts.KEY))
         return self._turns.commit(turn, 0, by, ends=older, flags=seen, idempotency=idempotency)
 
     # The draft

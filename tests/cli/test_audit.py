@@ -11,14 +11,17 @@ import pytest
 from click.testing import CliRunner, Result
 from sortition.cli import exits
 from sortition.cli.main import cli
-from sortition.record.checkpoint import open_checkpoint
+from sortition.record.checkpoint import Checkpoint, open_checkpoint
 
 from flagserver import bootstrap
 from flagserver.domain.commands import NewToken
-from flagserver.domain.documents import Principal
+from flagserver.domain.documents import Change, Principal
+from flagserver.domain.doubts import Doubt
+from flagserver.domain.errors import NotFound
 from flagserver.services.audit import Page
 from flagserver.services.sealing import Sealer
 from flagserver.storage.anchors import DiskAnchors
+from flagserver.storage.redis import keys
 from flagserver.system import SystemClock, SystemEntropy
 from tests.record.records import FOREIGN, KEY, LOG, Record, a_record
 
@@ -224,9 +227,106 @@ def test_the_servers_record_is_exported_and_verified(house: House, sealed: Seale
     offline = house.json("audit", "verify", "--export", str(tmp_path / "export"), *options)
     online = house.json("audit", "verify", *options)
 
-    assert offline == online
-    assert online["kind"] == "whole"
-    assert online["entries"] == online["signed"] == online["anchored"] == made["entries"]
+    assert offline["kind"] == online["kind"] == "whole"
+    # That it is read is written down each time, and not signed yet.
+    assert made["entries"] == offline["entries"] == offline["signed"] + 1
+    assert online["entries"] == offline["entries"] + 1
+    assert online["anchored"] == offline["anchored"] == offline["signed"]
+
+
+def test_whoever_reads_all_of_it_is_noted(house: House, tmp_path: Path):
+    assert house.run("audit", "export", "-o", str(tmp_path / "export")).exit_code == 0
+
+    (newest,) = house.json("audit", "log", "--limit", "1")["entries"]
+    assert newest["action"] == "record:export:begin"
+    assert newest["actor"].startswith("token:")
+
+
+def test_a_proof_comes_from_the_server_too(house: House, sealed: Sealer, tmp_path: Path):
+    sealed.seal()
+    audit, by = house.services.audit, bootstrap.INSTALLATION
+    (tmp_path / "proof").write_text(json.dumps(audit.proof(2, by)))
+
+    done = house.run(
+        *("audit", "verify", "--proof", str(tmp_path / "proof")),
+        *("--key", str(tmp_path / "key")),
+    )
+
+    assert (done.exit_code, "this is entry 2 of" in done.stdout) == (exits.DONE, True)
+    assert audit.proof(None, by)["seq"] == audit.standing().signed
+    with pytest.raises(NotFound, match="are signed, entry 999 is not"):
+        audit.proof(999, by)
+
+
+SET = ("flags", "set", "new-search", "--env", "staging")
+
+# --- replay ---------------------------------------------------------------------------------------
+
+
+def test_flags_are_what_the_record_says(house: House, tmp_path: Path):
+    assert house.run("flags", "create", "new-search").exit_code == 0
+    assert (
+        house.run("flags", "set", "new-search", "--env", "staging", "--share", "5").exit_code == 0
+    )
+
+    done = house.run("audit", "replay")
+
+    assert done.exit_code == exits.DONE
+    assert done.stdout.startswith("✔ same: 2 things are what ")
+    assert house.run("audit", "export", "-o", str(tmp_path / "export")).exit_code == 0
+    again = house.json("audit", "replay", "--export", str(tmp_path / "export"))
+    assert (again["kind"], again["findings"], again["things"]) == ("same", [], 2)
+
+
+def test_what_was_changed_around_the_server_is_found(house: House, tmp_path: Path):
+    assert house.run("flags", "create", "new-search").exit_code == 0
+    assert (
+        house.run("flags", "set", "new-search", "--env", "staging", "--share", "5").exit_code == 0
+    )
+    assert house.run("audit", "export", "-o", str(tmp_path / "export")).exit_code == 0
+    store = house.services.audit._store
+    place = keys.documents("states/staging")
+    kept = store._server.read("HGET", place, "new-search")  # type: ignore[attr-defined]
+    store._server.write("HSET", place, "new-search", kept.replace(b"50000", b"990000"))  # type: ignore[attr-defined]
+
+    done = house.run("audit", "replay")
+    told = json.loads(house.run("audit", "replay", "--json").stdout)
+
+    assert done.exit_code == exits.CHECK_FAILED
+    assert "staging/flag/new-search: entry " in done.stdout
+    assert "left it with another share" in done.stdout
+    (finding,) = told["findings"]
+    assert (told["kind"], finding["kind"]) == ("around", "other")
+    assert house.run("flags", "create", "later").exit_code == 0
+    old = house.run("audit", "replay", "--export", str(tmp_path / "export"))
+    assert (old.exit_code, "Export the record again" in old.stderr) == (exits.ERROR, True)
+
+
+# --- what is lost ---------------------------------------------------------------------------------
+
+
+def test_what_is_in_doubt_is_acknowledged(house: House):
+    doubt = Doubt("truncated", "9 entries were signed, and 4 are here.", "", 1, 4, a_note(9))
+    change = Change(writes=(doubt.write(),), fact=doubt.fact())
+    house.services.audit._store.commit(change, at=SystemClock().now(), salt="00" * 16)
+    assert house.run("flags", "create", "new-search").exit_code == 0
+    wanted = [*SET, "--share", "5"]
+    refused = house.run(*wanted)
+    assert (refused.exit_code, "sortition audit acknowledge" in refused.stderr) == (7, True)
+
+    done = house.run("audit", "acknowledge", "--reason", "the disk was full")
+
+    assert done.exit_code == exits.DONE, done.output
+    assert "epoch 2" in done.stdout
+    assert "5 entries are lost" in done.stdout
+    house.services.snapshots.step(0.01)
+    assert house.run(*wanted).exit_code == exits.DONE
+    again = house.run("audit", "acknowledge", "--reason", "the disk was full")
+    assert (again.exit_code, "nothing to acknowledge" in again.stderr) == (exits.CONFLICT, True)
+
+
+def a_note(size: int) -> str:
+    return Checkpoint(LOG, 1, size, bytes(32)).signed(KEY)
 
 
 def test_an_export_is_read_in_pages(house: House, sealed: Sealer, tmp_path: Path):

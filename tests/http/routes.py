@@ -8,7 +8,11 @@ from typing import Any
 from flagserver.domain.access import ALLOWED
 from flagserver.http import ofrep
 from flagserver.http.routing import PUBLIC, Route
+from flagserver.services.sealing import Sealer
+from flagserver.system import SystemClock, SystemEntropy
+from tests.anchors import FakeAnchors
 from tests.gates import DEPLOYMENT, FakeGates, an_asking
+from tests.record.records import KEY
 
 from .api import WHY, Api, Caller
 
@@ -45,6 +49,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "create_flag": {"key": "another"},
     "edit_flag": {"owner": "team"},
     "change_state": WHY | {"share": 10},
+    "acknowledge_loss": {"reason": "the disk was full"},
     "unkill_flag": WHY,
     "explain_flag": {"request_id": "abc"},
     "plan_rollout": {name: told for name, told in A_ROLLOUT.items() if name not in WHY}
@@ -87,6 +92,8 @@ def furnish(api: Api) -> None:
     body = A_ROLLOUT | {"targets": [{"kind": "flag", "name": "in-rollout"}]}
     begun = api.admin.post("/api/v1/rollouts", body, Idempotency_Key="furnish")
     assert begun.json["id"] == ROLLOUT, begun.text
+    store = api.services.audit._store
+    Sealer(store, KEY, FakeAnchors(), SystemClock(), SystemEntropy()).seal()
     api.services.hooks._gates = FakeGates({DEPLOYMENT: an_asking()})
 
 

@@ -37,7 +37,7 @@ def test_every_route_works_to_begin_with() -> None:
     for route in an_api().routes:
         api = an_api()
         routes.furnish(api)
-        if route.view.__name__ == "unarchive_flag":
+        if route.view.__name__ in {"unarchive_flag", "acknowledge_loss"}:
             continue
 
         answer = send(api, route)

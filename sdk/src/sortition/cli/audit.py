@@ -15,6 +15,7 @@ from sortition.record import proofs
 from sortition.record.checkpoint import LOG_NAME
 from sortition.record.export import Export, Kept
 from sortition.record.note import NoteError, VerifierKey, parse_keys
+from sortition.record.replay import Replayed, replay
 from sortition.record.verify import ANCHOR_UNREACHABLE, WHOLE, Anchor, Verdict, verify
 
 from . import exits, options
@@ -187,6 +188,65 @@ def _entries(api: Api) -> Iterator[Kept]:
             yield Kept(entry["seq"], entry["body"], *hashes)
             after = entry["seq"]
         more = page["more"]
+
+
+# --- replay --------------------------------------------------------------------------------------
+
+
+@audit.command("replay")
+@click.option("--export", "export", type=FILE, help="The record, as it was exported just now.")
+@click.pass_context
+def replay_command(context: click.Context, export: Path | None) -> None:
+    """Tell whether flags are what the record says they are: 0 when so, 9 when not.
+
+    What was changed around the server has no entry. Verify the record too: this believes it.
+    """
+    api = options.api(context)
+    state = api.get(f"{AUDIT}/state")
+    entries = list(_entries(api)) if export is None else exports.read(export.read_bytes()).entries
+    if len(entries) < state["of"]:
+        words = f"The export ends at entry {len(entries)}, and flags are of entry {state['of']}."
+        raise Failure(f"{words} Export the record again.", code="too_old")
+    found = replay((entry.body for entry in entries[: state["of"]]), state["things"])
+    say(context, {"kind": _kind(found), **asdict(found)}, _told(found))
+    if found.findings:
+        context.exit(exits.CHECK_FAILED)
+
+
+def _kind(found: Replayed) -> str:
+    return "around" if found.findings else "same"
+
+
+def _told(found: Replayed) -> str:
+    unknown = f", {len(found.unknown)} cannot be told" if found.unknown else ""
+    if not found.findings:
+        what = f"{found.things} things are what {found.entries} entries say{unknown}"
+        return f"✔ same: {what}"
+    lines = [f"✖ around: {len(found.findings)} changes were made around the record{unknown}"]
+    lines += [f"  {clean(it.thing)}: {clean(it.words)}" for it in found.findings]
+    return "\n".join(lines)
+
+
+# --- acknowledge ----------------------------------------------------------------------------------
+
+
+@audit.command("acknowledge")
+@click.option("--reason", required=True, help="What became of them; it stands in the record.")
+@click.pass_context
+def acknowledge_command(context: click.Context, reason: str) -> None:
+    """Take it that entries of the record are lost, so that things may be enlarged again.
+
+    Until an admin does so nothing is enlarged. A new epoch begins, whose first entry quotes what
+    was signed and is lost; `audit verify` goes on telling of it.
+    """
+    done, _ = options.api(context).send("POST", f"{AUDIT}/acknowledge", {"reason": reason})
+    lost = "Entries" if done["lost"] is None else f"{done['lost']} entries"
+    lines = [f"✔ epoch {done['epoch']} of store {done['store']} begins. {lost} are lost."]
+    lines += [
+        f"  {environment}: {', '.join(keys)} killed, for more were exposed than before"
+        for environment, keys in done["killed"].items()
+    ]
+    say(context, done, "\n".join(lines))
 
 
 # --- prove ----------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ OF_CODE = {
     "stale_revision": CONFLICT,
     "store_unavailable": UNREACHABLE,
     "target_owned": CONFLICT,
+    "record_in_doubt": CONFLICT,
     "target_unavailable": UNREACHABLE,
     "too_busy": UNREACHABLE,
     "too_many_streams": UNREACHABLE,

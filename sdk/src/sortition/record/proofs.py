@@ -15,7 +15,7 @@ from typing import Any
 
 from .checkpoint import Checkpoint, open_checkpoint
 from .entry import leaf_hash
-from .export import Export
+from .export import Export, Kept
 from .note import NoteError, UnknownKey, VerifierKey
 from .tree import extends, includes, prove_consistency, prove_inclusion
 from .verify import TAMPERED, WHOLE, WRONG_KEY, Verdict
@@ -38,7 +38,12 @@ def prove_entry(export: Export, seq: int, keys: Sequence[VerifierKey]) -> Proof:
     if not 1 <= seq <= checkpoint.size:
         raise NotProvable(f"entries 1 to {checkpoint.size} are signed, entry {seq} is not")
     leaves = [each.leaf for each in export.entries[: checkpoint.size]]
-    entry = export.entries[seq - 1]
+    return inclusion(leaves, export.entries[seq - 1], note)
+
+
+def inclusion(leaves: Sequence[bytes], entry: Kept, note: str) -> Proof:
+    """Return the proof that an entry is in the tree of these leaves, which the note signs."""
+    seq = entry.seq
     return {
         "kind": "inclusion",
         "format": FORMAT,

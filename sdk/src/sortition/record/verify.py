@@ -32,8 +32,8 @@ PRUNE = "record:body:prune"
 those of earlier prunes too, so that the newest such entry says enough."""
 
 ACCEPT = "store:accept"
-"""Action of the entry that begins an epoch: `before` may quote, as {"checkpoint": note}, what was
-promised and is lost. Its body is never pruned."""
+"""Action of the entry that begins an epoch: `before` may quote, as {"checkpoint": note, "kept": n},
+what was promised and how many entries of it are still what was signed. Its body is never pruned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Verdict:
     kind: one of the five above.  seq: the first bad entry, or the first that is missing.  until:
     where only a root shows it, the bad entry is one of `seq` to `until`.  entries, pruned: how many
     there are, and how many of them without a body.  signed, anchored: how many the newest
-    checkpoint and the newest anchor cover (None: no anchors were asked for).  lost: entries that an
-    operator acknowledged as lost.
+    checkpoint and the newest anchor cover (None: no anchors were asked for).  lost: entries that
+    were signed and are no more, or no more the same, as somebody acknowledged.
     """
 
     kind: str
@@ -106,23 +106,30 @@ def _whole(
     if export.entries and not checkpoints:
         raise _Found(WRONG_KEY, "nothing in it is signed, and there is no anchor")
     epochs = _Epochs(_beginnings(bodies), len(export.entries))
-    there = [each for each in checkpoints if each.size <= epochs.length(each.epoch)]
+    there, losses = _of_what_is_here(checkpoints, epochs, _acknowledged(bodies, keys))
     _compare_roots(export.entries, there)
     signed = max((each.size for each in there), default=0)
     # An entry that nobody signed may be anybody's: it excuses nothing.
     excuses = {number: body for number, body in bodies.items() if number <= signed}
     pruned = _look_at_prunes(export.entries, excuses)
-    lost = _look_for_the_end(export, checkpoints, epochs, _acknowledged(excuses, keys))
+    lost = _look_for_the_end(export, checkpoints, epochs, losses)
     if anchors is not None and not outside:
         raise _Found(ANCHOR_UNREACHABLE, f"there is no anchor of {export.log}")
     anchored = None if anchors is None else max((each.size for each in outside), default=0)
     count = len(export.entries)
-    words = _words(count, signed, anchored)
+    words = _words(count, signed, anchored, losses)
     return Verdict(WHOLE, words, None, None, count, pruned, signed, anchored, lost)
 
 
-def _words(count: int, signed: int, anchored: int | None) -> str:
+def _words(count: int, signed: int, anchored: int | None, losses: Mapping[int, _Loss]) -> str:
+    told = [
+        f"{it.size - it.kept} of epoch {epoch}"
+        for epoch, it in sorted(losses.items())
+        if it.size > it.kept
+    ]
     held = f"{count} entries hang together, {signed} are signed"
+    if told:
+        held += f", {' and '.join(told)} are lost, as was acknowledged"
     if anchored is None:
         return f"{held}; no anchors were given, so an end that was cut off would not be seen"
     return f"{held}, {min(anchored, count)} are anchored"
@@ -252,12 +259,22 @@ def _beginnings(bodies: Mapping[int, Mapping[str, Any]]) -> list[tuple[int, int]
     return begun
 
 
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """A loss that an operator acknowledged. seq: the entry that does.  size: of the tree that is
+    quoted as lost.  kept: how many entries of it were still what was signed."""
+
+    seq: int
+    size: int
+    kept: int
+
+
 def _acknowledged(
-    excuses: Mapping[int, Mapping[str, Any]], keys: Sequence[VerifierKey]
-) -> Mapping[int, int]:
-    """Return epoch -> the size of the tree whose loss an operator acknowledged."""
-    sizes: dict[int, int] = {}
-    for body in excuses.values():
+    bodies: Mapping[int, Mapping[str, Any]], keys: Sequence[VerifierKey]
+) -> Mapping[int, _Loss]:
+    """Return epoch -> the loss in it that an entry acknowledges, whether or not that is signed."""
+    losses: dict[int, _Loss] = {}
+    for number, body in bodies.items():
         before = body.get("before")
         note = before.get("checkpoint") if isinstance(before, dict) else None
         if body.get("action") != ACCEPT or not isinstance(note, str):
@@ -266,27 +283,48 @@ def _acknowledged(
             quoted = open_checkpoint(note.encode(), keys)
         except NoteError:
             continue
-        sizes[quoted.epoch] = max(quoted.size, sizes.get(quoted.epoch, 0))
-    return sizes
+        told = before.get("kept") if isinstance(before, dict) else None
+        kept = told if type(told) is int and 0 <= told < number else number - 1
+        losses[quoted.epoch] = _Loss(number, quoted.size, min(kept, quoted.size))
+    return losses
+
+
+def _of_what_is_here(
+    checkpoints: Sequence[Checkpoint], epochs: _Epochs, losses: Mapping[int, _Loss]
+) -> tuple[list[Checkpoint], Mapping[int, _Loss]]:
+    """Return the checkpoints whose entries must be here, and the losses that count: those whose
+    entry is signed by one of them."""
+    while True:
+        there = [
+            each
+            for each in checkpoints
+            if each.size <= epochs.length(each.epoch) and not _is_lost(each, losses)
+        ]
+        signed = max((each.size for each in there), default=0)
+        counted = {epoch: loss for epoch, loss in losses.items() if loss.seq <= signed}
+        if len(counted) == len(losses):
+            return there, losses
+        losses = counted
+
+
+def _is_lost(checkpoint: Checkpoint, losses: Mapping[int, _Loss]) -> bool:
+    loss = losses.get(checkpoint.epoch)
+    return loss is not None and loss.kept < checkpoint.size <= loss.size
 
 
 def _look_for_the_end(
     export: Export,
     checkpoints: Sequence[Checkpoint],
     epochs: _Epochs,
-    acknowledged: Mapping[int, int],
+    losses: Mapping[int, _Loss],
 ) -> int:
     """Return how many entries were lost and acknowledged. Raises _Found where some are missing."""
-    lost = 0
     for each in checkpoints:
         length = epochs.length(each.epoch)
-        if each.size <= length:
-            continue
-        if each.size > acknowledged.get(each.epoch, 0):
+        if each.size > length and not _is_lost(each, losses):
             there = max(length, 0)
             words = f"{each.size} entries of epoch {each.epoch} were signed, {there} are here"
             raise _Found(TRUNCATED, words, len(export.entries) + 1 if length < 0 else length + 1)
-        lost = max(lost, each.size - length)
     if export.cut:
         raise _Found(TRUNCATED, CUT, len(export.entries) + 1)
-    return lost
+    return sum(loss.size - loss.kept for loss in losses.values())
