@@ -21,6 +21,7 @@ from .views import (
     kill,
     neutrality,
     overview,
+    preview,
     review,
     rollout,
     rollout_new,
@@ -52,6 +53,7 @@ def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprin
     kill.routes(pages, ui)
     neutrality.routes(pages, ui)
     overview.routes(pages, ui)
+    preview.routes(pages, ui)
     review.routes(pages, ui)
     rollout.routes(pages, ui)
     rollout_new.routes(pages, ui)

@@ -230,6 +230,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "count": present.count,
     "seconds": present.seconds,
     "exact": present.exact,
+    "moment": present.moment,
     "span": present.span,
     "ago": present.ago,
     "clock": present.clock,

@@ -151,6 +151,11 @@ def exact(instant: str | None) -> str:
     return datetime.fromisoformat(instant).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def moment(unix: float) -> str:
+    """Return unix seconds as people read them: `2026-11-23 08:15 UTC`."""
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def chance(share: int, draws: int) -> float | None:
     """Return by how many points a fair draw of a share (ppm) may miss it, 19 times in 20."""
     if draws == 0 or share in (0, WHOLE):

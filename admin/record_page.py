@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Protocol
 
-from sortition.record.checkpoint import Checkpoint
-
 from flagserver.domain.events import KINDS
 
 from . import present
@@ -25,6 +23,14 @@ MOST_PARTS = 200
 SUBJECTS = sorted({kind.partition(":")[0] for kind in KINDS})
 
 Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Up to which entry the record is signed, and under which name."""
+
+    log: str
+    size: int
 
 
 class Log(Protocol):
@@ -147,12 +153,13 @@ def parts(before: Any, after: Any) -> list[Part]:
     return sorted(found, key=lambda part: not part.differs)
 
 
-def newest(checkpoints: Sequence[str]) -> Checkpoint | None:
-    """Return up to where the record is signed, as the newest checkpoint says."""
+def newest(checkpoints: Sequence[str]) -> Signed | None:
+    """Return up to where the record is signed, as the newest checkpoint says: its first lines are
+    `<log>/<epoch>` and the size."""
     if not checkpoints:
         return None
-    text, _, _ = checkpoints[-1].rpartition("\n\n")
-    return Checkpoint.parse(text + "\n")
+    origin, size, *_ = checkpoints[-1].split("\n")
+    return Signed(origin, int(size))
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:

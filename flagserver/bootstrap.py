@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from sortition.record.checkpoint import LOG_NAME
 from sortition.record.note import NoteError, SigningKey
@@ -57,6 +58,7 @@ from flagserver.services.notifying import Notifying
 from flagserver.services.outcomes import Outcomes
 from flagserver.services.people import People
 from flagserver.services.pruning import Pruner, Pruning
+from flagserver.services.previews import Previews
 from flagserver.services.pushes import Postman, Pushes
 from flagserver.services.record import Record
 from flagserver.services.recovery import Recovery
@@ -233,7 +235,16 @@ def build_postman(settings: Settings, services: Services, telemetry: Telemetry) 
 def read_record_key(settings: Settings) -> SigningKey | None:
     """Return what the record's checkpoints are signed with, or None. Raises SettingsError, which
     tells nothing of the key."""
-    path, name = settings.record_key_file, "SORTITION_RECORD_KEY_FILE"
+    return _read_key(settings.record_key_file, "SORTITION_RECORD_KEY_FILE")
+
+
+def read_preview_key(settings: Settings) -> SigningKey | None:
+    """Return what preview links are signed with, or None. Raises SettingsError, which tells nothing
+    of the key."""
+    return _read_key(settings.preview_key_file, "SORTITION_PREVIEW_KEY_FILE")
+
+
+def _read_key(path: Path | None, name: str) -> SigningKey | None:
     if path is None:
         return None
     try:
@@ -388,6 +399,7 @@ def build_services(
         reviewing=Reviewing(store, clock, entropy),
         hooks=Hooks(store, outside.gates, outside.sources, clock, entropy),
         pushes=Pushes(store, store, clock, entropy),
+        previews=Previews(store, read_preview_key(settings), clock, entropy),
         sessions=sessions,
         people=People(
             *(store, store, store, Argon2Passwords(), sessions, clock, entropy),

@@ -20,6 +20,8 @@ SETTINGS = {
     "Default: one is made and shown once.",
     "SORTITION_RECORD_KEY_FILE": "A file with the key that the record's checkpoints are signed "
     "with, made by `flagserver record-key`. Default: nothing is signed.",
+    "SORTITION_PREVIEW_KEY_FILE": "A file with the key that preview links are signed with, made by "
+    "`flagserver record-key` too. Default: there are no preview links.",
     "SORTITION_ANCHORS_DIR": "Where signed checkpoints are kept. Default: anchors/ in the data "
     "directory.",
     "SORTITION_ANCHORS_S3": "A bucket with Object Lock for them instead: s3://bucket/prefix.",
@@ -121,6 +123,7 @@ class Settings:
     metrics_public: bool = False
     outward: Outward = Outward()
     record_key_file: Path | None = None
+    preview_key_file: Path | None = None
     anchors_dir: Path | None = None
     anchors_s3: str | None = None
     anchors_days: int = 400
@@ -161,6 +164,7 @@ class Settings:
             ofrep_origins=_origins(environ, "SORTITION_OFREP_ORIGINS"),
             outward=Outward.read(environ),
             record_key_file=_path(environ, "SORTITION_RECORD_KEY_FILE"),
+            preview_key_file=_path(environ, "SORTITION_PREVIEW_KEY_FILE"),
             anchors_dir=_path(environ, "SORTITION_ANCHORS_DIR"),
             anchors_s3=_anchors_s3(environ),
             anchors_days=_number(environ, "SORTITION_ANCHORS_DAYS", 400, 1, 36500),

@@ -70,6 +70,7 @@ KINDS: dict[str, Kind] = {
     "flag:share:change": Kind("what is served changed"),
     "flag:kill": Kind("killed"),
     "flag:unkill": Kind("no longer killed"),
+    "preview:make": Kind("preview link made"),
     # Settings
     "environment:create": Kind("environment created"),
     "environment:edit": Kind("environment edited"),

@@ -17,6 +17,7 @@ from .neutrality import Neutrality
 from .notifying import Notifying
 from .outcomes import Outcomes
 from .people import People
+from .previews import Previews
 from .pushes import Pushes
 from .record import Record
 from .reviewing import Reviewing
@@ -43,6 +44,7 @@ class Services:
     rollouts: Rollouts
     hooks: Hooks
     pushes: Pushes
+    previews: Previews
     schedules: Schedules
     watching: Watching
     syncing: Syncing

@@ -180,7 +180,7 @@ class Visitor:
     def see(self, path: str) -> Page:
         return _page(self.client.get(path, follow_redirects=True))
 
-    def send(self, page: Page, path: str, **typed: str) -> Page:
+    def send(self, page: Page, path: str, /, **typed: str) -> Page:
         """Fill in the form of a page that goes to `path`, and send it."""
         fields = page.form(path) | typed
         answer = self.client.post(path, data=fields, headers=OUR_PAGE, follow_redirects=True)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from typing import Any
 
 from .client import Client, Request
-from .request_ids import DEFAULT_SOURCES, Header, Identifier, Source
+from .request_ids import DEFAULT_SOURCES, Header, Identifier, Source, previews_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,6 +30,7 @@ class Middleware:
     What the host does afterwards (background tasks) is its own; a caller who goes away is no
     failure of the host. WebSockets pass through.
     sources, cookie, secure: see `request_ids.Identifier`.
+    preview: the public key of preview links, see `previews`; without one they count for nothing.
     """
 
     def __init__(
@@ -40,19 +41,30 @@ class Middleware:
         sources: Sequence[Source] = DEFAULT_SOURCES,
         cookie: str | None = None,
         secure: bool = True,
+        preview: str | None = None,
     ) -> None:
         self._app = app
         self._client = client
         self._identifier = Identifier(sources, cookie, secure)
+        self._previews = previews_of(preview, secure)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, new_cookie = self._identifier.identify(_header(scope))
-        request = self._client.request(request_id)
-        answer = _Answer(request, send, new_cookie)
+        header = _header(scope)
+        request_id, new_cookie = self._identifier.identify(header)
+        added = [] if new_cookie is None else [("set-cookie", new_cookie)]
+        shown = None
+        if self._previews is not None:
+            query = bytes(scope.get("query_string", b"")).decode("latin-1")
+            shown = self._previews.find(header, query, self._client.environment)
+        if shown is not None:
+            added += shown.headers
+        preview = None if shown is None else shown.variants
+        request = self._client.request(request_id, preview=preview)
+        answer = _Answer(request, send, added)
         try:
             await self._app({**scope, SCOPE_KEY: request}, receive, answer.send)
         except asyncio.CancelledError:
@@ -69,10 +81,10 @@ class Middleware:
 class _Answer:
     """What the host sends: looked at, and passed on."""
 
-    def __init__(self, request: Request, send: Send, new_cookie: str | None) -> None:
+    def __init__(self, request: Request, send: Send, added: Sequence[tuple[str, str]]) -> None:
         self._request = request
         self._send = send
-        self._new_cookie = new_cookie
+        self._added = [(name.lower().encode(), value.encode("latin-1")) for name, value in added]
         self._begun = False
 
     async def send(self, message: Message) -> None:
@@ -83,9 +95,8 @@ class _Answer:
             self._request.answered()
             if message["status"] >= 500:
                 self._request.fail()
-            if self._new_cookie is not None:
-                cookie = (b"set-cookie", self._new_cookie.encode("latin-1"))
-                message = {**message, "headers": [*message.get("headers", ()), cookie]}
+            if self._added:
+                message = {**message, "headers": [*message.get("headers", ()), *self._added]}
         await self._send(message)
         if kind == "http.response.pathsend" or (
             kind == "http.response.body" and not message.get("more_body", False)

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import mmh3
 
@@ -206,16 +207,25 @@ class Client:
             binding = _Binding(None)
         return _bound(self, key, binding)
 
-    def request(self, request_id: str) -> Request:
+    def request(self, request_id: str, *, preview: Mapping[str, str] | None = None) -> Request:
         """Open a request: its decisions are frozen, and how it goes is credited to them.
 
         A context manager; an exception that leaves it is a failure of the request.
+        preview: flag -> variant that it is shown before anyone else (see `previews`); such a
+        request counts nowhere.
         """
+        if preview:
+            return Request(request_id, partial(self._answer, preview=preview), _nowhere, _nowhere)
         request = Request(request_id, self._answer, self._credit, self._answered)
         self._outcomes.open(request)
         return request
 
     # Looking after it
+
+    @property
+    def environment(self) -> str:
+        """The environment whose flags are held; empty before there are any."""
+        return self._held.now.environment
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait until there are flags; tell whether there are."""
@@ -266,15 +276,27 @@ class Client:
 
     # How
 
-    def _answer(self, key: str, request_id: object, *, boolean: bool = False) -> Evaluation:
+    def _answer(
+        self,
+        key: str,
+        request_id: object,
+        *,
+        boolean: bool = False,
+        preview: Mapping[str, str] | None = None,
+    ) -> Evaluation:
         """Return the shared answer and count it; or an error, and count that."""
         try:
             held = self._held.now
             problem = id_problem(request_id)
             served = held.all.get(key)
             if problem is None and served is not None:
-                answer = served.compiled.choose(request_id)  # type: ignore[arg-type]  # id_problem
+                if preview is not None:
+                    answer = self._shown(served, str(request_id), preview)
+                else:
+                    answer = served.compiled.choose(request_id)  # type: ignore[arg-type]  # id_problem
                 if not boolean or isinstance(answer.value, bool):
+                    if preview is not None:
+                        return answer
                     served.count(answer.variant)
                     if served.sees:
                         served.see(_digest(_octets(request_id), served.seed))  # type: ignore[arg-type]  # as above
@@ -287,6 +309,15 @@ class Client:
             problem = ErrorCode.GENERAL
         self._errors.add(problem.value.lower())
         return Evaluation(None, None, Reason.ERROR, None, problem)
+
+    def _shown(
+        self, served: Served, request_id: str, preview: Mapping[str, str]
+    ) -> Evaluation:
+        from .previews import previewed  # noqa: PLC0415 (most hosts have none; import stays light)
+
+        flag = served.compiled.flag
+        found = previewed(flag, preview.get(flag.key), self._resource)
+        return served.compiled.choose(request_id) if found is None else found
 
     def _credit(self, ended: Ended) -> None:
         """Credit an ended request to what it was served."""
@@ -515,6 +546,10 @@ class _Binding:
 
     def __init__(self, served: Served | None) -> None:
         self.served = served
+
+
+def _nowhere(_: object) -> None:
+    """Take what counts nowhere."""
 
 
 def _bound(client: Client, key: str, binding: _Binding) -> Flag:

@@ -14,6 +14,10 @@ from typing import NamedTuple
 
 from .errors import ConfigurationError
 
+TYPE_CHECKING = False  # see core.records
+if TYPE_CHECKING:
+    from .previews import Previews
+
 Header = Callable[[str], str]
 """Name of a header -> its value, or nothing."""
 
@@ -91,6 +95,16 @@ class Identifier:
             if isinstance(found, str) and found:
                 return Identity(found, None)
         return Identity(secrets.token_hex(COOKIE_OCTETS), None)
+
+
+def previews_of(key: str | None, secure: bool) -> Previews | None:
+    """Return what finds the previews of requests, where a middleware has a key for them. Raises
+    ConfigurationError."""
+    if key is None:
+        return None
+    from .previews import Previews  # noqa: PLC0415 (who has no previews imports nothing of them)
+
+    return Previews(key, secure=secure)
 
 
 def _cookie(header: Header, name: str) -> str | None:

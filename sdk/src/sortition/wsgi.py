@@ -10,10 +10,11 @@ trust set them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from .client import Client, Request
-from .request_ids import DEFAULT_SOURCES, Identifier, Source
+from .request_ids import DEFAULT_SOURCES, Identifier, Source, previews_of
 
 Environ = dict[str, Any]
 
@@ -24,6 +25,7 @@ class Middleware:
     """Opens a request for each request, records status and duration up to the end of its body.
 
     sources, cookie, secure: see `request_ids.Identifier`.
+    preview: the public key of preview links, see `previews`; without one they count for nothing.
     """
 
     def __init__(
@@ -34,17 +36,23 @@ class Middleware:
         sources: Sequence[Source] = DEFAULT_SOURCES,
         cookie: str | None = None,
         secure: bool = True,
+        preview: str | None = None,
     ) -> None:
         self._app = app
         self._client = client
         self._identifier = Identifier(sources, cookie, secure)
+        self._previews = previews_of(preview, secure)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve one request."""
-        request_id, new_cookie = self._identifier.identify(
-            lambda name: str(environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""))
-        )
-        request = self._client.request(request_id)
+        header = partial(_header, environ)
+        request_id, new_cookie = self._identifier.identify(header)
+        shown = None
+        if self._previews is not None:
+            query = str(environ.get("QUERY_STRING", ""))
+            shown = self._previews.find(header, query, self._client.environment)
+        preview = None if shown is None else shown.variants
+        request = self._client.request(request_id, preview=preview)
         environ[ENVIRON_KEY] = request
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -53,6 +61,8 @@ class Middleware:
                 request.fail()
             if new_cookie is not None:
                 headers = [*headers, ("Set-Cookie", new_cookie)]
+            if shown is not None:
+                headers = [*headers, *shown.headers]
             return start_response(status, headers, *(() if exc_info is None else (exc_info,)))
 
         try:
@@ -61,6 +71,10 @@ class Middleware:
             request.fail()
             request.end()
             raise
+
+
+def _header(environ: Environ, name: str) -> str:
+    return str(environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""))
 
 
 class _Body:

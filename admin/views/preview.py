@@ -1,0 +1,74 @@
+"""A link by which a colleague sees a feature before anyone else: made here, shown once."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from flagserver.domain.errors import Conflict, Invalid
+from flagserver.domain.previews import LONGEST_HOURS, NewPreview
+from flagserver.services.previews import Made
+
+from ..forms import Typed, Unusable, build, reason
+from ..interface import Interface, principal
+
+HOURS = (1, 8, 24, 72, LONGEST_HOURS)
+
+
+class Preview:
+    """One form, and what it made."""
+
+    def __init__(self, ui: Interface) -> None:
+        self._ui = ui
+        self._services = ui.services
+
+    def new(self, key: str, environment: str) -> Response:
+        """An empty form."""
+        return self._page(key, environment, Typed())
+
+    def make(self, key: str, environment: str) -> Response:
+        """Make a link, and show it this once."""
+        typed = Typed(request.form.to_dict())
+        hours = typed.text("hours")
+        try:
+            command = build(
+                NewPreview,
+                typed,
+                variant=typed.text("variant"),
+                hours=int(hours) if hours in {str(each) for each in HOURS} else 0,
+                page=typed.text("page"),
+                reason=reason(typed),
+            )
+            made = self._services.previews.make(key, environment, command, principal())
+        except Unusable:
+            return self._page(key, environment, typed, status=422)
+        except (Invalid, Conflict) as refusal:
+            typed.refuse(refusal)
+            return self._page(key, environment, typed, status=refusal.status)
+        return self._page(key, environment, Typed(), status=201, made=made)
+
+    def _page(
+        self,
+        key: str,
+        environment: str,
+        typed: Typed,
+        status: int = 200,
+        made: Made | None = None,
+    ) -> Response:
+        return self._ui.page(
+            "preview.html",
+            status=status,
+            flag=self._services.flags.get(key).flag,
+            environment=self._services.environments.get(environment).environment,
+            form=typed,
+            hours=HOURS,
+            made=made,
+            key=self._services.previews.public_key,
+        )
+
+
+def routes(blueprint: Blueprint, ui: Interface) -> None:
+    """Add the addresses of previews."""
+    preview = Preview(ui)
+    here = "/flags/<key>/environments/<environment>/preview"
+    blueprint.add_url_rule(here, "preview_new", preview.new)
+    blueprint.add_url_rule(here, "preview_make", preview.make, methods=["POST"])
