@@ -47,6 +47,7 @@ from flagserver.services.audit import Audit
 from flagserver.services.drills import Drills
 from flagserver.services.environments import Environments
 from flagserver.services.flags import Flags
+from flagserver.services.grounds import Grounds
 from flagserver.services.health import health
 from flagserver.services.hooks import Gatekeeper, Hooks
 from flagserver.services.judging import Judging, RestOf
@@ -377,6 +378,13 @@ def build_services(
     losses = Losses(store, snapshots.trust, recovery, clock, entropy)
     sessions = Sessions(store, store, clock, entropy)
     flags = Flags(store, clock, entropy, telemetry.changed)
+    rollouts = Rollouts(
+        *(store, store, outside.drivers, outside.sources, clock, entropy),
+        rate=outcomes.rate,
+        tick_seconds=settings.tick_seconds,
+        told=telemetry.turned,
+        reported=outcomes.service,
+    )
     return Services(
         flags=flags,
         environments=Environments(store, clock, entropy),
@@ -385,13 +393,8 @@ def build_services(
         outcomes=outcomes,
         neutrality=Neutrality(flags, snapshots, outcomes, store),
         metrics=Metrics(store, snapshots, clock),
-        rollouts=Rollouts(
-            *(store, store, outside.drivers, outside.sources, clock, entropy),
-            rate=outcomes.rate,
-            tick_seconds=settings.tick_seconds,
-            told=telemetry.turned,
-            reported=outcomes.service,
-        ),
+        rollouts=rollouts,
+        grounds=Grounds(rollouts, store),
         schedules=Schedules(store, clock, entropy),
         watching=Watching(store, store, clock, entropy),
         syncing=Syncing(store, outside.drivers, clock, entropy),

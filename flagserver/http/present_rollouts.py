@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from flagserver.domain.power import Offer, Seen
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.states import State
 from flagserver.domain.times import from_unix
+from flagserver.services.grounds import Differs
 from flagserver.services.rollouts import Standing
 from flagserver.services.starting import Planned
 from flagserver.services.turns import RolloutView
@@ -285,13 +287,42 @@ class RolloutPlanJson(TypedDict):
     first_share: OfferJson | None
 
 
+class SampleJson(TypedDict):
+    """One arm of a metric in this step. value: seen, a fraction or (of a latency) seconds, null of
+    nothing; between low and high it lies, null for no bound."""
+
+    requests: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class DifferenceJson(TypedDict):
+    """How one metric of one comparison, `target`, differs in this step: canary less control, with
+    an interval that holds at all times at once. unit: "" of a rate, "s" of a latency. differs: the
+    interval excludes that both are alike. It decides nothing."""
+
+    target: str
+    metric: str
+    unit: str
+    canary: SampleJson
+    control: SampleJson
+    low: float | None
+    high: float | None
+    differs: bool
+    sentence: str
+
+
 class EvidenceJson(TypedDict):
-    """What a rollout rests on: itself, what controllers saw (oldest first), and its entries in the
-    record (newest first)."""
+    """What a rollout rests on: itself, what controllers saw (oldest first), its entries in the
+    record (newest first), and how both versions differ. series: what `rollouts replay` reads, its
+    head first; null unless it was asked for."""
 
     rollout: RolloutJson
     looks: list[dict[str, JsonValue]]
     entries: list[dict[str, JsonValue]]
+    differences: list[DifferenceJson]
+    series: list[dict[str, JsonValue]] | None
 
 
 def rollout(
@@ -401,6 +432,32 @@ def _seen(one: Seen) -> SeenJson:
 def _figures(value: float) -> float:
     """Return a number with three figures: the rest would be made up."""
     return float(f"{value:.3g}")
+
+
+def difference(one: Differs) -> DifferenceJson:
+    """Return how one metric differs."""
+    it = one.difference
+    canary, control = it.whole
+    return {
+        "target": one.target,
+        "metric": it.metric,
+        "unit": it.unit,
+        "canary": _sample(canary, it.canary, it.canary_interval),
+        "control": _sample(control, it.control, it.control_interval),
+        "low": _finite(it.low),
+        "high": _finite(it.high),
+        "differs": it.differs,
+        "sentence": it.sentence,
+    }
+
+
+def _sample(requests: int, value: float | None, interval: tuple[float, float]) -> SampleJson:
+    low, high = map(_finite, interval)
+    return {"requests": requests, "value": value, "low": low, "high": high}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _preview(step: Preview, shows: Sequence[Seen] = ()) -> PreviewJson:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
+
+from flask import Response
 
 from flagserver.domain.access import READ, ROLL_OUT, SHRINK
 from flagserver.domain.commands import Enlarging, Reasoned
@@ -87,16 +90,37 @@ def read_rollout(call: Call, id: str) -> Any:
 @routes.add(
     *("GET", f"{ROLLOUT}/evidence", READ),
     {200: ("What it rests on.", present_rollouts.EvidenceJson)},
-    query={"limit": Number("at most so many looks", 1, 400, 400)},
+    query={
+        "limit": Number("at most so many looks", 1, 400, 400),
+        "series": Switch("with every tick that it was judged by, as `rollouts replay` reads them"),
+    },
 )
 def rollout_evidence(call: Call, id: str) -> Any:
-    """Read what controllers saw at a rollout, and what the record says of it."""
-    rollouts, by = call.services.rollouts, call.principal
+    """Read what controllers saw at a rollout, what the record says of it, and how both versions
+    differ."""
+    rollouts, grounds, by = call.services.rollouts, call.services.grounds, call.principal
     return {
         "rollout": _rollout(call, rollouts.get(id, by))[0],
         "looks": rollouts.looks(id, by, limit=call.query["limit"]),
         "entries": present.history(rollouts.history(id, by))["entries"],
+        "differences": [present_rollouts.difference(one) for one in grounds.differences(id, by)],
+        "series": grounds.series(id, by) if call.query["series"] else None,
     }
+
+
+LINES = "application/x-ndjson"
+
+
+@routes.add(
+    *("GET", f"{ROLLOUT}/evidence/series", READ),
+    {200: ("A line of JSON each: the head, then every look with its ticks.", LINES)},
+)
+def rollout_series(call: Call, id: str) -> Any:
+    """Export what a rollout was judged by, tick by tick, for whoever replays it; empty where
+    nothing was compared."""
+    bodies = call.services.grounds.series(id, call.principal)
+    lines = "".join(f"{json.dumps(body, ensure_ascii=False)}\n" for body in bodies)
+    return Response(lines, mimetype=LINES, headers={"Cache-Control": "no-store"})
 
 
 # --- on its way -----------------------------------------------------------------------------------

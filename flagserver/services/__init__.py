@@ -9,6 +9,7 @@ from .audit import Audit
 from .drills import Drills
 from .environments import Environments
 from .flags import Flags
+from .grounds import Grounds
 from .health import Health
 from .hooks import Hooks
 from .losses import Losses
@@ -42,6 +43,7 @@ class Services:
     neutrality: Neutrality
     metrics: Metrics
     rollouts: Rollouts
+    grounds: Grounds
     hooks: Hooks
     pushes: Pushes
     previews: Previews

@@ -80,6 +80,8 @@ def test_every_answer_has_a_shape(document: dict[str, Any]) -> None:
                 kind = "text/event-stream"
             if place[1] == "/metrics" and status == "200":
                 kind = "text/plain"
+            if place[1].endswith("/evidence/series") and status == "200":
+                kind = "application/x-ndjson"
             assert answer["content"][kind]["schema"], (place, status)
 
 

@@ -69,7 +69,7 @@ def differences(
     edges: of the latency's buckets (seconds).  alpha: of all intervals together.
     """
     held = [tick for tick in ticks if tick.step == step]
-    names = sorted({name for tick in held for name in tick.counts})
+    names = list(dict.fromkeys(name for tick in held for name in tick.counts))
     canary, control = _latency([one for tick in held for one in tick.latency])
     quantiles = QUANTILES if canary or control else ()
     each = alpha / max(1, len(names) + len(quantiles))

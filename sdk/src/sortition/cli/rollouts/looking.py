@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .. import completion, exits, options, screens, summary
+from .. import completion, differences, exits, options, screens, series_file, summary
 from .. import rollout_words as words
 from ..api import Api, Failure
 from ..output import clean, console, note, say, table
@@ -117,14 +117,32 @@ def _history(it: Mapping[str, Any]) -> list[str]:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write it into this file: JSON, or a zip where its name ends so.",
 )
+@click.option(
+    "--series",
+    "as_series",
+    is_flag=True,
+    help="Print, or write, only what it was judged by, a line each: for `replay` and `simulate`.",
+)
 @click.pass_context
-def rollout_evidence(context: click.Context, id: str, limit: int, out: Path | None) -> None:
-    """Show what a rollout rests on: what controllers saw, and what the record says of it."""
-    found = options.api(context).get(f"{ROLLOUTS}/{id}/evidence", limit=limit)
+def rollout_evidence(
+    context: click.Context, id: str, limit: int, out: Path | None, as_series: bool
+) -> None:
+    """Show what a rollout rests on: what controllers saw, what the record says of it, and how both
+    versions differ.
+
+    What is written with --out holds every tick that it was judged by, too: `sortition rollouts
+    replay` judges it again, offline.
+    """
+    query = {"limit": limit, "series": 1 if as_series or out is not None else None}
+    found = options.api(context).get(f"{ROLLOUTS}/{id}/evidence", **query)
+    if as_series:
+        _series(context, id, found["series"], out)
+        return
     if out is not None:
         _write_evidence(out, found)
         counts = f"{len(found['looks'])} looks, {len(found['entries'])} entries"
-        say(context, {"out": str(out)}, f"✔ {out}: {counts}.")
+        ticks = f"{max(0, len(found['series']) - 1)} looks to replay"
+        say(context, {"out": str(out)}, f"✔ {out}: {counts}, {ticks}.")
         return
     say(context, found)
     if context.find_root().params.get("as_json"):
@@ -144,6 +162,33 @@ def rollout_evidence(context: click.Context, id: str, limit: int, out: Path | No
     where.print(table("Looked", "State", "Step>", "Does", "Because", rows=looks))
     where.print()
     where.print(table("No.>", "When", "What", "Who", "Why", rows=entries))
+    if found["differences"]:
+        where.print(differences.shown(found["differences"]))
+
+
+def _series(
+    context: click.Context, id: str, series: Sequence[Mapping[str, Any]], out: Path | None
+) -> None:
+    """Print or write the lines that are replayed."""
+    if not series:
+        message = (
+            f"{id}: nothing was compared, so there is nothing to replay: limits alone decided."
+        )
+        raise Failure(message, code="no_series")
+    lines = _lines(series)
+    if out is None:
+        # The same with --json: each line is JSON already.
+        click.echo(lines, nl=False)
+        return
+    try:
+        out.write_text(lines, encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"--out: {error}", exits.USAGE, code="bad_file") from None
+    say(context, {"out": str(out)}, f"✔ {out}: {len(series) - 1} looks.")
+
+
+def _lines(series: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"{json.dumps(body, ensure_ascii=False)}\n" for body in series)
 
 
 def _write_evidence(out: Path, found: Mapping[str, Any]) -> None:
@@ -151,7 +196,9 @@ def _write_evidence(out: Path, found: Mapping[str, Any]) -> None:
     try:
         if out.suffix == ".zip":
             with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
-                packed.writestr("evidence.json", text)
+                packed.writestr(series_file.EVIDENCE, text)
+                if found["series"]:
+                    packed.writestr(series_file.SERIES, _lines(found["series"]))
                 it = found["rollout"]
                 packed.writestr("summary.md", summary.markdown(it, standing(it)))
         else:
