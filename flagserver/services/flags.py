@@ -337,7 +337,7 @@ class Flags:
             try:
                 self._commit(
                     writes=(_flag_write(after, expected=revision), *kills),
-                    fact=_fact(by, action, key, before.to_body(), after.to_body(), command.reason),
+                    fact=_fact(by, action, key, before.to_body(), told, command.reason),
                     environments=self._environments(),
                     flags=(key,),
                     at_versions=dict(
