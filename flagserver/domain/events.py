@@ -36,7 +36,7 @@ KINDS: dict[str, Kind] = {
     "rollout:note": Kind("a note on it"),
     "rollout:watch:begin": Kind("watched from now on"),
     "rollout:drill:begin": Kind("made to fail on purpose, as a drill"),
-    "rollout:mark": Kind("marked by somebody: right, false or missed"),
+    "rollout:mark": Kind("marked as right, false or missed"),
     "rollout:sync": Kind("engines brought in line with how it ended"),
     # Rollouts, by controllers
     "rollout:step:begin": Kind("next step begun"),
