@@ -15,10 +15,11 @@ from sortition.record.note import NoteError, SigningKey
 
 from flagserver.auth.passwords import Argon2Passwords
 from flagserver.aws import Aws, Watch
-from flagserver.domain import tokens
+from flagserver.domain import documents, tokens
 from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.errors import Conflict
+from flagserver.domain.flags import Flag
 from flagserver.domain.outcomes import histogram_edges
 from flagserver.egress import GuardedEgress, Place, read_places
 from flagserver.measures import Board, of_build
@@ -31,6 +32,7 @@ from flagserver.ports import (
     AnchorsUnavailable,
     Clock,
     Copies,
+    Documents,
     Egress,
     Entropy,
     Gates,
@@ -58,8 +60,8 @@ from flagserver.services.notices import Deliverer, Notices
 from flagserver.services.notifying import Notifying
 from flagserver.services.outcomes import Outcomes
 from flagserver.services.people import People
-from flagserver.services.pruning import Pruner, Pruning
 from flagserver.services.previews import Previews
+from flagserver.services.pruning import Pruner, Pruning
 from flagserver.services.pushes import Postman, Pushes
 from flagserver.services.record import Record
 from flagserver.services.recovery import Recovery
@@ -188,6 +190,16 @@ def _rest_of(snapshots: Snapshots) -> RestOf:
     def rest_of(environment: str, flag: str) -> str | None:
         found = snapshots.view(environment).snapshot.flags.get(flag)
         return found.rest if found is not None else None
+
+    return rest_of
+
+
+def _rest_in(store: Documents) -> RestOf:
+    """Return what asks the store itself: a controller serves no flags."""
+
+    def rest_of(_: str, flag: str) -> str | None:
+        found = store.read(documents.FLAGS, flag)
+        return None if found is None else Flag.from_body(found.body).rest
 
     return rest_of
 
@@ -443,7 +455,7 @@ def build_steering(
         holder,
         samples=samples(services.outcomes),
         judging=Judging(
-            *(store, store, _rest_of(services.snapshots)),
+            *(store, store, _rest_in(store)),
             edges=histogram_edges(),
             flush_seconds=settings.flush_seconds,
         ),

@@ -433,8 +433,15 @@ class Evidence(Protocol):
     request. A verdict is replayed from it, and a controller that takes over learns from it where
     the evidence stands. Forgotten 90 days after the last entry."""
 
-    def keep_evidence(self, rollout: str, known: int, entry: Mapping[str, Any]) -> bool:
-        """Add an entry after the `known` ones, the head of the series being the first of all.
+    def keep_evidence(
+        self,
+        rollout: str,
+        known: int,
+        entry: Mapping[str, Any],
+        standing: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Add an entry after the `known` ones, the head of the series being the first of all; and
+        keep how it left the rollout.
 
         False: there are others, or more; another controller judges too, and the caller MUST read
         them before it judges on. The same entry again, after a lost answer, is the same entry.
@@ -442,6 +449,9 @@ class Evidence(Protocol):
 
     def evidence(self, rollouts: Sequence[str]) -> Mapping[str, list[Mapping[str, Any]]]:
         """Return the entries of each of these that has any, oldest first."""
+
+    def standings(self, rollouts: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return how the newest entry left each of these, of those that have one."""
 
 
 class Journal(Protocol):

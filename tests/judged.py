@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from sortition.judgement.counts import Tick
 from sortition.judgement.design import CRITICAL_PATH, DATABASE, HTTP_ERRORS, USER_SESSION
-from sortition.judgement.traffic import Traffic, World
+from sortition.judgement.traffic import Traffic, World, binomial
 
 from flagserver.domain import guards
-from flagserver.domain.outcomes import Row, histogram_edges, service_subject
+from flagserver.domain.outcomes import Row, flag_subject, histogram_edges, service_subject
 from flagserver.domain.rollout import TICK_SECONDS
 from flagserver.domain.times import moment
 from flagserver.services.judging import Judging
 from flagserver.signals.outcomes import OutcomesSource
-from tests.engines import Engine
+from tests.engines import FLAG, Engine
 
 METRICS = {
     USER_SESSION: "session_error",
@@ -43,12 +44,12 @@ def judging_over(store: Any) -> Judging:
 class Judged(Engine):
     """world: what the service's requests meet while the rule gives the canary its share.
 
-    of_flag: the same of who is exposed to the flag, in either version; None: the flag changes
-    nothing.  silent: versions that report nothing.  seed: of the chance.
+    flag_fails: how many of those who are exposed to the flag fail by it, in either version.
+    silent: versions that report nothing.  seed: of the chance.
     """
 
     world: World = HEALTHY
-    of_flag: World | None = None
+    flag_fails: float = 0.0
     silent: set[str] = field(default_factory=set)
     seed: str = "judged"
 
@@ -82,40 +83,54 @@ class Judged(Engine):
     def _rows(self, at: int) -> list[Row]:
         share = self.weight / 100
         tick = self._drawn().tick(0, share)
+        rows = [self._row(tick, version) for version in ("2", "1") if version not in self.silent]
+        rows = [row for row in rows if row.requests or row.variant == "1"]
+        self.failed += sum(row.failures for row in rows if row.variant == "2")
+        return [each for row in rows for each in self._asked(row)]
+
+    def _row(self, tick: Tick, version: str) -> Row:
+        n = 0 if version == "2" else 2
         counts = {name: strata[0] for name, strata in tick.counts.items()}
-        rows = []
-        for version, n, latency in (("2", 0, 0), ("1", 2, 1)):
-            if version in self.silent:
-                continue
-            requests = counts[HTTP_ERRORS][n]
-            self.failed += counts[HTTP_ERRORS][1] if version == "2" else 0
-            if not requests and version == "2":
-                continue
-            rows.append(
-                Row(
-                    service_subject("api"),
-                    version,
-                    at,
-                    0,
-                    requests,
-                    counts[HTTP_ERRORS][n + 1],
-                    latency=tick.latency[0][latency],
-                    metrics={
-                        name: (counts[told][n], counts[told][n + 1])
-                        for told, name in METRICS.items()
-                    },
-                )
-            )
-        return rows + self._flag_rows(at, rows)
+        return Row(
+            service_subject("api"),
+            version,
+            int(moment(self.clock.now())),
+            0,
+            counts[HTTP_ERRORS][n],
+            counts[HTTP_ERRORS][n + 1],
+            latency=tick.latency[0][n // 2],
+            metrics={
+                name: (counts[told][n], counts[told][n + 1]) for told, name in METRICS.items()
+            },
+        )
 
     def _drawn(self) -> Traffic:
         if self._traffic is None or self._traffic[0] != self.world:
             self._traffic = self.world, Traffic(self.world, self.chance)
         return self._traffic[1]
 
-    def _flag_rows(self, at: int, served: list[Row]) -> list[Row]:
-        """Return who of these asked the flag, by lot of its share: every one of them does."""
-        return []
+    def _asked(self, row: Row) -> list[Row]:
+        """Return a version's row, and those of the flag: every request asks it, and is exposed by
+        lot; of those, `flag_fails` of all fail besides."""
+        exposed = binomial(self.chance, row.requests, self.share / 100)
+        failed = binomial(self.chance, row.failures, exposed / row.requests) if exposed else 0
+        failed = min(failed, exposed)
+        more = binomial(self.chance, exposed - failed, self.flag_fails)
+        about: dict[str, Any] = {"service": "api", "version": row.variant}
+        subject, at = flag_subject(FLAG), row.at
+        rows = [
+            Row(subject, "on", at, exposed, exposed, failed + more, **about),
+            Row(
+                subject,
+                "off",
+                at,
+                row.requests - exposed,
+                row.requests - exposed,
+                min(row.failures - failed, row.requests - exposed),
+                **about,
+            ),
+        ]
+        return [replace(row, failures=row.failures + more), *rows]
 
     def until(self, over: Callable[[], bool], seconds: float) -> float:
         """Tick until something is so; return the clock's seconds. Raises AssertionError when it

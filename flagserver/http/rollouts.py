@@ -192,5 +192,6 @@ def _shrink(call: Call, id: str, verb: Shrink) -> Any:
 def _rollout(call: Call, view: RolloutView, status: int = 200) -> Any:
     rollouts, id = call.services.rollouts, view.rollout.id
     standing, look = rollouts.standings([view])[id], rollouts.last_looks([view]).get(id)
-    shown = present_rollouts.rollout(view, standing, look)
+    judged = rollouts.judgement(view)
+    shown = present_rollouts.rollout(view, standing, look, judged)
     return shown, status, present.etag(view.revision)

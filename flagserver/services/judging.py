@@ -20,7 +20,7 @@ from sortition.judgement.evidence import onset
 from sortition.judgement.policy import Outside, Seen
 from sortition.judgement.trial import Look, Trial
 
-from flagserver.domain import comparisons
+from flagserver.domain import comparisons, verdicts
 from flagserver.domain.comparisons import Comparison, Place
 from flagserver.domain.errors import Refusal
 from flagserver.domain.flags import State as FlagState
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 RestOf = Callable[[str, str], str | None]
 """(environment, flag) -> the flag's variant for the rest, None when there is no such flag."""
+
+ONSET_SECONDS = 60
+"""So long an onset is believed, before all ticks are looked through again."""
 
 REBUILD_SECONDS = 2.0
 """So long a tick takes up the trials of rollouts that another controller held; the rest of them are
@@ -53,7 +56,8 @@ class Case:
 
     entries: how many are kept, the head among them.  began, until: unix seconds, of the first tick
     that was judged and of the newest.  places: of each flag's strata.  new: ticks of this look.
-    told: what the newest entry decided.
+    told: what the newest entry decided.  onsets: (comparison, guard) -> since when there is harm
+    (unix), where there is evidence of it, as of `onsets_found`.
     """
 
     trial: Trial
@@ -63,6 +67,8 @@ class Case:
     places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     new: dict[str, list[Tick]] = field(default_factory=dict)
     told: tuple[object, ...] = ()
+    onsets: dict[tuple[str, str], float | None] = field(default_factory=dict)
+    onsets_found: int = 0
 
     @property
     def compares(self) -> frozenset[str]:
@@ -98,6 +104,7 @@ class Judging:
         self._edges = edges
         self._flush_seconds = flush_seconds
         self._cases: dict[str, Case] = {}
+        self._rests: dict[tuple[str, str], str] = {}
 
     def gather(
         self,
@@ -113,6 +120,7 @@ class Judging:
         self._cases = {
             id: case for id, case in self._cases.items() if id in judged and not case.new
         }
+        self._rests = {key: rest for key, rest in self._rests.items() if key[0] in judged}
         settled = settled_tick(now, self._flush_seconds)
         self._take_up([it for id, it in judged.items() if id not in self._cases], settled)
         held = [(judged[id], case) for id, case in self._cases.items()]
@@ -146,7 +154,9 @@ class Judging:
                 "until": case.until,
                 "places": {name: [list(place) for place in it] for name, it in case.places.items()},
             }
-            if not self._evidence.keep_evidence(rollout.id, case.entries, entry):
+            self._find_onsets(rollout, case, seen)
+            standing = verdicts.standing(action, case.until, case.onsets)
+            if not self._evidence.keep_evidence(rollout.id, case.entries, entry, standing):
                 log.warning("%s is judged by another controller too", rollout.name)
                 return False
             case.entries, case.told, case.new = case.entries + 1, told, {}
@@ -157,13 +167,49 @@ class Judging:
         """Return when (unix) the harm to a guard seems to have begun in a comparison, None without
         any. Reads all that is kept. Raises StoreUnavailable."""
         case = self._cases.get(rollout.id)
-        entries = self._evidence.evidence([rollout.id]).get(rollout.id, [])
-        if case is None or not entries:
+        if case is None:
             return None
-        subject = next(one for one in case.trial.subjects if one.target == name)
-        looks = [Look.from_body(entry["look"]) for entry in entries[1:]]
-        ticks = [tick for look in looks for tick in look.ticks.get(name, ()) if tick.step != BEFORE]
-        return onset(subject.design or case.trial.design, guard, ticks)
+        return self._onsets(rollout, case, [(name, guard)])[name, guard]
+
+    def _find_onsets(self, rollout: Rollout, case: Case, seen: Seen) -> None:
+        """Find since when there is harm, where there is evidence of it, now and then."""
+        harmed = [
+            (one.target, each.watched.name)
+            for one in seen.compared
+            for each in one.assessment.standings
+            if each.harm >= seen.design.hold_line
+        ]
+        case.onsets = {key: at for key, at in case.onsets.items() if key in harmed}
+        if set(harmed) - set(case.onsets) or (
+            harmed and case.until - case.onsets_found >= ONSET_SECONDS
+        ):
+            case.onsets, case.onsets_found = self._onsets(rollout, case, harmed), case.until
+
+    def _onsets(
+        self, rollout: Rollout, case: Case, wanted: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], float | None]:
+        entries = self._evidence.evidence([rollout.id]).get(rollout.id, [])
+        looks = [Look.from_body(entry["look"]).ticks for entry in entries[1:]]
+        found = {}
+        for name, guard in wanted:
+            subject = next(one for one in case.trial.subjects if one.target == name)
+            ticks = [
+                tick
+                for look in (*looks, case.new)
+                for tick in look.get(name, ())
+                if tick.step != BEFORE
+            ]
+            found[name, guard] = onset(subject.design or case.trial.design, guard, ticks)
+        return found
+
+    def _rest(self, rollout: Rollout, each: Comparison) -> str:
+        """Return the variant of who is not exposed. It stays while a rollout moves the flag."""
+        if each.flag is None:
+            return ""
+        key = rollout.id, each.flag
+        if key not in self._rests:
+            self._rests[key] = self._rest_of(rollout.environment, each.flag) or "off"
+        return self._rests[key]
 
     # Taking up
 
@@ -277,11 +323,12 @@ class Judging:
         together = _together(parts)
         if each.flag is not None:
             places[each.name] = comparisons.placed(places.get(each.name, ()), together)
-        rest = self._rest_of(rollout.environment, each.flag) if each.flag is not None else None
         step = comparisons.step_at(rollout, end - length)
         share = 0.0 if step == BEFORE else each.share(rollout, step)
         return comparisons.tick(
-            comparisons.strata(each, rollout, together, places.get(each.name, ()), rest or "off"),
+            comparisons.strata(
+                each, rollout, together, places.get(each.name, ()), self._rest(rollout, each)
+            ),
             comparisons.metrics(rollout.guards),
             at=end,
             seconds=length,

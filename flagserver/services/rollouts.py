@@ -6,16 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from flagserver.domain import access, doubts, flags, verbs
+from flagserver.domain import access, doubts, flags, verbs, verdicts
 from flagserver.domain.commands import Enlarging, Reasoned
 from flagserver.domain.documents import Change, Fact, Idempotency, Principal
 from flagserver.domain.errors import Invalid
+from flagserver.domain.plan import NO_STEP
 from flagserver.domain.rollout import TICK_SECONDS, Rollout, gap_seconds
 from flagserver.domain.rollout_commands import NewRollout, RolloutPlan
 from flagserver.domain.states import State
 from flagserver.domain.times import moment
 from flagserver.domain.verbs import Turn
-from flagserver.ports import UNTOLD, Clock, Documents, Entropy, Looks, SignalSource, TargetDriver
+from flagserver.ports import (
+    UNTOLD,
+    Clock,
+    Documents,
+    Entropy,
+    Evidence,
+    Looks,
+    SignalSource,
+    TargetDriver,
+)
 
 from . import lists
 from .environments import known_environment
@@ -67,6 +77,10 @@ class Asked:
     killed: Callable[[], list[str]]
 
 
+class Seen(Looks, Evidence, Protocol):
+    """What controllers saw of rollouts, and what they judge them by."""
+
+
 class Enlarge(Protocol):
     """Does what lets exposure grow: at the revision that was seen, and no other.
 
@@ -112,7 +126,7 @@ class Rollouts:
     def __init__(
         self,
         store: Documents,
-        looks: Looks,
+        looks: Seen,
         drivers: Mapping[str, TargetDriver],
         sources: Mapping[str, SignalSource],
         clock: Clock,
@@ -160,6 +174,15 @@ class Rollouts:
     def last_looks(self, views: Sequence[RolloutView]) -> Mapping[str, Mapping[str, Any]]:
         """Return what a controller saw last, by rollout; see `_look_body` in `steering`."""
         return self._looks.last([view.rollout.id for view in views])
+
+    def judgement(self, view: RolloutView) -> Mapping[str, Any] | None:
+        """Return how a rollout's judgement stands (`verdicts.told`), None before anybody was
+        exposed."""
+        rollout = view.rollout
+        if rollout.step == NO_STEP and rollout.rollback is None:
+            return None
+        kept = self._looks.standings([rollout.id]).get(rollout.id)
+        return verdicts.told(kept, self._now())
 
     def looks(self, id: str, by: Principal, *, limit: int = 400) -> list[Mapping[str, Any]]:
         """Return what controllers saw at a rollout, oldest first. Raises NotFound."""

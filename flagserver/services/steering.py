@@ -30,6 +30,7 @@ from flagserver.domain.signals import Ask, Measure, Measured
 from flagserver.domain.states import State
 from flagserver.domain.targets import Reading, Target
 from flagserver.domain.times import from_unix, moment
+from flagserver.domain.verdicts import weighed
 from flagserver.ports import (
     UNTOLD,
     Clock,
@@ -695,5 +696,8 @@ def _look_body(held: Held, action: Action, seen: Seen) -> dict[str, Any]:
         "does": str(action.does),
         "reason": action.reason,
         "observed": _observed(rollout, seen),
-        "guards": [verdict.to_body() for verdict in held.verdicts],
+        "guards": [
+            {**verdict.to_body(), **weighed(action, verdict.guard.name)}
+            for verdict in held.verdicts
+        ],
     }

@@ -313,7 +313,18 @@ def test_the_same_evidence_twice_is_kept_once(store: RedisStore) -> None:
     assert store.evidence(["r-1"])["r-1"] == [HEAD, entry(1)]
 
 
-def test_evidence_ends_after_90_days(store: RedisStore, backend: Backend) -> None:
+def test_how_the_newest_look_left_a_rollout_is_kept_with_it(store: RedisStore) -> None:
     store.keep_evidence("r-1", 0, HEAD)
+    assert store.standings(["r-1"]) == {}
+    store.keep_evidence("r-1", 1, entry(1), {"sentence": "“well”"})
+    store.keep_evidence("r-1", 1, entry(7), {"sentence": "another's"})
+    assert store.standings(["r-1", "r-2"]) == {"r-1": {"sentence": "“well”"}}
+    store.keep_evidence("r-1", 2, entry(2), {"sentence": "newer"})
+    assert store.standings(["r-1"])["r-1"]["sentence"] == "newer"
+
+
+def test_evidence_ends_after_90_days(store: RedisStore, backend: Backend) -> None:
+    store.keep_evidence("r-1", 0, HEAD, {"sentence": "well"})
+    assert backend.raw().ttl(keys.standing("r-1")) > 0
     kept = backend.raw().ttl(keys.evidence("r-1"))
     assert 90 * 24 * 3600 - 60 < kept <= 90 * 24 * 3600

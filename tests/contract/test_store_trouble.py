@@ -80,6 +80,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "looks": lambda store: store.looks("r-1"),
     "keep_evidence": lambda store: store.keep_evidence("r-1", 0, {}),
     "evidence": lambda store: store.evidence(["r-1"]),
+    "standings": lambda store: store.standings(["r-1"]),
     "last": lambda store: store.last(["r-1"]),
     "saw": lambda store: store.saw({"r-1": 1.0}),
     "seen": lambda store: store.seen(["r-1"]),

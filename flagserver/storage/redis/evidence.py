@@ -1,4 +1,5 @@
-"""What rollouts are judged by, look by look: a list for each rollout, the head of its series first.
+"""What rollouts are judged by, look by look: a list for each rollout, the head of its series first;
+and how the newest look left it.
 
 Entries are compressed JSON, each by itself, with what all of them say in the dictionary.
 """
@@ -39,10 +40,23 @@ class RedisEvidence:
 
     _server: Server
 
-    def keep_evidence(self, rollout: str, known: int, entry: Mapping[str, Any]) -> bool:
+    def keep_evidence(
+        self,
+        rollout: str,
+        known: int,
+        entry: Mapping[str, Any],
+        standing: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Add an entry after the `known` ones. False when there are others."""
-        arguments = [known, _packed(entry), KEEP_SECONDS]
-        return bool(self._server.run(Call(script("evidence"), [keys.evidence(rollout)], arguments)))
+        stands = "" if standing is None else _json(standing)
+        arguments = [known, _packed(entry), KEEP_SECONDS, stands]
+        names = [keys.evidence(rollout), keys.standing(rollout)]
+        return bool(self._server.run(Call(script("evidence"), names, arguments)))
+
+    def standings(self, rollouts: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return how the newest look left each of these, of those that have one."""
+        found = self._server.read_all([("GET", keys.standing(id)) for id in rollouts])
+        return {id: json.loads(it) for id, it in zip(rollouts, found, strict=True) if it}
 
     def evidence(self, rollouts: Sequence[str]) -> Mapping[str, list[Mapping[str, Any]]]:
         """Return the entries of each of these that has any, the head first."""
@@ -55,10 +69,13 @@ class RedisEvidence:
         }
 
 
+def _json(body: Mapping[str, Any]) -> str:
+    return json.dumps(dict(body), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def _packed(entry: Mapping[str, Any]) -> bytes:
-    text = json.dumps(dict(entry), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     packing = zlib.compressobj(_LEVEL, zdict=_USUAL)
-    return packing.compress(text.encode()) + packing.flush()
+    return packing.compress(_json(entry).encode()) + packing.flush()
 
 
 def _unpacked(entry: bytes) -> Mapping[str, Any]:

@@ -93,6 +93,11 @@ def evidence(rollout: str) -> str:
     return f"sortition:evidence:{{{_escaped(rollout, '')}}}"
 
 
+def standing(rollout: str) -> str:
+    """Return the string that says how one rollout's judgement stands."""
+    return f"sortition:standing:{{{_escaped(rollout, '')}}}"
+
+
 LOOKED = "sortition:looked"
 """The sorted set of when each rollout was looked at last."""
 
