@@ -76,7 +76,7 @@ class Errors:
     def _away(self, refusal: StoreUnavailable) -> Response:
         """Show the shares that the mirror holds to whoever was signed in before."""
         known = self._known() if visitor() is not None else []
-        response = self._ui.page("store_away.html", status=503, refusal=refusal, known=known)
+        response = self._ui.page("store_away.html", status=503, refusal=refusal, served=known)
         response.headers["Retry-After"] = "2"
         return response
 
