@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Group
 
 from sortition import __version__
 from sortition.core.conditions import NON_UNIFORM_ATTRIBUTES
 from sortition.neutrality import proof as proofs
-from sortition.neutrality.checks import CHECKS, Finding
+from sortition.neutrality.checks import CHECKS
 from sortition.neutrality.numbers import Plain, the_fastest
-from sortition.neutrality.proof import BLIND, FAIR, UNFAIR, Proof
+from sortition.neutrality.proof import BLIND, FAIR, UNFAIR, Control, Proof, Verdict
 from sortition.sources import file
 
 from . import completion, exits, options
 from .api import Failure
 from .neutrality_page import page
-from .output import Noun, clean, console, say, table
+from .output import Noun, clean, console, say
 
 WORDS = {
     FAIR: "fair: every check passed, and every unfair lot was found",
@@ -118,9 +117,7 @@ def prove_command(
     }
     if html is not None:
         _write(html, page(content))
-    say(context, content)
-    if not _as_json(context):
-        _print(made, subject)
+    say(context, content, _text(made, subject))
     if made.kind != FAIR:
         context.exit(exits.CHECK_FAILED)
 
@@ -214,51 +211,45 @@ def _write(path: Path, text: str) -> None:
         raise Failure(f"{path}: {error.strerror}", code="cannot_write") from None
 
 
-def _print(made: Proof, subject: Subject) -> None:
-    rows = [
-        [
-            "–" if not verdict.tests else ("✔" if verdict.passed else "✖"),
-            verdict.check,
-            str(verdict.tests),
-            _tail(verdict.worst),
-            f"{verdict.limit:.1e}" if verdict.tests else "",
-            CHECKS[verdict.check],
-        ]
-        for verdict in made.verdicts
+def _text(made: Proof, subject: Subject) -> str:
+    flags = f"{len(made.salts)} {'flag' if len(made.salts) == 1 else 'flags'}"
+    lines = [
+        f"{subject.words}: {flags}; {made.ids:,} ids of each of five shapes,",
+        f"from the seed {made.seed!r}, with {made.computed_with}",
+        "",
+        *(line for verdict in made.verdicts for line in _verdict_lines(verdict)),
+        "",
+        "Unfair lots, which must be found:",
+        "",
+        *(line for control in made.controls for line in _control_lines(control)),
+        "",
+        *_worst_lines(made),
+        *_departure_lines(subject.departures),
+        f"{'✔' if made.kind == FAIR else '✖'} {WORDS[made.kind]}.",
     ]
-    columns = ("", "Check", "Tests>", "Smallest tail>", "Limit>", "What is asked")
-    controls = [
-        [
-            "✔" if control.caught else "✖",
-            control.name,
-            ", ".join(f"{check} {len(shapes)}/5" for check, shapes in control.found.items()),
-            control.words,
-        ]
-        for control in made.controls
-    ]
-    console().print(
-        Group(
-            f"{subject.words}: {len(made.salts)}; {made.ids:,} ids of each of five shapes, "
-            f"from the seed {clean(made.seed)!r}, with {made.computed_with}\n",
-            table(*columns, rows=rows),
-            "\nUnfair lots, which must be found:\n",
-            table("", "Control", "Found by, on shapes", "What it is", rows=controls),
-            "",
-            *_worst_lines(made),
-            *_departure_lines(subject.departures),
-            f"{'✔' if made.kind == FAIR else '✖'} {WORDS[made.kind]}.",
-        )
-    )
+    return "\n".join(map(clean, lines))
 
 
-def _tail(worst: Finding | None) -> str:
-    return "" if worst is None else f"{worst.tail:.2g}"
+def _verdict_lines(verdict: Verdict) -> list[str]:
+    worst = verdict.worst
+    if worst is None:
+        return [f"– {verdict.check:<9} nothing to compare", f"    {CHECKS[verdict.check]}"]
+    mark = "✔" if verdict.passed else "✖"
+    tests = f"{verdict.tests:,} tests"
+    told = f"{mark} {verdict.check:<9} {tests:>13}   smallest tail {worst.tail:<8.2g}"
+    return [f"{told} limit {verdict.limit:.1e}", f"    {CHECKS[verdict.check]}"]
+
+
+def _control_lines(control: Control) -> list[str]:
+    found = ", ".join(f"{check} {len(shapes)}/5" for check, shapes in control.found.items())
+    mark = "✔" if control.caught else "✖"
+    return [f"{mark} {control.name:<9} found by {found}", f"    {control.words}"]
 
 
 def _worst_lines(made: Proof) -> list[str]:
     failed = [v.worst for v in made.verdicts if v.worst is not None and not v.passed]
     return [
-        f"✖ {worst.check}: {clean(worst.subject)} on {worst.shape}: {worst.figure:g} "
+        f"✖ {worst.check}: {worst.subject} on {worst.shape}: {worst.figure:g} "
         f"(tail {worst.tail:.2g})"
         for worst in failed
     ]
@@ -266,7 +257,7 @@ def _worst_lines(made: Proof) -> list[str]:
 
 def _departure_lines(departures: Mapping[str, list[str]]) -> list[str]:
     return [
-        f"⚠ {clean(key)}: {' and '.join(names)} picks traffic by place, not by lot."
+        f"⚠ {key}: {' and '.join(names)} picks traffic by place, not by lot."
         for key, names in departures.items()
     ]
 
