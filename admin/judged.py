@@ -52,6 +52,7 @@ class Row:
     """A guard as it stood at the last look. used: how much of its limit, in percent, None unknown.
 
     says: the verdict's sentence, where the word alone does not tell it all.
+    between: in which interval the canary's and the stable's rates lie, "" where nothing says so.
     evidence: (what, how much) of what the judgement weighed.
     """
 
@@ -64,6 +65,7 @@ class Row:
     word: Word
     says: str
     on_fail: str
+    between: tuple[str, str] = ("", "")
     evidence: tuple[tuple[str, str], ...] = ()
 
 
@@ -124,13 +126,27 @@ class Chart:
         return f"{value:.4g}{present.THIN}{self.unit}" if self.unit else f"{value:.6g}"
 
 
-def rows(rollout: Rollout, look: Body | None) -> list[Row]:
-    """Return every guard of a rollout as it stood at a look."""
+def rows(rollout: Rollout, look: Body | None, judgement: Body | None = None) -> list[Row]:
+    """Return every guard of a rollout as it stood at a look.
+
+    judgement: how both arms compare, as `verdicts.told` has it.
+    """
     found = {} if look is None else {it.get("guard"): it for it in look.get("guards", ())}
-    return [_row(guard, found.get(guard.name)) for guard in rollout.guards]
+    compared = {} if judgement is None else _worst(judgement.get("guards", ()))
+    return [_row(g, found.get(g.name), compared.get(g.name)) for g in rollout.guards]
 
 
-def _row(guard: Guard, verdict: Body | None) -> Row:
+def _worst(weighed: Iterable[Body]) -> dict[str, Body]:
+    """Return of each guard the comparison that shows the most harm."""
+    found: dict[str, Body] = {}
+    for each in weighed:
+        before = found.get(each["guard"])
+        if before is None or each["evidence"] > before["evidence"]:
+            found[each["guard"]] = each
+    return found
+
+
+def _row(guard: Guard, verdict: Body | None, compared: Body | None) -> Row:
     kind = None if verdict is None else str(verdict.get("kind"))
     value = _number(verdict, "value")
     sample = _number(verdict, "sample")
@@ -144,8 +160,21 @@ def _row(guard: Guard, verdict: Body | None) -> Row:
         word=NOT_YET if kind is None else WORDS.get(kind, Word("?", kind, "neutral")),
         says="" if verdict is None or kind == Kind.PASS else str(verdict.get("sentence", "")),
         on_fail="rolls back" if guard.on_breach is OnBreach.ROLL_BACK else "holds",
-        evidence=tuple(_evidence(verdict)),
+        between=_between(guard, compared),
+        evidence=tuple(_evidence(verdict, compared)),
     )
+
+
+def _between(guard: Guard, compared: Body | None) -> tuple[str, str]:
+    if compared is None or guard.signal.measure is not Measure.RATE:
+        return "", ""
+    return _interval(compared["canary"]), _interval(compared["control"])
+
+
+def _interval(arm: Body) -> str:
+    if not arm["requests"]:
+        return ""
+    return f"{present.measured(100 * arm['low'])} to {present.measured(100 * arm['high'])}"
 
 
 def _used(guard: Guard, value: float | None) -> float | None:
@@ -178,44 +207,23 @@ def _said(guard: Guard, value: float | None) -> str:
             return f"{value:.6g}"
 
 
-_EVIDENCE = {
-    "log10_bound": "needed (log₁₀)",
-    "log10": "evidence of harm (log₁₀)",
-    "evidence": "evidence of harm",
-    "needed": "needed",
-    "p_value": "p",
-    "ratio": "canary ÷ stable",
-    "difference": "difference",
-    "low": "at least",
-    "high": "at most",
-    "pairs": "pairs",
-}
-"""Names of what a verdict may carry besides -> how a page calls it."""
-
-
-def _evidence(verdict: Body | None) -> Iterable[tuple[str, str]]:
-    """Yield what the judgement weighed, of whatever names it has; only numbers can be shown."""
-    if verdict is None:
-        return
-    if verdict.get("proven"):
+def _evidence(verdict: Body | None, compared: Body | None) -> Iterable[tuple[str, str]]:
+    """Yield what the judgement weighed: of harm against no harm, and what takes it back."""
+    if verdict is not None and verdict.get("proven"):
         yield "harm", "proven"
-    weighed = verdict.get("evidence")
-    if isinstance(weighed, Mapping):
-        for name, value in weighed.items():
-            told = _told(value)
-            if told is not None:
-                yield _EVIDENCE.get(name, name.replace("_", " ")), told
+    weighed = compared or (verdict or {}).get("evidence") or {}
+    harm, bound = _number(weighed, "evidence"), _number(weighed, "rolls_back_at")
+    if harm is not None and bound is not None:
+        yield "evidence of harm", f"{_odds(harm)} of {_odds(bound)}"
+    if compared is not None and compared.get("says"):
+        yield str(compared["says"]), ""
 
 
-def _told(value: Any) -> str | None:
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, (int, float)):
-        return f"{value:.3g}" if math.isfinite(value) else None
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        low, high = map(_told, value)
-        return None if low is None or high is None else f"{low} to {high}"
-    return None
+def _odds(evidence: float) -> str:
+    """Return how many times likelier harm is than none: `0.3`, `25`, `1 667`."""
+    if evidence < 10:
+        return f"{evidence:.2g}"
+    return present.count(round(min(evidence, 10**9)))
 
 
 # --- over time --------------------------------------------------------------------------------

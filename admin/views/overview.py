@@ -1,4 +1,4 @@
-"""The overview: what ramps, who reports, what happened last."""
+"""The overview: what runs, what needs a person, what ramps, who reports, what happened last."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from sortition.core.bucketing import WHOLE
 
 from flagserver.domain.flags import State
 
+from ..board import Board
 from ..cards import Desk
-from ..interface import Interface, now
+from ..interface import Interface, now, principal
 from ..story import line
 
 EVENTS = 10
@@ -36,9 +37,13 @@ class Overview:
         desk = Desk(services, at)
         flags = services.flags.all()
         states = [state.state for view in flags for state in view.states.values()]
+        board = Board(services, principal(), at)
+        running = board.under_way()
         moving = [view for view in flags if any(_moves(s.state) for s in view.states.values())]
         cards = [card for view in moving for card in desk.cards(view) if _moves(card.state)]
         return {
+            "running": running,
+            "wanted": [*(it for it in running if it.wants), *board.unexplained()],
             "flags": len(flags),
             "killed": sum(state.killed for state in states),
             "ramping": sum(_ramps(state) for state in states),

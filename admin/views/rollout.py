@@ -184,10 +184,12 @@ class Rollout:
         )
 
     def _standing(self, found: Progress) -> dict[str, Any]:
+        judgement = self._services.rollouts.judgement(found.view)
         return {
             "progress": found,
+            "judgement": judgement,
             "weights": [self._reached(found, each) for each in progress.weights(found)],
-            "guards": judged.rows(found.rollout, found.look),
+            "guards": judged.rows(found.rollout, found.look, judgement),
         }
 
     def _told(self, found: Progress) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class Page:
         """Return the fields of the first form that goes to such an address."""
         for attributes, inside in re.findall(r"<form([^>]*)>(.*?)</form>", self.source, re.DOTALL):
             action = re.search(r'action="([^"]*)"', attributes)
-            if action and action[1].endswith(action_ends):
+            if action and action[1].partition("#")[0].endswith(action_ends):
                 return _fields(inside)
         raise AssertionError(f"no form goes to {action_ends}: {self.text}")
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from flagserver.bootstrap import Outside, build_steering
@@ -58,11 +57,12 @@ def guards(period: int = 60) -> list[dict[str, Any]]:
 
 @dataclass
 class RollingHouse(House):
-    """A house with a controller. shown: what both arms report from now on, by signal.
+    """A house with a controller, which keeps its journal on `disk`. shown: what both arms report from now on, by signal.
 
     period: seconds of one data point.
     """
 
+    disk: Path = field(kw_only=True)
     driver: FakeTargetDriver = field(default_factory=FakeTargetDriver)
     source: FakeSignalSource = field(default_factory=FakeSignalSource)
     shown: dict[Signal, tuple[float | None, float | None]] = field(default_factory=lambda: CALM)
@@ -73,13 +73,12 @@ class RollingHouse(House):
         self.driver.add(RULE)
         self.outside = Outside({"alb": self.driver}, {each.name: each for each in sources})
         super().__post_init__()
-        self._disk = TemporaryDirectory()
         self._points: dict[Signal, list[tuple[float, float | None, float | None]]] = {}
         self.controller = self.new_controller()
 
     def new_controller(self) -> Steering:
         return build_steering(
-            Settings(data_dir=Path(self._disk.name)),
+            Settings(data_dir=self.disk),
             *(self.store, self.services, "first", self.clock, SystemEntropy(), self.outside),
         )
 

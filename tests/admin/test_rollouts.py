@@ -1,0 +1,402 @@
+"""Rollouts on pages, as a browser without JavaScript sees them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flagserver.domain.documents import Principal
+from flagserver.domain.states import State
+
+from .house import OUR_PAGE, Visitor
+from .rolling import APPROVED, BAD, RollingHouse, furnish_rollouts
+
+CANARY = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+SURE = {"reason": "flat for 30 minutes", "confirm_environment": "production"}
+ONLY_FLAG = {"targets": [{"kind": "flag", "name": "fast-search"}], "version": None}
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> RollingHouse:
+    house = RollingHouse(disk=tmp_path)
+    house.flag("fast-search", owner="search")
+    return house
+
+
+def started(house: RollingHouse, **told: object) -> str:
+    """Start a rollout and let its first step be confirmed."""
+    house.clock.late += 20.0
+    id = house.start(**told)
+    house.catch_up(20)
+    return id
+
+
+# --- the list -------------------------------------------------------------------------------------
+
+
+def test_the_list_says_how_each_stands_and_is_narrowed_by_its_address(house: RollingHouse) -> None:
+    ids = furnish_rollouts(house)
+    visitor = house.visitor()
+
+    page = visitor.see("/rollouts")
+    assert "api 2026.11.28-3" in page.text
+    assert "step 2 of 4" in page.text
+    assert "http errors 6.204 % > 1 %" in page.text
+    assert "Step 1 waits to be approved." in page.text
+
+    def listed(address: str) -> set[str]:
+        source = visitor.see(address).source
+        return {name for name, id in ids.items() if f'id="row-{id}"' in source}
+
+    assert listed("/rollouts?state=live") == {"paused", "approval", "running"}
+    assert listed("/rollouts?state=rolled_back") == {"back", "by hand"}
+    assert listed("/rollouts?env=staging") == {"paused"}
+    assert listed("/rollouts?flag=dark-mode") == {"done"}
+    assert listed("/rollouts?env=nowhere&state=odd") == set(ids)
+    assert "No rollout is like that." in visitor.see("/rollouts?state=superseded").text
+
+
+def test_a_page_of_the_list_has_fifty_of_any_number(house: RollingHouse) -> None:
+    for _ in range(51):
+        house.roll_back(house.start(**ONLY_FLAG), "one of many")
+    visitor = house.visitor()
+
+    first = visitor.see("/rollouts")
+    assert first.source.count('id="row-') == 50
+    before = first.source.split('rel="next" href="', 1)[1].split('"', 1)[0]
+    second = visitor.see(before)
+    assert second.source.count('id="row-') == 1
+    assert "Newest" in second.text
+    assert visitor.see("/rollouts?before=r-gone").source.count('id="row-') == 50
+
+
+# --- one rollout ----------------------------------------------------------------------------------
+
+
+def test_a_rollout_shows_its_step_its_shares_and_its_guards(house: RollingHouse) -> None:
+    id = furnish_rollouts(house)["running"]
+    page = house.visitor().see(f"/rollouts/{id}")
+
+    assert "Running step 2 of 4" in page.text
+    assert "to 50 %" in page.text
+    assert "Ends about" in page.text
+    assert "http errors 0.33 % 0.28 % 1.00 % 33 % 18 408 ✔ pass rolls back" in page.text
+    assert "abandoned baskets – – 10.0 %" in page.text
+    assert "? no data" in page.text
+    # Charts say the same as tables, with the limit.
+    assert "canary 0.3259 %" in page.text
+    assert '"limit":1.0' in page.source.replace("&#34;", '"')
+
+
+def test_what_was_rolled_back_says_what_when_why_and_who(house: RollingHouse) -> None:
+    id = furnish_rollouts(house)["back"]
+    page = house.visitor().see(f"/rollouts/{id}")
+
+    assert "✖ Rolled back" in page.text
+    assert "by the controller: http errors 6.204 % > 1 % (2 of 2 points, n = 18,408)." in page.text
+    assert "At 0 % since" in page.text
+    assert re.search(r"detected in 1:0\d", page.text)
+    assert "Skip the wait" not in page.text
+    assert "Start again" in page.text
+
+
+def test_a_rollout_that_nobody_looks_at_is_unknown_and_never_green(house: RollingHouse) -> None:
+    house.clock.late = 300.0
+    id = started(house)
+    house.clock.late = 0.0
+    page = house.visitor().see(f"/rollouts/{id}")
+
+    assert "? Unknown" in page.text
+    assert "Last word from a controller 5 min ago, at 5 %" in page.text
+    assert 'class="pill neutral' in page.source
+    assert "to 25 %" not in page.text
+    assert "Roll back" in page.text
+
+
+def test_a_rollback_that_cannot_be_confirmed_says_what_to_run_by_hand(house: RollingHouse) -> None:
+    house.clock.late = 400.0
+    id = started(house)
+    house.driver.down = True
+    house.roll_back(id)
+    house.catch_up(400)
+    assert house.rollout(id).state is State.ROLLBACK_FAILED
+
+    page = house.visitor().see(f"/rollouts/{id}")
+    assert "‼ Rollback failed" in page.text
+    assert "Traffic may still reach the canary" in page.text
+    for command in house.driver.commands_by_hand(house.rollout(id).traffic[0]):
+        assert command in page.text
+    assert "The rollback is not confirmed" in house.visitor().see("/").text
+
+
+# --- taking back ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/flags", "/flags/new", "/health", "/nowhere"])
+def test_the_strip_takes_a_rollout_back_from_any_page(house: RollingHouse, path: str) -> None:
+    id = started(house)
+    visitor = house.visitor()
+    page = visitor.see(path)
+
+    after = visitor.send(page, f"/rollouts/{id}/rollback")
+
+    assert "Rolling back: flags at once" in after.text
+    assert house.rollout(id).state is State.ROLLING_BACK
+    assert house.state("fast-search")[0] == 0.0
+
+
+def test_why_it_was_taken_back_can_be_said_later(house: RollingHouse) -> None:
+    id = started(house)
+    visitor = house.visitor()
+    visitor.send(visitor.see("/"), f"/rollouts/{id}/rollback")
+    house.tick()
+    assert "nobody has said why yet" in visitor.see("/").text
+
+    page = visitor.see(f"/rollouts/{id}")
+    refused = visitor.send(page, f"/rollouts/{id}/note", reason=" ")
+    assert refused.status == 422
+    assert "A note has to say something." in refused.text
+    noted = visitor.send(page, f"/rollouts/{id}/note", reason="the shop was slow")
+
+    assert "Added to the record." in noted.text
+    assert "“the shop was slow”" in noted.text or "the shop was slow" in noted.text
+    assert "nobody has said why yet" not in visitor.see("/").text
+
+
+def test_a_rollback_page_works_where_nothing_can_be_asked_in_place(house: RollingHouse) -> None:
+    id = started(house)
+    visitor = house.visitor()
+
+    page = visitor.see(f"/rollouts/{id}/rollback")
+    assert "Canary traffic goes to 0 %" in page.text
+    refused = visitor.send(page, f"/rollouts/{id}/rollback", reason="ask ana@example.org")
+    assert refused.status == 422
+    assert house.rollout(id).state is State.RUNNING
+    visitor.send(page, f"/rollouts/{id}/rollback", reason="errors")
+
+    assert house.rollout(id).state is State.ROLLING_BACK
+    assert "Going back since" in visitor.see(f"/rollouts/{id}/rollback").text
+
+
+def test_holding_is_one_click(house: RollingHouse) -> None:
+    id = started(house)
+    visitor = house.visitor()
+
+    after = visitor.send(visitor.see("/flags"), f"/rollouts/{id}/hold")
+
+    assert "Held. Nothing goes up" in after.text
+    assert house.rollout(id).state is State.PAUSED
+
+
+# --- going on -------------------------------------------------------------------------------------
+
+
+def test_going_on_in_a_critical_environment_is_reviewed(house: RollingHouse) -> None:
+    id = started(house)
+    visitor = house.visitor()
+    assert f'href="/rollouts/{id}/advance"' in visitor.see(f"/rollouts/{id}").source
+
+    review = visitor.see(f"/rollouts/{id}/advance")
+    assert "25 % as soon as no guard fails" in review.text
+    bare = visitor.send(review, f"/rollouts/{id}/advance")
+    assert bare.status == 422
+    assert not house.rollout(id).is_waived
+    wrong = visitor.send(review, f"/rollouts/{id}/advance", reason="x", confirm_environment="prod")
+    assert wrong.status == 422
+    assert 'value="prod"' in wrong.source
+
+    done = visitor.send(review, f"/rollouts/{id}/advance", **SURE)
+
+    assert "The rest of the wait is skipped." in done.text
+    assert house.rollout(id).is_waived
+
+
+def test_a_click_that_comes_too_late_shows_what_happened_meanwhile(house: RollingHouse) -> None:
+    id = started(house)
+    visitor = house.visitor()
+    review = visitor.see(f"/rollouts/{id}/advance")
+    house.hold(id, "something looks odd")
+    house.resume(id)
+
+    late = visitor.send(review, f"/rollouts/{id}/advance", **SURE)
+
+    assert late.status == 412
+    assert "It has moved on since you looked" in late.text
+    assert "held by somebody" in late.text
+    assert "something looks odd" in late.text
+    assert not house.rollout(id).is_waived
+    # What was typed is still there, and what is sent now is about what was seen now.
+    assert 'value="flat for 30 minutes"' in late.source
+    visitor.send(late, f"/rollouts/{id}/advance", confirm_environment="production")
+    assert house.rollout(id).is_waived
+
+
+def test_what_cannot_be_any_more_is_refused_with_words(house: RollingHouse) -> None:
+    id = started(house)
+    visitor = house.visitor()
+    review = visitor.see(f"/rollouts/{id}/advance")
+    house.roll_back(id)
+
+    refused = visitor.send(review, f"/rollouts/{id}/advance", **SURE)
+
+    assert refused.status in (409, 412)
+    assert "Nothing" in refused.text
+    assert house.rollout(id).state is State.ROLLING_BACK
+
+
+def test_an_approval_lets_a_step_go_on(house: RollingHouse) -> None:
+    house.clock.late = 180.0
+    id = started(house, **ONLY_FLAG, schedule=APPROVED)
+    house.catch_up(120)
+    visitor = house.visitor()
+    assert "Step 1 waits to be approved." in visitor.see("/").text
+
+    visitor.send(visitor.see(f"/rollouts/{id}/approve"), f"/rollouts/{id}/approve", **SURE)
+    house.catch_up(60)
+
+    assert house.rollout(id).state is State.COMPLETED
+    assert "Complete at" in visitor.see(f"/rollouts/{id}").text
+
+
+def test_where_it_is_not_critical_going_on_is_one_click(house: RollingHouse) -> None:
+    id = started(house, **ONLY_FLAG, environment="staging")
+    visitor = house.visitor()
+
+    visitor.send(visitor.see(f"/rollouts/{id}"), f"/rollouts/{id}/advance")
+
+    assert house.rollout(id).is_waived
+
+
+# --- starting -------------------------------------------------------------------------------------
+
+
+def test_a_rollout_is_planned_and_started(house: RollingHouse) -> None:
+    visitor = house.visitor()
+    form = visitor.see("/rollouts/new?flag=fast-search&environment=production")
+    asked = {"service": "shop", "environment": "production", "requests_per_second": "40"}
+
+    plan = visitor.send(form, "/rollouts/new", guards="none", relation="lock_step", **asked)
+    assert plan.status == 200
+    assert "What it would do" in plan.text
+    assert "fast-search 25 %" in plan.text
+    assert "6 000" in plan.text
+    bare = visitor.send(plan, "/rollouts/start")
+    assert bare.status == 422
+    assert "What it would do" in bare.text
+
+    page = visitor.send(plan, "/rollouts/start", **SURE)
+    assert "Rollout started." in page.text
+    again = visitor.send(plan, "/rollouts/start", **SURE)
+
+    (only,) = house.services.rollouts.under_way()
+    assert only.rollout.id in page.source
+    assert only.rollout.id in again.source, "sent twice, it is one rollout"
+    assert only.rollout.service == "shop"
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ({"flags": ""}, "Say what moves"),
+        ({"flags": "nothing-here"}, "no flag 'nothing-here'"),
+        ({"schedule": "5%:5m,3%"}, "Look at what is marked below"),
+        ({"start_at": "tomorrow"}, "must be a time"),
+        ({"requests_per_second": "many"}, "must be a number"),
+        ({"rule": "arn:x", "version": "2"}, "arn:x does not exist"),
+        ({"requires": "development"}, "development"),
+    ],
+)
+def test_what_cannot_be_started_says_so_beside_its_field(
+    house: RollingHouse, typed: dict[str, str], words: str
+) -> None:
+    visitor = house.visitor()
+    form = visitor.see("/rollouts/new?flag=fast-search")
+    asked = {"service": "shop", "environment": "production", "guards": "none"}
+
+    page = visitor.send(form, "/rollouts/new", **(asked | typed))
+
+    assert words in page.text
+    for text in typed.values():
+        assert text in page.source, "what was typed is still there"
+
+
+def test_an_older_rollout_is_started_again(house: RollingHouse) -> None:
+    id = furnish_rollouts(house)["back"]
+
+    page = house.visitor().see(f"/rollouts/new?again={id}")
+
+    assert 'value="2026.11.27-9"' in page.source
+    assert 'value="5%:5m,25%:10m,50%:15m,100%"' in page.source
+    assert ":targetgroup/green/77d0" in page.source
+
+
+# --- who may, and who may not ---------------------------------------------------------------------
+
+
+def test_who_may_only_look_is_told_so(house: RollingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = started(house)
+    visitor = house.visitor()
+    viewer = Principal("person:1", "viewer", "admin", roles={"*": "viewer"})
+    monkeypatch.setattr(house.services.sessions, "principal", lambda secret: viewer)
+
+    page = visitor.see(f"/rollouts/{id}")
+
+    assert "You can look but not change this" in page.text
+    assert "Roll back" not in page.text
+    assert "Start a rollout" not in visitor.see("/rollouts").text
+    for verb in ("rollback", "hold", "advance", "note"):
+        assert visitor.client.post(f"/rollouts/{id}/{verb}", headers=OUR_PAGE).status_code == 403
+
+
+def test_while_the_store_is_away_what_ran_is_still_shown(house: RollingHouse) -> None:
+    id = started(house)
+    visitor = house.visitor()
+    visitor.see("/flags")
+
+    house.store_away = True
+    page = visitor.see(f"/rollouts/{id}")
+
+    assert page.status == 503
+    assert "The store is not answering" in page.text
+    assert "api 2026.11.28-3" in page.source
+    assert "as of" in page.source
+    assert "Nothing can be told to controllers while the store is away" in page.source
+
+
+# --- what people type -----------------------------------------------------------------------------
+
+
+def test_what_is_typed_is_shown_as_text(house: RollingHouse) -> None:
+    guard = {
+        "name": f"guard {CANARY}",
+        "signal": {"source": "cloudwatch", "measure": "rate"},
+        "limit": 0.01,
+    }
+    house.clock.late = 320.0
+    id = started(
+        *(house,),
+        version=f"2 {CANARY}",
+        service=f"api {CANARY}",
+        reason=f"why {CANARY}",
+        guards=[guard],
+    )
+    house.catch_up(120)
+    house.shown = BAD
+    house.catch_up(200)
+    visitor = house.visitor()
+
+    for path in ("/", "/flags", "/rollouts", f"/rollouts/{id}", f"/rollouts/{id}/rollback"):
+        source = visitor.see(path).source
+        assert "<script>alert" not in source
+        assert "<img" not in source.split("</header>", 1)[1]
+    assert "&lt;script&gt;alert(1)" in visitor.see(f"/rollouts/{id}").source
+
+
+def test_nobody_without_a_session_gets_in(house: RollingHouse) -> None:
+    stranger = Visitor(house.app.test_client())
+
+    assert "Sign in" in stranger.see("/rollouts").source
+    assert stranger.client.get("/ui/strip").status_code == 401
+    assert stranger.client.post("/rollouts/r-1/rollback", headers=OUR_PAGE).status_code == 401
