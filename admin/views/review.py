@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -66,7 +68,7 @@ class Reviews:
         )
 
 
-def _address(environment: str, days: str) -> dict[str, str]:
+def _address(environment: str, days: str) -> dict[str, Any]:
     given = {"env": environment[:100], "days": days[:3]}
     return {name: value for name, value in given.items() if value}
 

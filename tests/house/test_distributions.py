@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from hatch_build import documents
+
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -68,6 +70,7 @@ def test_the_servers_wheel_holds_code_pages_scripts_and_front_end_files(server_w
         name for name in tracked("flagserver", "admin") if not name.startswith("admin/frontend/")
     }
     vendored = {name for name in contents(server_wheel) if name.startswith("admin/static/vendor/")}
+    expected |= set(documents(ROOT).values())
     assert contents(server_wheel) - vendored == expected
     assert {"admin/static/vendor/manifest.json", "admin/static/vendor/LICENSES.txt"} <= vendored
 
