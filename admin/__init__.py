@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
+from flagserver.domain.addresses import Network
 from flagserver.services import Services
 from flagserver.services.listening import Say
 
@@ -21,6 +22,7 @@ from .views import (
     kill,
     neutrality,
     overview,
+    people,
     preview,
     review,
     rollout,
@@ -31,13 +33,20 @@ from .views import (
 )
 
 
-def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprint:
+def blueprint(
+    services: Services,
+    *,
+    secure_cookies: bool,
+    say: Say,
+    trusted_proxies: tuple[Network, ...] = (),
+) -> Blueprint:
     """Return the pages, to be registered at `/`. It authenticates its own endpoints (`admin.…`).
 
     secure_cookies: False only where people reach the server by plain HTTP on loopback.
     say: sends a message to the open pages that listen to a topic.
+    trusted_proxies: whose word is taken for where a request comes from.
     """
-    ui = Interface(services, secure_cookies, say)
+    ui = Interface(services, secure_cookies, say, trusted_proxies)
     guard = Guard(ui)
     pages = Blueprint("admin", __name__)
     errors.routes(pages, ui)
@@ -53,6 +62,7 @@ def blueprint(services: Services, *, secure_cookies: bool, say: Say) -> Blueprin
     kill.routes(pages, ui)
     neutrality.routes(pages, ui)
     overview.routes(pages, ui)
+    people.routes(pages, ui, guard)
     preview.routes(pages, ui)
     review.routes(pages, ui)
     rollout.routes(pages, ui)

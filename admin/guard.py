@@ -20,7 +20,12 @@ from flagserver.domain.tokens import digest
 
 from .interface import Interface, Visitor
 
-PUBLIC = frozenset({"admin.asset", "admin.signed_out", "admin.sign_in", "admin.spend_link"})
+PUBLIC = frozenset(
+    {
+        *("admin.asset", "admin.signed_out", "admin.sign_in", "admin.spend_link"),
+        *("admin.sign_in_by_password", "admin.invitation", "admin.accept_invitation"),
+    }
+)
 """The only endpoints that need no session."""
 
 MAX_FORM_BYTES = 64 * 1024

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain import access
+from flagserver.domain.addresses import Network, client_of
 from flagserver.domain.documents import Principal
 from flagserver.domain.errors import StoreUnavailable, Unauthenticated
 from flagserver.services import Services
@@ -97,6 +98,7 @@ class Interface:
     services: Services
     secure_cookies: bool
     say: Say
+    trusted_proxies: tuple[Network, ...] = ()
     assets: Assets = field(default_factory=Assets)
     doorbell: Doorbell = field(init=False)
     _templates: Environment = field(init=False)
@@ -129,6 +131,10 @@ class Interface:
             self.set_cookie(response, notices.COOKIE, value, max_age=notices.SECONDS)
         return response
 
+    def address(self) -> str:
+        """Return what tries to sign in are counted by: where this request comes from."""
+        forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
+        return client_of(request.remote_addr, forwarded, self.trusted_proxies)
 
     def set_cookie(
         self, response: AnyResponse, name: str, value: str, *, max_age: int | None = None

@@ -525,7 +525,11 @@ def web_application(
     hub = Hub(Limits(most=min(Limits.most, allow_many_files() * 9 // 10)))
     app = create_app(services, settings, board)
     secure = scheme == "https"
-    app.register_blueprint(admin.blueprint(services, secure_cookies=secure, say=hub.say))
+    app.register_blueprint(
+        admin.blueprint(
+            services, secure_cookies=secure, say=hub.say, trusted_proxies=settings.trusted_proxies
+        )
+    )
     front = Front(app, services, hub, scheme=scheme)
     board.add(partial(metrics.of_front, front))
     board.add(partial(metrics.of_services, services))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from .domain.addresses import Network, networks
+
 PREFIX = "SORTITION_"
 
 SETTINGS = {
@@ -31,6 +33,8 @@ SETTINGS = {
     "SORTITION_CONTROLLER_PORT": "Where a controller answers /metrics itself. Default: nowhere.",
     "SORTITION_METRICS_PUBLIC": "1: /metrics needs no token. Default: an admin token.",
     "SORTITION_PUBLIC_URL": "Where people reach the server, for links. Default from host, port.",
+    "SORTITION_TRUSTED_PROXIES": "Networks whose X-Forwarded-For is believed when tries to sign in "
+    "are counted, with commas: 10.0.0.0/8. Default: none.",
     "SORTITION_OFREP_ORIGINS": "Origins of web pages that may ask by OFREP, with commas: "
     "https://shop.example. Default: none.",
     "SORTITION_EGRESS_HOSTS": "Hosts outside that may be called by https: host or host:port, with "
@@ -127,6 +131,7 @@ class Settings:
     anchors_dir: Path | None = None
     anchors_s3: str | None = None
     anchors_days: int = 400
+    trusted_proxies: tuple[Network, ...] = ()
 
     @property
     def anchors(self) -> Path:
@@ -168,6 +173,7 @@ class Settings:
             anchors_dir=_path(environ, "SORTITION_ANCHORS_DIR"),
             anchors_s3=_anchors_s3(environ),
             anchors_days=_number(environ, "SORTITION_ANCHORS_DAYS", 400, 1, 36500),
+            trusted_proxies=_networks(environ, "SORTITION_TRUSTED_PROXIES"),
         )
 
 
@@ -208,6 +214,13 @@ def _secret(environ: Mapping[str, str], name: str) -> str | None:
     if not text:
         raise SettingsError(f"{name}_FILE: {path} is empty.")
     return text
+
+
+def _networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    try:
+        return networks(environ.get(name) or "")
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}.") from None
 
 
 def _yes(environ: Mapping[str, str], name: str) -> bool:

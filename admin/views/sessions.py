@@ -1,4 +1,4 @@
-"""Signing in by a one-time link, signing out, and which colours a browser likes."""
+"""Signing in by a link or a password, signing out, and which colours a browser likes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from flagserver.domain.errors import Unauthenticated
+from flagserver.domain.errors import Invalid, StoreUnavailable, TooMany, Unauthenticated
+from flagserver.domain.people import LONGEST_PASSWORD, SHORTEST_PASSWORD
 from flagserver.services.sessions import SESSION_SECONDS
 
 from ..guard import Guard
 from ..interface import THEME_COOKIE, THEMES, YEAR_SECONDS, Interface, visitor
 
 MAX_SECRET = 200
+MAX_LOGIN = 200
 
 
 class Sessions:
@@ -24,8 +26,36 @@ class Sessions:
         self._guard = guard
 
     def signed_out(self) -> Response:
-        """Say how to get a link."""
-        return self._ui.page("signed_out.html", problem=None)
+        """Ask for name and password, where people have such, and say how to get a link."""
+        return self._signed_out()
+
+    def sign_in_by_password(self) -> AnyResponse:
+        """Begin a session by name and password."""
+        typed = request.form.to_dict()
+        try:
+            secret = self._ui.services.people.sign_in(
+                typed.get("login", "")[:MAX_LOGIN], typed.get("password", ""), self._ui.address()
+            )
+        except (Unauthenticated, TooMany) as refusal:
+            return self._signed_out(refusal.detail, refusal.status, typed.get("login", ""))
+        return self._begun(secret)
+
+    def invitation(self, secret: str) -> Response:
+        """Ask for a password; the link is not spent by being looked at."""
+        return self._invitation(secret[:MAX_SECRET])
+
+    def accept_invitation(self, secret: str) -> AnyResponse:
+        """Set the password, spend the link and begin a session."""
+        secret, typed = secret[:MAX_SECRET], request.form.to_dict()
+        password = typed.get("password", "")
+        if password != typed.get("again", ""):
+            return self._invitation(secret, "The two are not the same.", 422)
+        try:
+            return self._begun(self._ui.services.people.accept(secret, password))
+        except Invalid as refusal:
+            return self._invitation(secret, refusal.detail, refusal.status)
+        except Unauthenticated as refusal:
+            return self._signed_out(refusal.detail, refusal.status)
 
     def sign_in(self, secret: str) -> Response:
         """Show a button, so that whoever only previews the link does not spend it."""
@@ -36,10 +66,45 @@ class Sessions:
         try:
             session = self._ui.services.sessions.sign_in(secret[:MAX_SECRET])
         except Unauthenticated as refusal:
-            return self._ui.page("signed_out.html", status=401, problem=refusal.detail)
+            return self._signed_out(refusal.detail, refusal.status)
+        return self._begun(session)
+
+    def _begun(self, session: str) -> AnyResponse:
         there = self._ui.go(url_for("admin.overview"))
         self._ui.set_cookie(there, self._guard.cookie, session, max_age=SESSION_SECONDS)
         return there
+
+    def _signed_out(
+        self, problem: str | None = None, status: int = 200, login: str = ""
+    ) -> Response:
+        return self._ui.page(
+            "signed_out.html",
+            status=status,
+            problem=problem,
+            by_password=self._by_password(),
+            login=login[:MAX_LOGIN],
+        )
+
+    def _by_password(self) -> bool:
+        try:
+            return self._ui.services.people.anybody()
+        except StoreUnavailable:
+            return False
+
+    def _invitation(self, secret: str, problem: str | None = None, status: int = 200) -> Response:
+        try:
+            person = self._ui.services.people.invited(secret)
+        except Unauthenticated as refusal:
+            return self._signed_out(refusal.detail, refusal.status)
+        return self._ui.page(
+            "invitation.html",
+            status=status,
+            secret=secret,
+            person=person,
+            problem=problem,
+            shortest=SHORTEST_PASSWORD,
+            longest=LONGEST_PASSWORD,
+        )
 
     def sign_out(self) -> AnyResponse:
         """End the session here and in the store."""
@@ -73,6 +138,15 @@ def routes(blueprint: Blueprint, ui: Interface, guard: Guard) -> None:
     """Add the addresses around sessions."""
     sessions = Sessions(ui, guard)
     blueprint.add_url_rule("/sign-in", "signed_out", sessions.signed_out)
+    blueprint.add_url_rule(
+        "/sign-in", "sign_in_by_password", sessions.sign_in_by_password, methods=["POST"]
+    )
+    blueprint.add_url_rule("/invitation/<secret>", "invitation", sessions.invitation)
+    blueprint.add_url_rule(
+        *("/invitation/<secret>", "accept_invitation"),
+        sessions.accept_invitation,
+        methods=["POST"],
+    )
     blueprint.add_url_rule("/sign-in/<secret>", "sign_in", sessions.sign_in)
     blueprint.add_url_rule("/sign-in/<secret>", "spend_link", sessions.spend_link, methods=["POST"])
     blueprint.add_url_rule("/sign-out", "sign_out", sessions.sign_out, methods=["POST"])
