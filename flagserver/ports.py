@@ -201,15 +201,24 @@ class Copies(Protocol):
         """Keep the tokens, as digests, as they were at a state of the store or after it."""
 
 
+class SignerUnavailable(Exception):
+    """Whoever holds the key does not answer; why, in words that tell nothing of the key."""
+
+
 class Signer(Protocol):
-    """Who signs the record's checkpoints. The secret need not lie in this process."""
+    """Who signs the record's checkpoints. The secret need not lie in this process.
+
+    `sortition.record.note.SigningKey` is the driver for a key from a file. One for AWS KMS would
+    hold a key's ARN and its public half (`GetPublicKey`, once), and hand `text.encode()` to `Sign`
+    (`ED25519_SHA_512`, message type RAW: pure Ed25519, as notes want it).
+    """
 
     @property
     def verifier(self) -> VerifierKey:
         """The public key; its name is the log's."""
 
     def sign(self, text: str) -> str:
-        """Return the signed note of a text."""
+        """Return the signed note of a text. Raises SignerUnavailable."""
 
 
 class AnchorsUnavailable(Exception):

@@ -16,6 +16,8 @@ from pydantic import (
     Field,
     JsonValue,
     StringConstraints,
+    TypeAdapter,
+    ValidationError,
     field_validator,
     model_validator,
 )
@@ -30,6 +32,7 @@ from sortition.core.model import (
     check_value,
 )
 
+from .errors import Invalid
 from .personal import looks_personal
 from .retention import LEAST_DAYS, MOST_DAYS
 
@@ -77,7 +80,12 @@ Reason = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
     AfterValidator(_impersonal),
 ]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
+Text = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=500),
+    # The record keeps it, whatever becomes of the flag.
+    AfterValidator(_impersonal),
+]
 Kind = Literal["temporary", "permanent"]
 Scope = Literal["sdk", "deploy", "admin"]
 
@@ -238,6 +246,18 @@ class NewToken(Command):
         if expires is not None and expires.tzinfo is None:
             raise ValueError("must name its time zone, as in 2027-01-31T00:00:00Z")
         return expires.astimezone(UTC) if expires is not None else None
+
+
+_REASON: TypeAdapter[str] = TypeAdapter(Reason)
+
+
+def checked_reason(reason: str) -> str:
+    """Return a reason that came by no command's body. Raises Invalid."""
+    try:
+        return _REASON.validate_python(reason)
+    except ValidationError as error:
+        words = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise Invalid(f"The reason cannot be kept: {words}.", field="/reason") from None
 
 
 def checked_value(value: Any) -> Any:

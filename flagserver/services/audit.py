@@ -122,7 +122,8 @@ class Audit:
 
     def proof(self, entry: int | None, by: Principal) -> Proof:
         """Return the proof that an entry is in the newest checkpoint's tree, for
-        `sortition audit verify --proof`; None: of the newest there. Raises Forbidden, NotFound, Conflict."""
+        `sortition audit verify --proof`; None: of the newest there. Raises Forbidden, NotFound,
+        Conflict."""
         access.check(by, access.AUDIT)
         note = self._newest_note()
         if note is None:

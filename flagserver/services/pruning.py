@@ -17,6 +17,7 @@ from flagserver.domain.documents import Change
 from flagserver.domain.environments import Environment
 from flagserver.domain.errors import Conflict, Refusal
 from flagserver.domain.retention import Range
+from flagserver.domain.times import unix
 from flagserver.ports import Bodies, Checkpoints, Clock, Documents, Entropy, Leases
 
 from .background import Alone, Background
@@ -100,6 +101,8 @@ class Pruner:
             for key, document in self._store.read_all(documents.ENVIRONMENTS).items()
         }
         today = retention.beginning(self._clock.now())
+        shortest = min(days.values(), default=retention.DAYS)
+        young = today - shortest * retention.DAY_SECONDS + retention.DAY_SECONDS
         gone: list[int] = []
         due: list[int] = []
         after = 0
@@ -107,7 +110,12 @@ class Pruner:
             for link in links:
                 if link.canonical is None:
                     gone.append(link.seq)
-                elif retention.is_due(json.loads(link.canonical), days, today):
+                    continue
+                entry = json.loads(link.canonical)
+                if unix(entry["ts"]) > young:
+                    # By a day more than clocks differ: nothing that follows is due.
+                    return gone, due
+                if retention.is_due(entry, days, today):
                     due.append(link.seq)
             after = links[-1].seq
         return gone, due

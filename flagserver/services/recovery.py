@@ -14,6 +14,7 @@ from sortition.core.bucketing import seed
 from sortition.core.model import Snapshot
 
 from flagserver.domain import documents, doubts, environments, flags, stores
+from flagserver.domain.commands import checked_reason
 from flagserver.domain.documents import Change, EnvironmentContent, Fact, Principal, Write
 from flagserver.domain.errors import Conflict
 from flagserver.domain.flags import Flag, State
@@ -107,8 +108,9 @@ class Recovery:
 
         store: the id that `look` found, or `empty`.  in_place_of: what was known, where this
         machine does not know it.  by: whoever decides, unless it is an operator here. Raises
-        Conflict when there is nothing to decide.
+        Conflict when there is nothing to decide, Invalid for a reason that must not be kept.
         """
+        reason = None if reason is None else checked_reason(reason)
         report = self.look()
         known = _identity(report.known) or in_place_of
         found = self._wanted(report, store, known)

@@ -33,6 +33,7 @@ from flagserver.ports import (
     Entropy,
     Leases,
     Signer,
+    SignerUnavailable,
 )
 
 from .background import Alone, Background
@@ -97,8 +98,8 @@ class Sealer:
         """Sign and anchor what is new. Returns the newest checkpoint, or None where there is no
         record yet.
 
-        Raises Unsealable, StoreUnavailable, AnchorsUnavailable, AnchorTaken; then the next call
-        looks again.
+        Raises Unsealable, StoreUnavailable, AnchorsUnavailable, AnchorTaken, SignerUnavailable;
+        then the next call looks again.
         """
         state = self._store.state()
         if state is None:
@@ -273,7 +274,10 @@ class Sealing(Background):
             "sortition-sealing",
             "the record is not signed",
             every=LOOK_SECONDS,
-            expected=(Refusal, Unsealable, AnchorsUnavailable, AnchorTaken),
+            expected=(
+                *(Refusal, Unsealable),
+                *(AnchorsUnavailable, AnchorTaken, SignerUnavailable),
+            ),
             level=logging.ERROR,
         )
         self._sealer = sealer
