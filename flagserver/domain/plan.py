@@ -135,6 +135,38 @@ def check(relation: Relation, targets: Sequence[Target], version: str | None) ->
     _check_followed(targets)
 
 
+LONGEST_SPLIT = 90 * 24 * 3600
+"""What a split rests on is kept so long, in seconds."""
+
+
+def check_split(
+    schedule: Schedule, relation: Relation, targets: tuple[Target, ...], seconds: float
+) -> None:
+    """Raise Invalid unless a schedule can hold a split. seconds: from its start to its end."""
+    if schedule.end == WHOLE:
+        raise Invalid(
+            "A split keeps both versions until its end: let the schedule end below 100 %, as in "
+            "50%:end.",
+            field="/schedule",
+        )
+    if schedule.bake:
+        raise Invalid(
+            "How long the last share is held says either its bake or `until`.", field="/until"
+        )
+    if followed(targets) is not None:
+        raise Invalid(
+            "An engine that is followed shifts all of its traffic: it holds no split.",
+            field="/until",
+        )
+    before = sum(step.hold for step in expand(schedule, relation, targets))
+    if not before < seconds <= LONGEST_SPLIT:
+        raise Invalid(
+            f"is to be after the steps before the last ({duration_text(before)}) and within "
+            f"{LONGEST_SPLIT // 86400} days of the start.",
+            field="/until",
+        )
+
+
 def _check_followed(targets: Sequence[Target]) -> None:
     if followed(targets) is None:
         return
@@ -197,14 +229,19 @@ def preview(
     requests_per_second: float | None = None,
     nearest: Callable[[Target, int], int] = lambda _, share: share,
     within: Mapping[str, int] | None = None,
+    last: int = 0,
 ) -> tuple[Preview, ...]:
     """Return what every step will really do.
 
     requests_per_second: of the whole service.  nearest: what a target's driver makes of a share.
     within: flag key -> share to which its prerequisites confine it (parts per million).
+    last: seconds that the last step of a split is held.
     """
     at, shown = 0, []
-    for i, step in enumerate(expand(schedule, relation, targets)):
+    steps = expand(schedule, relation, targets)
+    if last:
+        steps = (*steps[:-1], replace(steps[-1], hold=last))
+    for i, step in enumerate(steps):
         shares = {target.id: nearest(target, step.shares[target.id]) for target in targets}
         seen = exposure(shares, relation, targets, within or {})
         requests = _requests(seen.least(), step.hold, requests_per_second)

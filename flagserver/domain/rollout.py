@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -179,6 +179,7 @@ class Rollout:
     late: what a controller before that one may have sent.
     watcher: without whom it holds, None where nobody asked for that.
     lane: of the engine that is followed, as it was read last.
+    until: of a split: when its last share is over, whatever was watched of it.
     by: who created it, an opaque id.  supersedes, superseded_by: ids.
     """
 
@@ -217,6 +218,7 @@ class Rollout:
     lane: Lane | None = None
     supersedes: str | None = None
     superseded_by: str | None = None
+    until: float | None = None
 
     # What it is about
 
@@ -227,8 +229,24 @@ class Rollout:
 
     @property
     def plan(self) -> tuple[PlanStep, ...]:
-        """Every step, with the share of every target."""
-        return plan.expand(self.schedule, self.relation, self.targets)
+        """Every step, with the share of every target. The last one of a split takes until its date,
+        as far as that is known beforehand."""
+        steps = plan.expand(self.schedule, self.relation, self.targets)
+        if self.until is None:
+            return steps
+        *first, last = steps
+        begins = (self.start_at or self.created) + sum(step.hold for step in first)
+        return (*first, replace(last, hold=max(1, math.ceil(self.until - begins))))
+
+    @property
+    def is_split(self) -> bool:
+        """Tell whether it holds a share until a date, to see how both versions differ."""
+        return self.until is not None
+
+    @property
+    def _until(self) -> float | None:
+        """When the step that it is at is over by date; None where it is over by time watched."""
+        return self.until if self.step == len(self.plan) - 1 else None
 
     @property
     def traffic(self) -> tuple[Target, ...]:
@@ -354,12 +372,16 @@ class Rollout:
             return True
         if self.step_confirmed_at is None:
             return False
+        if self._until is not None:
+            return self.is_waived or seen >= self._until
         return self.is_waived or self.elapsed(seen) >= self.plan[self.step].hold
 
     def due(self, now: float, seen: float) -> float | None:
         """Return when this step's hold will be over if nothing intervenes, None while stopped."""
         if self.counting_since is None or self.step == NO_STEP:
             return None
+        if self._until is not None:
+            return max(now, self._until)
         return now + max(0.0, self.plan[self.step].hold - self.elapsed(seen))
 
     # How it is kept
@@ -424,7 +446,7 @@ _PLAIN = (
 _MOVING = ("step", "generation", "intended", "confirmed", "watched")
 _INSTANTS = (
     *("created", "step_began", "step_confirmed_at", "counting_since", "start_at", "started"),
-    *("ended", "changed", "decided"),
+    *("until", "ended", "changed", "decided"),
 )
 _ROLLBACK_INSTANTS = ("detected", "first_bad", "applied", "confirmed")
 

@@ -108,6 +108,7 @@ class RolloutPlan(Command):
     guards: `standard` (what SDKs report), `none`, or each by itself.  alarms: CloudWatch alarms
     that take this rollout back when one fires.
     requests_per_second: of the whole service, where the server has not seen it itself.
+    until: hold the last share, which is below the whole, until then: a split of both versions.
     requires: where this version must have been complete before.
     """
 
@@ -123,6 +124,12 @@ class RolloutPlan(Command):
     alarms: list[LongName] = Field(default_factory=list, max_length=100)
     requests_per_second: float | None = Field(default=None, gt=0, le=10**9)
     requires: Requires | None = None
+    until: datetime | None = Field(default=None, strict=False)
+
+    @field_validator("until", mode="wrap")
+    @classmethod
+    def _until_utc(cls, told: Any, read: ValidatorFunctionWrapHandler) -> datetime | None:
+        return _utc(told, read)
 
     def the_schedule(self, read: Callable[[str | None], Schedule]) -> Schedule:
         """Return the schedule that is meant. Raises Invalid, naming the field.
@@ -201,14 +208,8 @@ class NewRollout(RolloutPlan, Enlarging):
 
     @field_validator("start_at", mode="wrap")
     @classmethod
-    def _utc(cls, told: Any, read: ValidatorFunctionWrapHandler) -> datetime | None:
-        try:
-            at: datetime | None = read(told)
-        except ValidationError:
-            raise ValueError(f"must be a time, {A_TIME}") from None
-        if at is not None and at.tzinfo is None:
-            raise ValueError(f"must name its time zone, {A_TIME}")
-        return at.astimezone(UTC) if at is not None else None
+    def _start_utc(cls, told: Any, read: ValidatorFunctionWrapHandler) -> datetime | None:
+        return _utc(told, read)
 
 
 class Watch(Command):
@@ -228,6 +229,16 @@ class Verb(Enlarging):
     """What somebody does to a rollout, and why."""
 
     reason: Reason | None = None
+
+
+def _utc(told: Any, read: ValidatorFunctionWrapHandler) -> datetime | None:
+    try:
+        at: datetime | None = read(told)
+    except ValidationError:
+        raise ValueError(f"must be a time, {A_TIME}") from None
+    if at is not None and at.tzinfo is None:
+        raise ValueError(f"must name its time zone, {A_TIME}")
+    return at.astimezone(UTC) if at is not None else None
 
 
 def _lost_after(text: str) -> int:

@@ -106,15 +106,19 @@ def create(
     instead_of: Rollout | None = None,
     reason: str | None = None,
     lost_after: int | None = None,
+    until: float | None = None,
 ) -> Turn:
     """Return a new rollout, pending. Raises Invalid.
 
     lost_after: seconds, where somebody is to watch it from the beginning (`Watcher`).
+    until: of a split, unix seconds at which it is over.
     instead_of: the older rollout of the same targets that it replaces. Where that one left traffic
     is not believed: the new one first takes it to 0 %, confirmed.
     """
     targets = tuple(targets)
     plan.check(relation, targets, version)
+    if until is not None:
+        plan.check_split(schedule, relation, targets, until - (start_at or now))
     off = plan.nothing(targets)
     ends = None if instead_of is None else supersede(instead_of, id, targets, now)
     # What is followed is the engine's: a rollout that begins takes nothing back of it.
@@ -138,6 +142,7 @@ def create(
         late=None if instead_of is None else _late(instead_of, now),
         watcher=None if lost_after is None else Watcher(now, lost_after),
         supersedes=None if instead_of is None else instead_of.id,
+        until=until,
     )
     action = "rollout:create" if ends is None else "rollout:supersede"
     return Turn(None, created, action, reason, ends)

@@ -169,7 +169,9 @@ class JudgementJson(TypedDict):
 
 
 class RolloutJson(TypedDict):
-    """A rollout. step: counted from 1, 0 before the first. elapsed: seconds of its hold; due: when
+    """A rollout. kind: `rollout`, or `split`, which holds its last share `until` a date.
+
+    step: counted from 1, 0 before the first. elapsed: seconds of its hold; due: when
     it will be over, null while the timer stands; looked: when a controller looked last.
     judgement: of what both versions report; null in a list.
     state_role: of its colour. by_hand: while it goes back, the commands that do it by hand. lane:
@@ -184,6 +186,8 @@ class RolloutJson(TypedDict):
     state_icon: str
     state_role: str
     terminal: bool
+    kind: str
+    until: str | None
     relation: str
     schedule: str
     schedule_name: str
@@ -270,8 +274,9 @@ class PreviewJson(TypedDict):
 class RolloutPlanJson(TypedDict):
     """What a rollout would do. problems: what would refuse its start now; notes: what an engine
     does that is followed, and what would come nearer to what was asked for. first_share: one that
-    shows more, null where none does."""
+    shows more, null where none does. until: of a split."""
 
+    until: str | None
     service: str
     version: str | None
     environment: str
@@ -345,6 +350,8 @@ def rollout(
         "state_icon": shown.icon,
         "state_role": shown.role,
         "terminal": it.state.shown.terminal,
+        "kind": "split" if it.is_split else "rollout",
+        "until": _instant(it.until),
         "relation": str(it.relation),
         "schedule": it.schedule.text(),
         "schedule_name": it.schedule.name,
@@ -388,6 +395,7 @@ def plan(planned: Planned) -> RolloutPlanJson:
     """Return what a rollout would do."""
     it = planned.rollout
     return {
+        "until": _instant(it.until),
         "service": it.service,
         "version": it.version,
         "environment": it.environment,

@@ -118,6 +118,7 @@ class Starting:
             draft.guards,
             requests_per_second=rate,
             nearest=self._nearest,
+            last=draft.plan[-1].hold if draft.is_split else 0,
         )
         asked, given = self._asked(command), command.schedule is not None
         notes = following.explain(asked, given, draft.relation, draft.targets)
@@ -193,6 +194,7 @@ class Starting:
             instead_of=None if older is None else older.rollout,
             reason=reason,
             lost_after=lost_after,
+            until=None if command.until is None else moment(command.until),
         )
 
     def _asked(self, command: RolloutPlan) -> Schedule:

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from flagserver.domain.states import State
+from flagserver.domain.times import from_unix
 from flagserver.http.app import create_app
 from flagserver.settings import Settings
+from tests.builders import T0
 from tests.engines import RULE
-from tests.judged import HEALTHY, Judged
+from tests.judged import HEALTHY, STANDARD, Judged
 
-from .test_rollouts import Desk
+from .test_rollouts import SURE, Desk
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,65 @@ def test_over_http_the_series_is_lines_of_json(harmed: tuple[Desk, str]) -> None
 
     assert (answer.status_code, answer.mimetype) == (200, "application/x-ndjson")
     assert answer.text == desk.rollouts("evidence", id, "--series").stdout
+
+
+def test_a_split_is_held_until_its_date_and_says_how_both_differ(tmp_path: Path) -> None:
+    engine = Judged(directory=tmp_path)
+    desk = Desk(engine)
+    engine.serve(60)
+    until = from_unix(T0.timestamp() + engine.clock.seconds + 900)
+    file = tmp_path / "split.json"
+    file.write_text(
+        json.dumps(
+            {
+                "environment": "production",
+                "service": "api",
+                "version": "2",
+                "schedule": "50%:end",
+                "targets": [RULE.to_body()],
+                "guards": STANDARD,
+            }
+        )
+    )
+
+    plan = desk.rollouts("plan", "-f", str(file), "--until", until).stdout
+    started = desk.json("start", "-f", str(file), "--until", until, *SURE)
+    id = started["id"]
+    engine.run(600)
+    shown = desk.rollouts("get", id).stdout
+    printed = desk.rollouts("evidence", id).stdout
+    engine.run(310)
+
+    assert f"a split: the last share is held until {until}" in plan
+    assert (started["kind"], started["until"]) == ("split", until)
+    assert f"a split until {until}" in shown
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    assert any(line.startswith("http errors ") and line.endswith("not proven") for line in lines)
+    assert any(line.startswith("p95 latency ") and " ms of " in line for line in lines)
+    assert engine.rollout(id).state is State.COMPLETED
+    assert engine.weight == 50
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--schedule", "5%:5m,100%"), "--schedule: A split keeps both versions until its end"),
+        (("--schedule", "50%:1h:end"), "--until: How long the last share is held"),
+        (("--schedule", "50%:end", "--until", "soon"), "must be a time, as in 2027"),
+    ],
+)
+def test_what_cannot_be_a_split_names_its_option(
+    harmed: tuple[Desk, str], more: tuple[str, ...], told: str
+) -> None:
+    desk, _ = harmed
+    until = from_unix(T0.timestamp() + desk.engine.clock.seconds + 900)
+    done = desk.rollouts(
+        *("plan", "--env", "production", "--service", "api", "--flag", "new-search"),
+        *("--guards", "none", "--until", until, *more),
+    )
+
+    assert done.exit_code == 1
+    assert told in done.output
 
 
 def test_a_rollout_that_compares_nothing_has_nothing_to_replay(tmp_path: Path) -> None:

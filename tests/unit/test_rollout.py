@@ -362,6 +362,62 @@ def test_harm_that_the_control_shows_in_the_bake_takes_all_of_it_back() -> None:
     assert (world.rollout.state, world.traffic, world.flag) == (State.ROLLED_BACK, 0, 0)
 
 
+def a_split(**more: Any) -> World:
+    return a_world("10%:1m,50%:end", until=T0 + 3600, **more)
+
+
+def test_a_split_holds_its_last_share_until_its_date_and_leaves_it_there() -> None:
+    world = a_split()
+    world.tick()
+    world.run(60)
+    assert (world.rollout.step, world.traffic, world.flag) == (1, 500_000, 500_000)
+    assert [step.hold for step in world.rollout.plan] == [60, 3540]
+    assert world.rollout.due(world.now, world.seen()) == T0 + 3600
+    world.run(T0 + 3595 - world.now)
+    assert world.rollout.state is State.RUNNING
+
+    assert world.tick() == Complete()
+    assert (world.traffic, world.flag) == (500_000, 500_000)
+    assert Rollout.from_body(world.rollout.to_body()) == world.rollout
+
+
+def test_a_pause_does_not_put_off_the_end_of_a_split() -> None:
+    world = a_split()
+    world.tick()
+    world.run(120)
+    world.commit(verbs.hold(world.rollout, world.now, world.seen()))
+    world.now = T0 + 3500
+    world.commit(verbs.resume(world.rollout, world.now))
+    world.run(95)
+    assert world.rollout.state is State.RUNNING
+
+    assert world.tick() == Complete()
+
+
+def test_a_split_that_does_harm_goes_back_all_the_same() -> None:
+    world = a_split()
+    world.tick()
+    world.run(120)
+    assert isinstance(world.tick(5.0, HARM), RollBack)
+
+
+@pytest.mark.parametrize(
+    ("told", "field", "words"),
+    [
+        ({"schedule": parse("10%:1m,100%")}, "/schedule", "below 100 %"),
+        ({"schedule": parse("10%:1m,50%:5m:end")}, "/until", "either its bake or"),
+        ({"until": T0 + 60}, "/until", "after the steps before the last"),
+        ({"until": T0 + 91 * 86400}, "/until", "within 90 days"),
+        ({"start_at": T0 + 3600}, "/until", "after the steps"),
+    ],
+)
+def test_what_cannot_be_a_split_is_refused(told: dict[str, Any], field: str, words: str) -> None:
+    given = {"schedule": parse("10%:1m,50%:end"), "until": T0 + 3600, **told}
+    with pytest.raises(Invalid, match=words) as refused:
+        a_rollout(**given)
+    assert refused.value.field == field
+
+
 def test_a_rollout_starts_by_itself_when_its_time_has_come_unless_something_is_wrong() -> None:
     waiting = a_rollout(start_at=T0 + 3600)
     world = World(waiting)

@@ -38,6 +38,8 @@ def shown(plan: Plan, *, problems: bool = True) -> RenderableType:
 def _head(plan: Plan) -> list[str]:
     bakes = duration(plan["duration"])
     lines = [f"{words.title(plan)}  {words.schedule(plan)}  {bakes} in all"]
+    if plan.get("until"):
+        lines.append(f"a split: the last share is held until {plan['until']}, and stays")
     if _moves_both(plan):
         lines.append(words.RELATIONS.get(plan["relation"], str(plan["relation"])))
     rate = plan["requests_per_second"]

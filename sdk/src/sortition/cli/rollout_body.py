@@ -90,6 +90,7 @@ def body(path: Path | None, environment: str | None, given: Mapping[str, Any]) -
         **{name: given[name] for name in ("service", "version", "schedule", "relation", "guards")},
         "requests_per_second": given["requests_per_second"],
         "start_at": given.get("start_at"),
+        "until": given.get("until"),
         "replace": given.get("replace") or None,
         "hold_if_lost": given.get("hold_if_lost"),
     }

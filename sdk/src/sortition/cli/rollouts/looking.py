@@ -97,6 +97,8 @@ def get_rollout(context: click.Context, id: str) -> None:
 def _history(it: Mapping[str, Any]) -> list[str]:
     """Return what else is to be said of a rollout."""
     lines = [f"\ncreated {it['created']} by {clean(it['by'])}, revision {it['revision']}"]
+    if it.get("until"):
+        lines.append(f"a split until {it['until']}: `rollouts evidence` says how both differ")
     lines += [f"{name} {it[name]}" for name in ("started", "ended") if it[name]]
     lines += [
         f"step {given['step']} approved {given['at']} by {clean(given['by'])}"

@@ -69,6 +69,12 @@ def describing(command: F) -> F:
             help="A CodeDeploy deployment to ECS to follow, or the one that runs in a group.",
         ),
         click.option(
+            "--until",
+            metavar="TIME",
+            help="A split: hold the last share (as in 50%:end) until then, as in "
+            "2027-01-31T22:00:00Z.",
+        ),
+        click.option(
             "--guards",
             type=click.Choice(["standard", "none"]),
             help="What takes it back; a file may name each.  [standard]",
