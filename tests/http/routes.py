@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from flagserver.domain import documents, people
 from flagserver.domain.access import ALLOWED
+from flagserver.domain.documents import Change, Fact, Write
+from flagserver.domain.people import NewPerson
 from flagserver.http import ofrep
 from flagserver.http.routing import PUBLIC, Route
 from flagserver.services.sealing import Sealer
@@ -21,6 +24,7 @@ NAMES = {
     "environment": "production",
     "id": "00000000000a",
     "schedule": "careful",
+    "person": "5f2c91ab",
 }
 
 ROLLOUT = "r-e45672eca4"
@@ -64,6 +68,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "create_environment": {"key": "another"},
     "edit_environment": {"description": "words"},
     "create_token": {"scope": "admin"},
+    "invite_person": {"name": "Ben", "login": "ben"},
+    "edit_person": {"name": "Ana B."},
     "sdk_outcomes": BATCH,
     "ask_codedeploy": {"deployment": DEPLOYMENT, "execution": "eyJlbmMiOiJBMjU2R0NNIn0"},
     "hear_eventbridge": {
@@ -93,6 +99,10 @@ def furnish(api: Api) -> None:
     begun = api.admin.post("/api/v1/rollouts", body, Idempotency_Key="furnish")
     assert begun.json["id"] == ROLLOUT, begun.text
     store = api.services.audit._store
+    ana = people.create(NewPerson(name="Ana", login="ana"), id=NAMES["person"], at="t")
+    write = Write(documents.PEOPLE, ana.id, 0, ana.to_body())
+    fact = Fact("a test", "admin", "person:create", f"person/{ana.id}")
+    store.commit(Change((write,), fact), at=api.clock.now(), salt="5f")
     Sealer(store, KEY, FakeAnchors(), SystemClock(), SystemEntropy()).seal()
     api.services.hooks._gates = FakeGates({DEPLOYMENT: an_asking()})
 

@@ -20,6 +20,7 @@ from .reviewing import review
 from .rollouts import rollouts
 from .schedules import schedules
 from .token import token
+from .user import user
 from .verifying import verify
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -58,7 +59,7 @@ def cli(
 
 
 for command in (
-    *(flags, rollouts, schedules, env, token, status, doctor, completion),
+    *(flags, rollouts, schedules, env, token, user, status, doctor, completion),
     *(audit, drill, lint_command, neutrality, review, verify),
 ):
     cli.add_command(command)
