@@ -3,12 +3,14 @@ versions differ by it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sortition.judgement import ab, series
+from sortition.judgement import ab
 from sortition.judgement.ab import Difference
+from sortition.judgement.counts import Tick
+from sortition.judgement.trial import Trial
 
 from flagserver.domain.documents import Principal
 from flagserver.domain.plan import NO_STEP
@@ -48,11 +50,24 @@ class Grounds:
         bodies = self.series(id, by) if rollout.step != NO_STEP else []
         if not bodies:
             return ()
-        read = series.of_bodies(enumerate(bodies, 1))
+        trial = Trial.from_head(bodies[0])
         return tuple(
             Differs(one.target, each)
-            for one in read.subjects
+            for one in trial.subjects
             for each in ab.differences(
-                read.ticks(one.target), rollout.step, (one.design or read.design).edges
+                _ticks(bodies[1:], one.target, rollout.step),
+                rollout.step,
+                (one.design or trial.design).edges,
             )
         )
+
+
+def _ticks(looks: Sequence[Mapping[str, Any]], target: str, step: int) -> list[Tick]:
+    """Return the ticks of one comparison in a step. What we kept ourselves is not checked field by
+    field: of a split of 90 days that are some ten thousand looks."""
+    return [
+        Tick.from_body(tick)
+        for look in looks
+        for tick in look["ticks"].get(target, ())
+        if tick["step"] == step
+    ]
