@@ -69,14 +69,14 @@ def layers(octets: bytes, packing: str = "", depth: int = 0) -> Iterator[tuple[s
 
 
 def _unpacked(octets: bytes) -> Iterator[bytes]:
+    view = memoryview(octets)
     for start in _PACKED.finditer(octets):
         # 47: gzip's or zlib's header. What is cut off is read as far as it goes.
         reader = zlib.decompressobj(47)
-        piece = b""
         try:
-            piece = reader.decompress(octets[start.start() :], LARGEST)
+            piece = reader.decompress(view[start.start() :], LARGEST)
         except zlib.error:
-            piece = b""
+            continue
         if piece:
             yield piece
     for encoded in _BASE64_OF_GZIP.finditer(octets):

@@ -120,12 +120,15 @@ class Scene:
     ) -> httpx.Response:
         """Ask with every header that tells of somebody; keep what comes back."""
         headers = HEADERS | {"Authorization": f"Bearer {token or self.web.token}"}
-        headers |= more.pop("headers", {})
+        special = more.pop("headers", {})
+        headers |= special
         answer = httpx.request(
             method, self.web.url + path, headers=headers, timeout=20, trust_env=False, **more
         )
         told = "\n".join(f"{name}: {text}" for name, text in answer.headers.items())
-        kept = self.forms if "data" in more else self.answers
+        # What is typed into a form, and what tells of people, is told to those who may know.
+        theirs = "data" in more or "/people" in path or "Cookie" in special
+        kept = self.forms if theirs else self.answers
         kept.append(told.encode() + b"\n\n" + answer.content)
         return answer
 
@@ -317,8 +320,15 @@ def _people(scene: Scene) -> None:
         people.accept(invited.secret, CANARIES["a query"])
         people.sign_in(PEOPLE["a login"], CANARIES["a query"], CANARIES["an IP address"])
     ours = {"Sec-Fetch-Site": "same-origin"}
-    typed = {"login": PEOPLE["a login"], "password": CANARIES["a cookie"]}
-    scene.ask("POST", "/sign-in", headers=ours, data=typed)
+    wrong = {"login": PEOPLE["a login"], "password": CANARIES["a cookie"]}
+    assert scene.ask("POST", "/sign-in", headers=ours, data=wrong).status_code == 401
+    right = wrong | {"password": CANARIES["a query"]}
+    begun = scene.ask("POST", "/sign-in", headers=ours, data=right)
+    assert begun.status_code == 303, begun.text
+    own = begun.headers["Set-Cookie"].partition(";")[0]
+    session = {"Cookie": f"{own}; visitor={CANARIES['a cookie']}"}
+    for page in ("/", "/flags", f"/flags/{FLAG}", "/audit", "/neutrality", "/health", "/nowhere"):
+        assert scene.ask("GET", page, headers=session).status_code in {200, 404}, page
 
 
 # --- what comes out -------------------------------------------------------------------------------
