@@ -46,11 +46,13 @@ class Judged(Engine):
 
     flag_fails: how many of those who are exposed to the flag fail by it, in either version.
     silent: versions that report nothing.  seed: of the chance.
+    reports: False where somebody else does.
     """
 
     world: World = HEALTHY
     flag_fails: float = 0.0
     silent: set[str] = field(default_factory=set)
+    reports: bool = True
     seed: str = "judged"
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class Judged(Engine):
     def _report(self) -> None:
         super()._report()
         at = int(moment(self.clock.now()))
-        if at % int(TICK_SECONDS) == 0 and at != self._seq:
+        if self.reports and at % int(TICK_SECONDS) == 0 and at != self._seq:
             self._seq = at
             rows = self._rows(at)
             self.store.add("production", "simulated:1", at, rows, {"seen": at})

@@ -97,6 +97,7 @@ def test_a_flag_that_is_on_where_the_version_runs_cannot_be_told_apart(engine: J
 # --- on -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_healthy_rollout_takes_as_long_as_its_schedule_says(engine: Judged) -> None:
     id = engine.start_judged(**traffic_alone())
     engine.until(engine.ended(id), 30 * 60 + 60)
