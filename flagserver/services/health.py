@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flagserver.domain.errors import StoreUnavailable
+from flagserver.domain import doubts
+from flagserver.domain.errors import RecordInDoubt, StoreUnavailable
 from flagserver.ports import Documents
 
 from .snapshots import DISK, NOTHING, STORE, Snapshots
@@ -64,6 +65,7 @@ def health(snapshots: Snapshots, store: Documents) -> Health:
         f"What the store has of {name} cannot be used ({why}); its flags keep their values."
         for name, why in sorted(snapshots.unusable.items())
     ]
+    problems += _of_record(store) if up else []
     problems += [f"{fault.detail} {fault.advice}" for fault in trust.faults if not fault.refused]
     if trust.unkept is not None:
         problems.append(trust.unkept)
@@ -82,6 +84,15 @@ def health(snapshots: Snapshots, store: Documents) -> Health:
         up=up,
         alarm=None if trust.alarm is None else trust.alarm.kind,
     )
+
+
+def _of_record(store: Documents) -> list[str]:
+    """Return that nothing may be enlarged, where the record is in doubt."""
+    try:
+        doubts.check(store.read(doubts.COLLECTION, doubts.KEY))
+    except (RecordInDoubt, StoreUnavailable) as error:
+        return [error.detail]
+    return []
 
 
 def _of_serving(snapshots: Snapshots) -> Iterator[str]:

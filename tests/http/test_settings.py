@@ -39,6 +39,30 @@ def test_an_environment_is_edited_at_its_revision(api: Api) -> None:
     assert api.admin.get(path).headers["ETag"] == '"2"'
 
 
+def test_how_long_the_record_keeps_bodies_is_an_environments(api: Api) -> None:
+    path = "/api/v1/environments/staging"
+    assert api.admin.get(path).json["retention_days"] == 90
+
+    edited = api.admin.patch(path, {"retention_days": 7, "reason": "the rule"}, revision=1)
+    refused = api.admin.patch(path, {"retention_days": 0}, revision=2)
+
+    assert (edited.status, edited.json["retention_days"]) == (200, 7)
+    (entry,) = api.admin.get("/api/v1/audit?limit=1").json["entries"]
+    assert (entry["action"], entry["after"]["retention_days"]) == ("environment:edit", 7)
+    assert (refused.status, refused.field) == (422, "/retention_days")
+
+
+def test_how_the_record_stands_is_said(api: Api) -> None:
+    told = api.admin.get("/api/v1/audit/status")
+
+    assert told.status == 200
+    assert (told.json["kind"], told.json["signed"], told.json["enlarging"]) == ("unsigned", 0, True)
+    refused = api.admin.post("/api/v1/audit/acknowledge", {"reason": "nothing"})
+    assert (refused.status, refused.code) == (409, "conflict")
+    personal = api.admin.post("/api/v1/audit/acknowledge", {"reason": "ask ada@example.org"})
+    assert (personal.status, personal.field) == (422, "/reason")
+
+
 def test_a_token_is_shown_once_and_ends_when_it_is_revoked(api: Api) -> None:
     wanted = {"scope": "sdk", "environment": "staging", "description": "shop"}
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import fakeredis
 import pytest
+from sortition.cli.audit import anchors_in
 from sortition.record.checkpoint import Checkpoint
-from sortition.record.verify import TAMPERED, TRUNCATED, WHOLE
+from sortition.record.export import Kept, read, written
+from sortition.record.verify import TAMPERED, TRUNCATED, WHOLE, Anchor, verify
 
 from flagserver import bootstrap
 from flagserver.domain import doubts
@@ -21,13 +23,17 @@ from flagserver.domain.states import State
 from flagserver.ports import StoreIdentity
 from flagserver.services import Services
 from flagserver.services.audit import BEHIND, UNSIGNED
-from flagserver.services.sealing import Sealing, Unsealable
+from flagserver.services.sealing import Sealer, Sealing, Unsealable
 from flagserver.settings import Settings
+from flagserver.storage.anchors import DiskAnchors
 from flagserver.storage.copies import DiskCopies
 from flagserver.storage.redis import keys
+from flagserver.storage.redis.store import RedisStore
+from flagserver.system import SystemClock, SystemEntropy
 from tests.builders import ADMIN
 from tests.engines import Engine
 from tests.record.records import FOREIGN, KEY, LOG
+from tests.servers import redis_server
 from tests.unit.test_sealing import House as SealedHouse
 
 BY = Principal("token:ab12cd", "admin", "admin")
@@ -296,7 +302,7 @@ def test_a_rollout_holds_while_the_record_is_in_doubt_and_goes_on_after(tmp_path
     doubt = doubts.Doubt(TRUNCATED, "9 entries were signed, and 4 are here.", "", 1, 4, a_note(9))
     commit(engine, Change(writes=(doubt.write(),), fact=doubt.fact()))
 
-    engine.run(1800)
+    engine.run(400)
 
     rollout = engine.rollout(id)
     assert rollout.waiting is not None
@@ -307,7 +313,7 @@ def test_a_rollout_holds_while_the_record_is_in_doubt_and_goes_on_after(tmp_path
         engine.start(service="another", targets=[{"kind": "flag", "name": "another"}])
 
     engine.services.losses.acknowledge(KNOWN, ADMIN)
-    engine.run(1800)
+    engine.run(400)
     assert engine.share > 5
 
 
@@ -331,3 +337,58 @@ def a_note(size: int) -> str:
 
 def commit(engine: Engine, change: Change) -> None:
     engine.store.commit(change, at=engine.clock.now(), salt=engine.entropy.hex(16))
+
+
+# --- on a real disk -------------------------------------------------------------------------------
+
+
+@pytest.mark.needs("redis-server")
+def test_a_log_that_was_cut_is_found_by_who_signs_though_nobody_has_seen_more(tmp_path: Path):
+    """Everybody starts anew: only the anchors know."""
+    anchors, clock = DiskAnchors(tmp_path / "anchors"), SystemClock()
+
+    def begin(url: str) -> tuple[Services, RedisStore, Sealing]:
+        store = RedisStore(url)
+        services = bootstrap.build_services(Settings(), store, clock)
+        sealer = Sealer(RedisStore(url), KEY, anchors, clock, SystemEntropy())
+        return services, store, Sealing(sealer, RedisStore(url), "one")
+
+    def share(services: Services, percent: float) -> None:
+        state = services.flags.state("new-search", "production")
+        edit = StateEdit(**{**EDIT, "share": percent})
+        services.flags.change("new-search", "production", edit, state.revision, BY)
+
+    with redis_server(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always") as kept:
+        services, store, sealing = begin(kept.url)
+        store.initialise("5eed5eed5eed5eed")
+        services.environments.create_first(bootstrap.INSTALLATION)
+        services.flags.create(NewFlag(key="new-search"), BY)
+        sealing.look()
+        share(services, 50)
+        sealing.look()
+        sealing.leave()
+        kept.kill()
+        (log,) = (tmp_path / "redis").rglob("*.incr.aof")
+        octets = log.read_bytes()
+        # The lease that was given up, the checkpoint and the last change are in what is cut.
+        log.write_bytes(octets[: octets.rindex(b"flag:share:change")])
+        kept.start()
+
+        services, store, sealing = begin(kept.url)
+        with pytest.raises(Unsealable, match=r"5 entries were signed, and 4 are here"):
+            sealing.look()
+        assert services.audit.standing().kind == TRUNCATED
+        with pytest.raises(RecordInDoubt):
+            share(services, 5)
+        services.flags.kill("new-search", "production", Reasoned(), BY)
+        done = services.losses.acknowledge(KNOWN, BY)
+        assert (done.kept, done.lost) == (4, 1)
+        sealing.look()
+
+        entries = [
+            Kept(it.seq, (it.canonical or b"").decode(), it.leaf, it.chain) for it in store.record()
+        ]
+        file = b"".join(written(LOG, entries, store.checkpoints()))
+        outside = [Anchor(each.name, each.note) for each in anchors_in(tmp_path / "anchors", LOG)]
+        verdict = verify(read(file), [KEY.verifier], outside)
+        assert (verdict.kind, verdict.lost) == (WHOLE, 1)
