@@ -86,6 +86,7 @@ class Watched:
         self._where = f"arn:aws:cloudwatch:{region}:{account}"
         self._account, self._region, self._emit = account, region, emit
         self._looked: float | None = None
+        self._children: dict[str, Mapping[str, str | None]] = {}
 
     # --- metrics ---
 
@@ -121,6 +122,7 @@ class Watched:
             self.look()
             now = self._time()
             state = {"StateValue": INSUFFICIENT_DATA, "StateReason": "Unchecked: Initial creation"}
+            self._children.pop(alarm["AlarmName"], None)
             kept = {key: self.alarms.get(alarm["AlarmName"], state)[key] for key in state}
             self.alarms[alarm["AlarmName"]] = {
                 "ActionsEnabled": True,
@@ -195,13 +197,20 @@ class Watched:
         for _ in range(len(states)):
             changed = False
             for name, alarm in self.alarms.items():
-                if "AlarmRule" in alarm:
+                if "AlarmRule" in alarm and self._is_news(alarm, states):
                     state = ALARM if composite(alarm["AlarmRule"], states.get) else OK
                     changed |= states[name] != state
                     states[name] = state
                     self._become(alarm, state, f"{alarm['AlarmRule']} is {state == ALARM}")
             if not changed:
                 return
+
+    def _is_news(self, alarm: Mapping[str, Any], states: Mapping[str, str]) -> bool:
+        """Tell whether a child has changed since a composite alarm was looked at last. Only then
+        does it leave a state that somebody set."""
+        now = {name: states.get(name) for name in children(alarm["AlarmRule"])}
+        before, self._children[alarm["AlarmName"]] = self._children.get(alarm["AlarmName"]), now
+        return now != before
 
     def _become(self, alarm: dict[str, Any], state: str, reason: str) -> None:
         if alarm["StateValue"] == state:

@@ -138,7 +138,7 @@ def test_an_alarm_that_somebody_sets_takes_it_back(desk: Desk, pager: Pager) -> 
     desk.engine.source.answers[signal] = _alarm(desk, 0.0)
     desk.at(60, lambda: desk.engine.source.answers.update({signal: _alarm(desk, 1.0)}))
 
-    done = drill(desk, "--alarm", "api-5xx", "--json")
+    done = drill(desk, "--alarm", "api-5xx", "--print", "--json")
 
     proof = json.loads(done.stdout)
     assert done.exit_code == exits.DONE, done.output
@@ -151,11 +151,18 @@ def test_the_command_that_sets_it_is_said(desk: Desk, pager: Pager) -> None:
     desk.engine.source.answers[signal] = _alarm(desk, 0.0)
     desk.at(60, lambda: desk.engine.source.answers.update({signal: _alarm(desk, 1.0)}))
 
-    done = drill(desk, "--alarm", "api's")
+    done = drill(desk, "--alarm", "api's", "--print")
 
     assert (
         "aws cloudwatch set-alarm-state --alarm-name 'api'\\''s' --state-value ALARM" in done.stderr
     )
+
+
+def test_nothing_is_printed_without_an_alarm(desk: Desk) -> None:
+    done = drill(desk, "--print")
+
+    assert (done.exit_code, desk.json("list")["rollouts"]) == (exits.USAGE, [])
+    assert "--print goes with --alarm." in done.stderr
 
 
 def _alarm(desk: Desk, value: float) -> Measured:

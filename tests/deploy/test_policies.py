@@ -13,7 +13,10 @@ from .calls import ROOT, SERVICES, Code, action, doors, operations
 from .templates import DEPLOY, Stack, read
 
 POLICIES = DEPLOY / "iam"
-PARTS = ("controller", "web", "hook", "codedeploy", "pipeline", "operator", "check", "anchors")
+PARTS = (
+    *("controller", "web", "hook", "codedeploy", "pipeline"),
+    *("operator", "check", "anchors", "drill"),
+)
 SERVICES_OF_OURS = sorted((ROOT / "flagserver" / "services").glob("*.py"))
 DRIVERS = ("flagserver/targets", "flagserver/signals")
 
@@ -128,6 +131,25 @@ def test_a_person_may_do_what_the_commands_do():
     files = [ROOT / "flagserver" / name for name in ("account.py", "alarms.py", "cloud.py")]
 
     assert allowed("operator") == needed(Code(files).made()) | BESIDES["operator"]
+
+
+def test_whoever_drills_may_fire_what_is_named_for_it_and_nothing_else():
+    calls = Code([ROOT / "sdk" / "src" / "sortition" / "cli" / "alarms.py"])
+
+    assert calls.unplaced == []
+    assert allowed("drill") == needed(calls.made())
+    (fire,) = (each for each in policy("drill") if "cloudwatch:SetAlarmState" in each["Action"])
+    assert fire["Resource"].endswith(":alarm:${DrillAlarms}")
+    # Whoever can set an alarm can say that all is well: nobody who deploys or serves may.
+    # (A check sets its own, in an account that may break.)
+    others = set(PARTS) - {"drill", "check"}
+    assert not any("cloudwatch:SetAlarmState" in allowed(part) for part in others)
+
+
+def test_the_command_calls_aws_nowhere_else():
+    sdk = Code((ROOT / "sdk" / "src").rglob("*.py"))
+
+    assert {f.module for f in sdk.functions if f.aws} == {"sdk/src/sortition/cli/alarms.py"}
 
 
 def test_whoever_anchors_may_look_and_add_and_no_more():
@@ -268,7 +290,7 @@ def test_the_template_has_the_same_policies():
         for policy in role["Policies"]
     }
 
-    assert set(made) == set(PARTS) - {"operator", "check", "anchors"}
+    assert set(made) == set(PARTS) - {"operator", "check", "anchors", "drill"}
     for part, statements in made.items():
         texts = json.dumps(policy(part))
         for name, value in stack.values.items():

@@ -2,8 +2,9 @@
 
 A drill starts a rollout of its own, whose canary is then said to fail: numbers of a metric that
 only drills use, posted as any service posts its own. So everything behind it is the real thing:
-sources, guards, the rollback, the notices. With --alarm the rollout waits instead for an alarm of
-CloudWatch, which whoever has the right to sets by hand.
+sources, guards, the rollback, the notices. With --alarm an alarm of CloudWatch is fired instead, by
+whoever runs the command and with his own credentials; or by hand, with the command that --print
+says.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import click
 
 from . import completion, exits, options
 from . import rollout_words as words
+from .alarms import Alarm
 from .api import Api, Failure
 from .output import JsonCommand, clean, note, say, table
 from .rollouts.following import seconds_of
@@ -28,8 +30,12 @@ PERIOD_SECONDS = 60
 POST_SECONDS = 10.0
 POLL_SECONDS = 1.5
 
+FIRE_SECONDS = 5.0
+"""CloudWatch puts an alarm back as soon as it looks at its metric, which may be within seconds: it
+is fired again until the rollout has seen it."""
+
 FAILING, ALL = 500, 1000
-"""Of so many requests of the drill's canary so many fail; none of the stable side's."""
+"""Of so many requests of the drill's canary so many fail."""
 
 GONE = frozenset({"rolled_back", "completed", "superseded"})
 
@@ -46,7 +52,15 @@ GONE = frozenset({"rolled_back", "completed", "superseded"})
 @click.option("--service", required=True, help="Whose rollout it is.")
 @click.option("--share", default=5.0, show_default=True, help="How much is exposed meanwhile.")
 @click.option(
-    "--alarm", metavar="NAME", help="Wait for this CloudWatch alarm instead of a failing canary."
+    "--alarm",
+    metavar="NAME",
+    help="Fire this CloudWatch alarm instead of failing a canary, with your own AWS credentials.",
+)
+@click.option(
+    "--print",
+    "by_hand",
+    is_flag=True,
+    help="With --alarm: print the command that fires it, and wait until somebody has.",
 )
 @click.option(
     "--timeout",
@@ -70,7 +84,11 @@ def drill(context: click.Context, /, environment: str, seconds: float, **given: 
 
     Starts a rollout of the flag, lets its canary fail, and waits for it to take itself back. Ends
     with 0 when it did and somebody was told, else with 9; then the rollout is taken back by hand.
+
+    With --alarm it fires that alarm, which the rollout watches, and puts it back when it is over.
     """
+    if given["by_hand"] and given["alarm"] is None:
+        raise click.UsageError("--print goes with --alarm.")
     api = options.api(context)
     if api.get(f"/api/v1/environments/{environment}")["critical"]:
         raise Failure(
@@ -78,7 +96,11 @@ def drill(context: click.Context, /, environment: str, seconds: float, **given: 
             exits.CONFLICT,
             code="conflict",
         )
-    run = Run(api, environment, api.monotonic() + seconds, lambda text: note(context, text))
+    fires = given["alarm"] is not None and not given["by_hand"]
+    # Looked for first: nothing is begun for an alarm that cannot be fired.
+    alarm = Alarm(given["alarm"]) if fires else None
+    until = api.monotonic() + seconds
+    run = Run(api, environment, until, lambda text: note(context, text), alarm)
     proof = run.drill(given)
     _keep(given["out"], proof)
     _print(context, proof)
@@ -87,19 +109,25 @@ def drill(context: click.Context, /, environment: str, seconds: float, **given: 
 
 
 class Run:
-    """One drill. until: of `Api.monotonic`, when it has taken too long."""
+    """One drill. until: of `Api.monotonic`, when it has taken too long. alarm: what is fired, None:
+    a canary fails, or somebody fires an alarm by hand."""
 
     def __init__(
-        self, api: Api, environment: str, until: float, tell: Callable[[str], None]
+        self,
+        api: Api,
+        environment: str,
+        until: float,
+        tell: Callable[[str], None],
+        alarm: Alarm | None = None,
     ) -> None:
         self._api = api
         self._environment = environment
         self._until = until
         self._tell = tell
+        self._alarm = alarm
 
     def drill(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Carry it out; return the proof. Whatever goes wrong, the rollout is taken back."""
-        service = given["service"]
         version = f"drill-{secrets.token_hex(4)}"
         id = self._start(given, version)
         try:
@@ -107,14 +135,34 @@ class Run:
             reason = {"reason": given["reason"]} if given["reason"] else {}
             self._api.send("POST", f"{ROLLOUTS}/{id}/drill", reason)
             self._tell(f"{id}: made to fail; it is to take itself back")
-            if given["alarm"] is not None:
-                self._tell(f"Set the alarm now:\n  {_by_hand(given['alarm'])}")
-            every = POST_SECONDS if given["alarm"] is None else 0.0
-            self._wait(id, _is_over, every, lambda: self._fail(service))
+            every, act = self._harm(given, id)
+            try:
+                self._wait(id, _is_over, every, act)
+            finally:
+                self._put_back(id)
             proof = self._told(id)
         finally:
             self._take_back(id)
         return proof
+
+    def _harm(self, given: Mapping[str, Any], id: str) -> tuple[float, Callable[[], None]]:
+        """Return what makes the rollout fail, and how often it is done, in seconds; 0: never."""
+        alarm = self._alarm
+        if alarm is not None:
+            return FIRE_SECONDS, lambda: alarm.fire(_why(id))
+        if given["alarm"] is None:
+            return POST_SECONDS, lambda: self._fail(given["service"])
+        self._tell(f"Set the alarm now:\n  {_by_hand(given['alarm'])}")
+        return 0.0, lambda: None
+
+    def _put_back(self, id: str) -> None:
+        """Leave no alarm behind that we fired."""
+        if self._alarm is None:
+            return
+        try:
+            self._alarm.put_back("The drill is over.", _why(id))
+        except Failure as failure:
+            self._tell(f"{self._alarm.name} may still be in ALARM: {failure.message}")
 
     def _start(self, given: Mapping[str, Any], version: str) -> str:
         guard = {
@@ -144,14 +192,20 @@ class Run:
         return str(started["id"])
 
     def _fail(self, service: str) -> None:
-        """Post what a failing canary and a well stable side count."""
-        points = [
-            {"service": service, "cohort": cohort, "numerator": failed, "denominator": ALL}
-            for cohort, failed in (("canary", FAILING), ("stable", 0))
-        ]
+        """Post what a failing canary counts, and of the stable side nothing: where there is nothing
+        to compare with, the limit alone decides."""
         body = {
             "environment": self._environment,
-            "points": [{"metric": METRIC, "source": "drill", **point} for point in points],
+            "points": [
+                {
+                    "metric": METRIC,
+                    "source": "drill",
+                    "service": service,
+                    "cohort": "canary",
+                    "numerator": FAILING,
+                    "denominator": ALL,
+                }
+            ],
         }
         self._api.send("POST", "/api/v1/metrics", body)
 
@@ -162,15 +216,16 @@ class Run:
         every: float,
         act: Callable[[], None],
     ) -> None:
-        """Wait until a rollout is as is wanted, doing something so often; or until the time is
-        up."""
+        """Wait until a rollout is as is wanted, doing something so often until it goes back; or
+        until the time is up."""
         due = self._api.monotonic()
         while self._api.monotonic() < self._until:
-            if every and self._api.monotonic() >= due:
+            it = self._api.get(f"{ROLLOUTS}/{id}")
+            if is_so(it):
+                return
+            if every and it["rollback"] is None and self._api.monotonic() >= due:
                 act()
                 due += every
-            if is_so(self._api.get(f"{ROLLOUTS}/{id}")):
-                return
             self._api.sleep(POLL_SECONDS)
 
     @staticmethod
@@ -204,6 +259,10 @@ class Run:
 
 def _is_over(it: Mapping[str, Any]) -> bool:
     return bool(it["terminal"])
+
+
+def _why(id: str) -> str:
+    return f"A drill of Sortition, {id}."
 
 
 def _by_hand(alarm: str) -> str:
