@@ -10,6 +10,7 @@ from typing import Any
 
 from flask import Response, current_app, g, redirect, request, url_for
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain import access
@@ -163,6 +164,8 @@ class Interface:
             "problems": self._problems,
             "strip": self._strip,
             "may": may,
+            # What is fetched into an open page must not take the focus from where it is.
+            "first": "" if "HX-Request" in request.headers else Markup(" autofocus"),
         }
         return self._templates.get_template(template).render(frame | context)
 
@@ -224,6 +227,8 @@ def _environment(assets: Assets) -> Environment:
         share_status=present.share_status,
         tone=present.tone,
         chance=present.chance,
+        the_bar=present.bar,
+        the_pill=present.pill,
         snippets=snippets,
     )
     return templates

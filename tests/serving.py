@@ -20,9 +20,9 @@ from flagserver.web import Server, follow_in_background, listen
 
 
 @contextmanager
-def serving(front: Front, *, drain_seconds: float = 0.1) -> Iterator[str]:
-    """Serve a front as `flagserver web` does; give the address."""
-    at = listen("127.0.0.1", 0)
+def serving(front: Front, *, drain_seconds: float = 0.1, port: int = 0) -> Iterator[str]:
+    """Serve a front as `flagserver web` does; give the address. port: 0 for any."""
+    at = listen("127.0.0.1", port)
     server = Server(front, drain_seconds=drain_seconds)
     thread = threading.Thread(target=_run, args=(server, at), name="served by a test")
     thread.start()
@@ -37,11 +37,11 @@ def serving(front: Front, *, drain_seconds: float = 0.1) -> Iterator[str]:
 
 
 @contextmanager
-def following(app: Flask, services: Services, hub: Hub) -> Iterator[str]:
+def following(app: Flask, services: Services, hub: Hub, *, port: int = 0) -> Iterator[str]:
     """Serve an application with its mirror following the store; give the address."""
     stop = follow_in_background(services.snapshots)
     try:
-        with serving(Front(app, services, hub)) as address:
+        with serving(Front(app, services, hub), port=port) as address:
             yield address
     finally:
         stop.set()

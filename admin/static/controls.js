@@ -61,6 +61,24 @@
     if (dismiss) dismiss.parentElement.remove();
   });
 
+  // A question that opens in place begins at its answer. Where scripts run, only then: what carries
+  // `autofocus` would take the focus again whenever a part of the page is replaced.
+  for (const button of document.querySelectorAll("[popover] [autofocus]")) {
+    button.removeAttribute("autofocus");
+  }
+  document.addEventListener("toggle", (event) => {
+    if (event.newState === "open") event.target.querySelector?.("[data-first]")?.focus();
+  }, true);
+
+  // Alt+R asks about the first rollout of the strip; browsers that know access keys do so themselves.
+  document.addEventListener("keydown", (event) => {
+    if (!event.altKey || event.ctrlKey || event.metaKey || event.code !== "KeyR") return;
+    const button = document.querySelector("#strip [accesskey]");
+    if (!button) return;
+    event.preventDefault();
+    button.click();
+  });
+
   const copyText = async (button) => {
     const text = document.getElementById(button.dataset.copy).textContent.trim();
     try {

@@ -58,7 +58,7 @@ class House:
     clock: LateClock = field(default_factory=LateClock)
     services: Services = field(init=False)
     app: Flask = field(init=False)
-    hub: Hub = field(default_factory=Hub)
+    hub: Hub = field(init=False)
 
     def __post_init__(self) -> None:
         self._redis = fakeredis.FakeServer()
@@ -67,6 +67,11 @@ class House:
         prepare(SETTINGS, self.store, self.services, SystemEntropy())
         self.services.snapshots.load()
         self._reports = 0
+        self.build_front()
+
+    def build_front(self) -> None:
+        """Build the application, as a server does that is started, or started again."""
+        self.hub = Hub()
         self.app = create_app(self.services, SETTINGS)
         pages = admin.blueprint(self.services, secure_cookies=self.secure_cookies, say=self.hub.say)
         self.app.register_blueprint(pages)

@@ -32,6 +32,7 @@ RULE = Target.of(
 )
 RATE = Signal.of("cloudwatch", Measure.RATE)
 LATENCY = Signal.of("cloudwatch", Measure.LATENCY, quantile=0.95)
+ALARM = Signal.of("cloudwatch", Measure.ALARM, alarms=("shop-errors",))
 BASKETS = Signal.of("cloudwatch", Measure.RATE, metric="baskets")
 
 APPROVED = {"steps": [{"share": 10, "hold": "1m", "approval": True}, {"share": 100}]}
@@ -57,9 +58,9 @@ def guards(period: int = 60) -> list[dict[str, Any]]:
 
 @dataclass
 class RollingHouse(House):
-    """A house with a controller, which keeps its journal on `disk`. shown: what both arms report from now on, by signal.
+    """A house with a controller, which keeps its journal on `disk`.
 
-    period: seconds of one data point.
+    shown: what both arms report from now on, by signal.  period: seconds of one data point.
     """
 
     disk: Path = field(kw_only=True)
