@@ -10,7 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from sortition.record.checkpoint import LOG_NAME
+from sortition.record.checkpoint import LOG_NAME, read_text
 from sortition.record.note import NoteError, SigningKey
 
 from flagserver.auth.passwords import Argon2Passwords
@@ -301,13 +301,17 @@ def build_pruning(settings: Settings, store: Store, holder: str) -> Pruning:
     return Pruning(Pruner(store, SystemClock(), SystemEntropy(), verifier), store, holder)
 
 
-def newest_anchor(settings: Settings) -> str | None:
-    """Return the newest checkpoint that was anchored; None where nothing is signed. Raises
-    Conflict where that cannot be known."""
+def newest_anchor(settings: Settings, store: Store) -> str | None:
+    """Return the newest checkpoint that was anchored; None where nothing is signed. A process that
+    has not the key learns the log's name from the checkpoints beside the record. Raises Conflict
+    where it cannot be known, StoreUnavailable."""
     try:
-        key = read_record_key(settings)
-        return None if key is None else open_anchors(settings).newest(key.name)
-    except (SettingsError, AnchorsUnavailable) as error:
+        key, beside = read_record_key(settings), store.checkpoints(limit=1)
+        if key is None and not beside:
+            return None
+        log = read_text(beside[0]).log if key is None else key.name
+        return open_anchors(settings).newest(log)
+    except (SettingsError, AnchorsUnavailable, NoteError) as error:
         raise Conflict(str(error)) from None
 
 
@@ -385,7 +389,7 @@ def build_services(
     outside = outside or open_outside(
         settings, store, snapshots, open_egress(settings), telemetry.call
     )
-    promised = partial(newest_anchor, settings)
+    promised = partial(newest_anchor, settings, store)
     recovery = None if copies is None else Recovery(store, clock, entropy, copies, promised)
     losses = Losses(store, snapshots.trust, recovery, clock, entropy)
     sessions = Sessions(store, store, clock, entropy)

@@ -366,7 +366,7 @@ def recovery_of(settings: Settings) -> recovery.Recovery:
     """Return the use cases for an operator on this machine."""
     found = bootstrap.open_store(with_store_url(settings))
     copies = bootstrap.open_copies(settings)
-    promised = partial(bootstrap.newest_anchor, settings)
+    promised = partial(bootstrap.newest_anchor, settings, found)
     return recovery.Recovery(found, SystemClock(), SystemEntropy(), copies, promised)
 
 

@@ -392,3 +392,15 @@ def test_a_log_that_was_cut_is_found_by_who_signs_though_nobody_has_seen_more(tm
         outside = [Anchor(each.name, each.note) for each in anchors_in(tmp_path / "anchors", LOG)]
         verdict = verify(read(file), [KEY.verifier], outside)
         assert (verdict.kind, verdict.lost) == (WHOLE, 1)
+
+
+def test_who_has_not_the_key_can_quote_what_was_promised(lost: House, tmp_path: Path):
+    settings = Settings(data_dir=tmp_path)
+    anchors = DiskAnchors(settings.anchors)
+    for place, note in lost.anchors.notes.items():
+        anchors.add(place, note)
+
+    assert bootstrap.newest_anchor(settings, lost.store) == lost.notes[-1]
+
+    empty = RedisStore.over(fakeredis.FakeRedis())
+    assert bootstrap.newest_anchor(settings, empty) is None
