@@ -147,6 +147,25 @@ def test_what_a_last_step_may_say_is_known_offline(tmp_path: Path, steps: str, t
     assert told in found
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("schedule: {steps: [{share: 100}], keep: 1}", "1:35: schedule.keep: is kept while"),
+        ("schedule: 5%:5m,100%\nuntil: 2027-01-31T22:00:00Z", "2:1: until: a split keeps both"),
+        ("schedule: {steps: [{share: 100}]}\nuntil: 2027-01-31T22:00:00Z", "2:1: until: a split"),
+    ],
+)
+def test_how_a_schedule_ends_is_checked_offline(tmp_path: Path, text: str, told: str) -> None:
+    (found,) = problems(tmp_path, f"{text}\n")
+    assert found.startswith(told)
+
+
+@pytest.mark.parametrize("schedule", ["50%:end", "careful", "{steps: [{share: 50}], end: 50}"])
+def test_a_split_that_ends_below_the_whole_is_well(tmp_path: Path, schedule: str) -> None:
+    text = f"schedule: {schedule}\nuntil: 2027-01-31T22:00:00Z\n"
+    assert lint(str(written(tmp_path, text))).exit_code == exits.DONE
+
+
 def test_a_last_step_may_say_all_of_it(tmp_path: Path) -> None:
     steps = "50%:15m,100%:10m:approve:n=9:keep=0.5%:overtime=proceed"
     assert lint(str(written(tmp_path, f"schedule: {steps}\n"))).exit_code == exits.DONE

@@ -86,6 +86,15 @@ def test_an_export_that_holds_the_series_is_read_too(tmp_path: Path, form: str) 
     assert done.stdout.splitlines()[-1].startswith("✔ 9 of 9")
 
 
+def test_what_comes_in_is_replayed_without_a_file(tmp_path: Path) -> None:
+    text = written(tmp_path, some_bodies()).read_text()
+
+    done = CliRunner().invoke(cli, ["rollouts", "replay", "-"], input=text)
+
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1].startswith("✔ 9 of 9")
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -69,6 +69,7 @@ def _rollout(placed: Placed) -> Iterator[Problem]:
         if shares[i] <= shares[i - 1]:
             said = f"must be more than the step before ({shares[i - 1]:g} %)"
             yield placed.problem(("schedule", "steps", i, "share"), said)
+    yield from _ends(placed, schedule)
     required = placed.content.get("requires")
     here = placed.content.get("environment")
     if required is not None and required["environment"] == here:
@@ -78,6 +79,27 @@ def _rollout(placed: Placed) -> Iterator[Problem]:
     for i, name in enumerate(names):
         if name in names[:i]:
             yield placed.problem(("targets", i), f"{name[0]} {name[1]} is there twice")
+
+
+def _ends(placed: Placed, schedule: Any) -> Iterator[Problem]:
+    """Yield what is wrong with how a schedule ends: a control that is kept, a split."""
+    steps = isinstance(schedule, dict)
+    if steps and schedule.get("keep") and schedule.get("bake", "0s") in {"0s", ""}:
+        said = "is kept while the last share bakes: say how long (bake)"
+        yield placed.problem(("schedule", "keep"), said)
+    if "until" not in placed.content:
+        return
+    whole = schedule.get("end", 100) == 100 if steps else _ends_whole(schedule)
+    if whole:
+        said = "a split keeps both versions: let the schedule end below 100 %, as in 50%:end"
+        yield placed.problem(("until",), said)
+
+
+def _ends_whole(schedule: Any) -> bool:
+    """Tell whether a text surely ends at 100 %: of a name only the server knows."""
+    if not isinstance(schedule, str) or "%" not in schedule:
+        return False
+    return "end" not in [mark.strip() for mark in schedule.split(",")[-1].split(":")]
 
 
 def _flags(placed: Placed) -> Iterator[Problem]:

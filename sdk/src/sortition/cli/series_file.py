@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from .api import Failure
 
 SERIES, EVIDENCE = "series.jsonl", "evidence.json"
 """What the zip of `rollouts evidence --out` holds."""
+
+STDIN = Path("-")
 
 MOST = 512 * 1024 * 1024
 """Octets of what a zip holds at most: 90 days of ticks are far less."""
@@ -36,6 +39,8 @@ def read(path: Path) -> Series:
 
 def _text(path: Path) -> str:
     try:
+        if path == STDIN:
+            return sys.stdin.buffer.read().decode()
         if not zipfile.is_zipfile(path):
             return path.read_text("utf-8")
         with zipfile.ZipFile(path) as packed:

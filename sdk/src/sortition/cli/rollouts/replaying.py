@@ -21,13 +21,16 @@ from .group import rollouts
 
 
 @rollouts.command("replay")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+)
 @click.option("--changes", is_flag=True, help="Only looks at which something else follows.")
 @click.pass_context
 def replay_rollout(context: click.Context, file: Path, changes: bool) -> None:
     """Judge a recorded rollout again, without a server, and compare.
 
-    FILE is what `rollouts evidence ID --series` printed, or an evidence export that holds it. What
+    FILE is what `rollouts evidence ID --series` printed (- for what comes in), or an evidence
+    export that holds it. What
     was decided then is not read before it is compared. Ends with 9 where anything differs.
     """
     read = series_file.read(file)

@@ -92,7 +92,7 @@ PERCENT = click.FloatRange(0, 100)
 @click.option(
     "--from",
     "source",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     help="A recorded rollout (`rollouts evidence ID --series`) instead of a simulated one.",
 )
 @click.option("--target", help="Which of its comparisons.  [the one with the largest weight]")
