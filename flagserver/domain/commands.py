@@ -248,6 +248,16 @@ class NewToken(Command):
         return expires.astimezone(UTC) if expires is not None else None
 
 
+class Rotation(Command):
+    """A token to be replaced by another of the same scope and environment.
+
+    overlap_hours: how long both are good, so that whoever shows the old one has time to change.
+    """
+
+    overlap_hours: Annotated[float, Field(ge=0, le=24 * 90)] = 24.0
+    reason: Reason | None = None
+
+
 _REASON: TypeAdapter[str] = TypeAdapter(Reason)
 
 

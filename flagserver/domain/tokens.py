@@ -6,11 +6,12 @@ import hashlib
 import hmac
 import re
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from .commands import NewToken
+from .commands import NewToken, Rotation
 from .documents import Body, Principal
+from .times import rfc3339
 
 _FORM = re.compile(r"srt_(sdk|deploy|admin)_([0-9a-f]{12})_([0-9a-f]{64})")
 
@@ -24,7 +25,10 @@ SECRET_OCTETS = 32
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is kept. digest: SHA-256 of its text, which is random, so that is enough."""
+    """A token as it is kept. digest: SHA-256 of its text, which is random, so that is enough.
+
+    followed_by: id of the one that took its place, when it was rotated.
+    """
 
     id: str
     scope: str
@@ -34,6 +38,7 @@ class Token:
     created: str
     expires: str | None
     revoked: str | None = None
+    followed_by: str | None = None
 
     @classmethod
     def from_body(cls, body: Body) -> Token:
@@ -132,6 +137,24 @@ def adopt(text: str, command: NewToken, *, at: str) -> Token:
         created=at,
         expires=command.expires.isoformat() if command.expires else None,
     )
+
+
+def rotate(
+    token: Token, command: Rotation, *, id: str, secret: str, now: datetime
+) -> tuple[Token, Token, str]:
+    """Return the old token with its end, the one that follows it, and that one's text. A token that
+    ends earlier by itself still does; the one that follows has no end yet."""
+    at, last = rfc3339(now), now + timedelta(hours=command.overlap_hours)
+    if token.expires is not None:
+        last = min(last, datetime.fromisoformat(token.expires))
+    same = NewToken.model_construct(
+        scope=token.scope,
+        environment=token.environment,
+        description=token.description,
+        expires=None,
+    )
+    following, text = create(same, id=id, secret=secret, at=at)
+    return replace(token, expires=last.isoformat(), followed_by=following.id), following, text
 
 
 def revoke(token: Token, *, at: str) -> Token:

@@ -139,6 +139,7 @@ class TokenJson(TypedDict):
     created: str
     expires: str | None
     revoked: str | None
+    followed_by: str | None
 
 
 class NewTokenJson(TokenJson):
@@ -367,6 +368,7 @@ def token(of: Token) -> TokenJson:
         "created": of.created,
         "expires": of.expires,
         "revoked": of.revoked,
+        "followed_by": of.followed_by,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flagserver.domain.access import KNOW_ONESELF, MANAGE
-from flagserver.domain.commands import NewToken, Reasoned
+from flagserver.domain.commands import NewToken, Reasoned, Rotation
 
 from . import present
 from .routing import Call, Routes
@@ -28,6 +28,17 @@ def list_tokens(call: Call) -> Any:
 def create_token(call: Call) -> Any:
     """Make a token."""
     made = call.services.tokens.create(call.body, call.principal, call.idempotency)
+    return present.new_token(made.token, made.text), 201
+
+
+@routes.add(
+    *("POST", f"{TOKENS}/{{id}}/rotate", MANAGE),
+    {201: ("`token` is shown once.", present.NewTokenJson)},
+    model=Rotation,
+)
+def rotate_token(call: Call, id: str) -> Any:
+    """Put another token in the place of one, which goes on for `overlap_hours`."""
+    made = call.services.tokens.rotate(id, call.body, call.principal, call.idempotency)
     return present.new_token(made.token, made.text), 201
 
 

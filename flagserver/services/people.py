@@ -258,7 +258,7 @@ class People:
     def _set_password(self, person: Person, password: str) -> Person:
         kept = self._passwords.keep(password)
         view = self._change(
-            *(person.id, "password:set"),
+            *(person.id, "password"),
             lambda found: people.set_password(found, kept, at=self._now()),
             *(None, person.principal, None, None),
         )
@@ -269,7 +269,7 @@ class People:
         ends and nothing is recorded but the change itself."""
         kept = self._passwords.keep(password)
         view = self._change(
-            *(person.id, "password:set", lambda found: replace(found, password=kept)),
+            *(person.id, "password", lambda found: replace(found, password=kept)),
             *(None, person.principal, "kept by newer numbers", None),
         )
         return view.person

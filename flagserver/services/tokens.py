@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from flagserver.domain import access, documents, tokens
-from flagserver.domain.commands import NewToken, Reasoned
+from flagserver.domain.commands import NewToken, Reasoned, Rotation
 from flagserver.domain.documents import (
     Change,
     Committed,
@@ -129,6 +129,44 @@ class Tokens:
             raise Conflict(f"Token {token.id} was revoked, has ended, or has another secret.")
         return known
 
+    def rotate(
+        self, id: str, command: Rotation, by: Principal, idempotency: Idempotency | None = None
+    ) -> Made:
+        """Put another token in the place of one, which goes on for a while. Raises NotFound, and
+        Conflict for one that is no longer good or was rotated before."""
+        access.check(by, access.MANAGE)
+        document = self._store.read(documents.TOKENS, id)
+        if document is None:
+            raise NotFound(f"There is no token {id!r}.")
+        before = Token.from_body(document.body)
+        if not before.good(self._clock.now()) or before.followed_by is not None:
+            if idempotency is not None and self._store.repeats(idempotency):
+                return self._rotated(before)
+            raise Conflict(f"Token {id} has ended, or was rotated before.")
+        after, following, text = tokens.rotate(
+            *(before, command),
+            id=self._entropy.hex(tokens.ID_OCTETS),
+            secret=self._entropy.hex(tokens.SECRET_OCTETS),
+            now=self._clock.now(),
+        )
+        fact = _fact("token:rotate", after, before, by, command.reason)
+        writes = (
+            Write(documents.TOKENS, id, document.revision, after.to_body()),
+            Write(documents.TOKENS, following.id, 0, following.to_body()),
+        )
+        self._store.commit(
+            Change(writes=writes, fact=fact, idempotency=idempotency),
+            at=self._clock.now(),
+            salt=self._entropy.hex(16),
+        )
+        return Made(following, text)
+
+    def _rotated(self, before: Token) -> Made:
+        following = None if before.followed_by is None else self._read(before.followed_by)
+        if following is None:
+            raise Conflict(f"Token {before.id} has ended.")
+        return Made(following, None)
+
     def revoke(
         self, id: str, command: Reasoned, by: Principal, idempotency: Idempotency | None = None
     ) -> Token:
@@ -154,16 +192,7 @@ class Tokens:
         reason: str | None,
         idempotency: Idempotency | None,
     ) -> Committed:
-        fact = Fact(
-            actor=by.id,
-            role=by.role_in(None),
-            action=action,
-            target=f"token/{token.id}",
-            environment=token.environment,
-            before=before.public() if before else None,
-            after=token.public(),
-            reason=reason,
-        )
+        fact = _fact(action, token, before, by, reason)
         write = Write(documents.TOKENS, token.id, expected, token.to_body())
         change = Change(writes=(write,), fact=fact, idempotency=idempotency)
         return self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
@@ -186,6 +215,21 @@ class Tokens:
     def _read(self, id: str) -> Token | None:
         document = self._store.read(documents.TOKENS, id)
         return None if document is None else Token.from_body(document.body)
+
+
+def _fact(
+    action: str, token: Token, before: Token | None, by: Principal, reason: str | None
+) -> Fact:
+    return Fact(
+        actor=by.id,
+        role=by.role_in(None),
+        action=action,
+        target=f"token/{token.id}",
+        environment=token.environment,
+        before=before.public() if before else None,
+        after=token.public(),
+        reason=reason,
+    )
 
 
 def _created(token: Token) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from .api import Api
+from typing import Any
+
+import pytest
+
+from .api import Answer, Api
 
 ENVIRONMENTS = "/api/v1/environments"
 TOKENS = "/api/v1/tokens"
@@ -93,6 +97,74 @@ def test_a_token_ends_at_its_time(api: Api) -> None:
     assert holder.get("/api/v1/status").status == 200
     api.clock.turn(1)
     assert holder.get("/api/v1/status").code == "unauthenticated"
+
+
+class TestRotation:
+    @pytest.fixture
+    def old(self, api: Api) -> dict[str, Any]:
+        made = api.admin.post(TOKENS, {"scope": "sdk", "environment": "staging"})
+        return dict(made.json)
+
+    def rotate(self, api: Api, id: str, **told: Any) -> Answer:
+        return api.admin.post(f"{TOKENS}/{id}/rotate", {"overlap_hours": 1, **told})
+
+    def good(self, api: Api, text: str) -> bool:
+        holder = api.nobody
+        holder.token = text
+        return holder.get("/api/v1/sdk/snapshot").status == 200
+
+    def test_both_are_good_for_a_while_and_then_the_new_one(
+        self, api: Api, old: dict[str, Any]
+    ) -> None:
+        new = self.rotate(api, old["id"]).json
+
+        assert (new["scope"], new["environment"], new["expires"]) == ("sdk", "staging", None)
+        api.clock.turn(3599)
+        assert self.good(api, old["token"])
+        assert self.good(api, new["token"])
+        api.clock.turn(1)
+        assert not self.good(api, old["token"])
+        assert self.good(api, new["token"])
+
+    def test_the_old_one_says_which_follows(self, api: Api, old: dict[str, Any]) -> None:
+        new = self.rotate(api, old["id"]).json
+
+        listed = {token["id"]: token for token in api.admin.get(TOKENS).json["tokens"]}
+        assert listed[old["id"]]["followed_by"] == new["id"]
+        assert new["token"] not in api.admin.get(TOKENS).text
+
+    def test_one_that_ends_before_still_does(self, api: Api) -> None:
+        wanted = {"scope": "admin", "expires": "2026-11-23T08:10:00Z"}
+        old = api.admin.post(TOKENS, wanted).json
+
+        self.rotate(api, old["id"])
+
+        listed = {token["id"]: token for token in api.admin.get(TOKENS).json["tokens"]}
+        assert listed[old["id"]]["expires"] == "2026-11-23T08:10:00+00:00"
+
+    def test_not_twice_nor_when_it_has_ended(self, api: Api, old: dict[str, Any]) -> None:
+        self.rotate(api, old["id"])
+
+        assert self.rotate(api, old["id"]).code == "conflict"
+        assert self.rotate(api, "00000000ffff").code == "not_found"
+        ended = api.admin.post(TOKENS, {"scope": "admin"}).json["id"]
+        api.admin.delete(f"{TOKENS}/{ended}")
+        assert self.rotate(api, ended).code == "conflict"
+
+    def test_a_retry_names_the_same_one_without_its_text(
+        self, api: Api, old: dict[str, Any]
+    ) -> None:
+        path = f"{TOKENS}/{old['id']}/rotate"
+        first = api.admin.post(path, {}, Idempotency_Key="k").json
+        second = api.admin.post(path, {}, Idempotency_Key="k").json
+
+        assert (second["id"], second["token"]) == (first["id"], None)
+
+    @pytest.mark.parametrize("hours", [-1, 24 * 90 + 1, "1"])
+    def test_an_overlap_is_bounded(self, api: Api, old: dict[str, Any], hours: Any) -> None:
+        refused = self.rotate(api, old["id"], overlap_hours=hours)
+
+        assert (refused.code, refused.field) == ("invalid_field", "/overlap_hours")
 
 
 def test_a_token_is_for_an_environment_that_is_there(api: Api) -> None:

@@ -57,6 +57,33 @@ def create_token(context: click.Context, /, **given: Any) -> None:
     say(context, made, text)
 
 
+@token.command("rotate")
+@click.argument("id")
+@click.option(
+    *("--overlap", "overlap_hours"),
+    type=click.FloatRange(0, 24 * 90),
+    default=24.0,
+    show_default=True,
+    metavar="HOURS",
+    help="How long the old one goes on.",
+)
+@options.write()
+@click.pass_context
+def rotate_token(context: click.Context, /, id: str, overlap_hours: float, **given: Any) -> None:
+    """Make another token in the place of one, and print it, this once."""
+    write = options.gather(given)
+    if write.dry_run:
+        say(context, {"dry_run": True, "rotate": id}, f"would rotate {id}")
+        return
+    told = {"overlap_hours": overlap_hours, "reason": write.reason}
+    body = {name: value for name, value in told.items() if value is not None}
+    made, _ = options.api(context).send(
+        "POST", f"/api/v1/tokens/{id}/rotate", body, idempotency_key=write.idempotency_key
+    )
+    text = made["token"] or f"Token {made['id']} was made before; its text was shown then."
+    say(context, made, text)
+
+
 @token.command("revoke")
 @click.argument("id")
 @options.write()
