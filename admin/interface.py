@@ -227,8 +227,6 @@ def _environment(assets: Assets) -> Environment:
         share_status=present.share_status,
         tone=present.tone,
         chance=present.chance,
-        the_bar=present.bar,
-        the_pill=present.pill,
         snippets=snippets,
     )
     return templates
