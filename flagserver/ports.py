@@ -28,7 +28,7 @@ from flagserver.domain.guards import Action, Verdict
 from flagserver.domain.hooks import Asking
 from flagserver.domain.metrics import Posted
 from flagserver.domain.notices import Notice
-from flagserver.domain.outcomes import Drawn, Part, Row, Totals
+from flagserver.domain.outcomes import Drawn, Part, Report, Row, Totals
 from flagserver.domain.retention import Range
 from flagserver.domain.rollout import Rollback, Rollout
 from flagserver.domain.signals import Ask, Measured, Signal
@@ -284,6 +284,24 @@ class Outcomes(Protocol):
         source: `<instance>:<started>`.  about: what `sources` tells of it.  drawn: samples of
         points.  Adding again after a failure half-way is safe.
         """
+
+    def note(self, environment: str, reports: Sequence[Report]) -> list[bool]:
+        """Note batches without their rows; tell of each whether it is new.
+
+        One that is noted again by the same owner is still new, unless its source sent another
+        meanwhile: after an answer that was lost, `note` again."""
+
+    def count(
+        self,
+        environment: str,
+        source: str,
+        seq: int,
+        rows: Iterable[Row],
+        drawn: Iterable[Drawn] = (),
+    ) -> bool:
+        """Add rows of batches that are noted. False when all of (source, seq) was here before.
+
+        source: of whoever merged them.  Adding again after a failure half-way is safe."""
 
     def totals(
         self, environment: str, subject: str, *, since: int, until: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sortition.judgement.design import standard_edges
 
@@ -75,6 +75,20 @@ class Drawn:
     subject: str
     at: int
     bins: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One batch, as the store is told of it.
+
+    source: `<instance>:<started>` of its sender.  owner: hexadecimal, of the one who tells: told
+    again by the same one, it is still new.  about: what is to be known of the sender.
+    """
+
+    source: str
+    seq: int
+    owner: str
+    about: Mapping[str, Any]
 
 
 class Part(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 from flagserver.domain import batches
 from flagserver.domain.batches import Batch
-from flagserver.domain.errors import StoreUnavailable
+from flagserver.domain.errors import NotFound, StoreUnavailable
 from flagserver.domain.outcomes import (
     FLAG_SUBJECT,
     POINT_BINS,
@@ -20,10 +20,12 @@ from flagserver.domain.outcomes import (
     flag_subject,
     service_subject,
     settled_tick,
+    tick_of,
 )
 from flagserver.ports import Clock
 from flagserver.ports import Outcomes as Store
 
+from .merging import Merging, Taken
 from .snapshots import Snapshots
 
 LATE_SECONDS = 3600
@@ -78,36 +80,72 @@ class Outcomes:
         self.rows = dict.fromkeys(batches.RESULTS, 0)
         """What became of the rows in those that were accepted."""
         self._evaluations = Counter[tuple[str, str, str]]()
+        self._merging: Merging | None = None
 
     def take(self, environment: str, batch: Batch) -> bool:
-        """Take in a batch. False when it was here before. Raises StoreUnavailable."""
+        """Take in a batch. False when it was here before, as far as that is known at once.
+
+        Raises NotFound, StoreUnavailable.
+        """
+        try:
+            if self._merging is not None:
+                self._snapshots.view(environment)
+                return self._merging.put(environment, batch)
+            return self._write(environment, batch)
+        except StoreUnavailable:
+            self._count(FAILED)
+            raise
+
+    def merging(self, name: str) -> Merging:
+        """Have batches wait in memory from now on, and return what writes them once it is started.
+
+        name: of this process, hexadecimal, and of no other ever.
+        """
+        self._merging = Merging(
+            *(self._store, name),
+            sort=self._sorted,
+            about=self._about,
+            taken=self._took,
+            repeated=lambda: self._count(REPEATED),
+        )
+        return self._merging
+
+    def _write(self, environment: str, batch: Batch) -> bool:
+        found = self._sorted(environment, batch)
+        taken = self._store.add(
+            *(environment, batch.source, batch.seq, found.rows, self._about(batch)), found.drawn
+        )
+        if taken:
+            self._took(Taken(environment, found))
+        else:
+            self._count(REPEATED)
+        return taken
+
+    def _sorted(self, environment: str, batch: Batch) -> batches.Sorted:
+        """Return what is taken of a batch now; nothing where the environment has gone meanwhile."""
         now = int(self._clock.now().timestamp())
-        found = batch.sorted(
-            {
-                key: flag.variants
-                for key, flag in self._snapshots.view(environment).snapshot.flags.items()
-            },
+        try:
+            flags = self._snapshots.view(environment).snapshot.flags
+        except NotFound:
+            return batches.Sorted()
+        return batch.sorted(
+            {key: flag.variants for key, flag in flags.items()},
             earliest=now - LATE_SECONDS,
             latest=now + EARLY_SECONDS,
             settled=self.settled_tick(now),
         )
-        about = {
+
+    def _about(self, batch: Batch) -> Mapping[str, Any]:
+        return {
             "service.name": batch.service_name,
             "service.version": batch.service_version,
             "instance": batch.instance,
-            "seen": now,
+            "seen": int(self._clock.now().timestamp()),
         }
-        try:
-            taken = self._store.add(
-                *(environment, batch.source, batch.seq, found.rows, about), found.drawn
-            )
-        except StoreUnavailable:
-            self._count(FAILED)
-            raise
-        self._count(ACCEPTED if taken else REPEATED)
-        if taken:
-            self._count_rows(environment, found)
-        return taken
+
+    def _took(self, taken: Taken) -> None:
+        self._count(ACCEPTED)
+        self._count_rows(taken.environment, taken.found)
 
     def refuse(self) -> None:
         """Count a batch that is none: it cannot be what a process counted."""
@@ -180,7 +218,7 @@ class Outcomes:
         """Return what a flag served in the last seconds, by variant."""
         until = int(self._clock.now().timestamp())
         totals = self._store.totals(
-            environment, flag_subject(flag), since=until - seconds, until=until
+            environment, flag_subject(flag), since=until - seconds, until=tick_of(until)
         )
         rest = self._snapshots.view(environment).snapshot.flags.get(flag)
         return Exposure(until - seconds, until, totals, rest.rest if rest else "off")
@@ -216,14 +254,14 @@ class Outcomes:
         """Return what a flag served per tick, by the unix second at which the tick ended."""
         until = int(self._clock.now().timestamp())
         return self._store.series(
-            environment, flag_subject(flag), since=until - seconds, until=until
+            environment, flag_subject(flag), since=until - seconds, until=tick_of(until)
         )
 
     def service(self, environment: str, name: str, seconds: int = 60) -> Totals:
         """Return how all requests of a service went in the last seconds, whatever its version."""
         until = int(self._clock.now().timestamp())
         totals = self._store.totals(
-            environment, service_subject(name), since=until - seconds, until=until
+            environment, service_subject(name), since=until - seconds, until=tick_of(until)
         )
         return added(totals.values())
 

@@ -11,7 +11,15 @@ import pytest
 import redis
 
 from flagserver.domain.errors import StoreUnavailable
-from flagserver.domain.outcomes import Drawn, Part, Row, Totals, flag_subject, service_subject
+from flagserver.domain.outcomes import (
+    Drawn,
+    Part,
+    Report,
+    Row,
+    Totals,
+    flag_subject,
+    service_subject,
+)
 from flagserver.storage.redis import outcomes as driver
 from flagserver.storage.redis.store import RedisStore
 from tests.contract.conftest import Backend
@@ -317,6 +325,44 @@ def test_a_batch_whose_answers_are_lost_counts_once(backend: Backend, store: Red
     add(unlucky, 1, row())
 
     assert requests(store) == 11
+
+
+def test_a_noted_batch_is_new_once_whoever_else_is_told_of_it(backend: Backend, store: RedisStore):
+    def note(seq: int, owner: str, store: RedisStore = store) -> bool:
+        (new,) = store.note("production", [Report("00ff:1", seq, owner, ABOUT)])
+        return new
+
+    assert note(7, "aa1")
+    assert note(7, "aa1"), "its answer may have been lost"
+    assert not note(7, "bb1", backend.open())
+    assert not note(7, "aa2")
+    assert note(8, "bb2", backend.open())
+    assert not note(7, "aa1"), "a later one came"
+    assert note(8, "bb2")
+    assert note(5, "aa3")
+    assert not note(5, "aa3")
+    assert store.sources("production") == [ABOUT]
+
+
+def test_notes_are_told_in_order(store: RedisStore):
+    reports = [Report(f"{n % 3:04x}:1", n // 3, f"{n:x}", ABOUT) for n in range(9)]
+
+    assert store.note("production", reports[:6]) == [True] * 6
+    assert store.note("production", [reports[1], *reports[6:], reports[0]]) == [
+        *(False, True, True, True, False)
+    ]
+    assert store.note("production", []) == []
+
+
+def test_merged_rows_count_once(store: RedisStore):
+    rows = [row(), row(), row("off"), row(subject=SERVICE)]
+    assert store.count("production", "web1:1", 1, rows, [Drawn(FLAG, NOW, {3: 1})])
+    assert not store.count("production", "web1:1", 1, rows, [Drawn(FLAG, NOW, {3: 1})])
+    assert store.count("production", "web2:1", 1, rows)
+
+    assert requests(store) == 60
+    assert dict(store.points("production", FLAG, since=NOW - 5, until=NOW)) == {3: 1}
+    assert store.sources("production") == []
 
 
 def test_a_batch_may_be_sent_again_in_the_next_hour(backend: Backend):

@@ -22,7 +22,7 @@ from sortition.record.entry import find_break
 
 from flagserver.domain.errors import StoreUnavailable
 from flagserver.domain.metrics import Posted
-from flagserver.domain.outcomes import Row
+from flagserver.domain.outcomes import Report, Row
 from flagserver.ports import Lease
 from flagserver.storage.redis import documents as driver
 from flagserver.storage.redis import server as way
@@ -60,6 +60,8 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "series": lambda store: store.series("production", "flag/a", since=0, until=60),
     "minutes": lambda store: store.minutes({("production", "flag/a"): [60]}),
     "assignments": lambda store: store.assignments({("production", "flag/a"): ["on"]}, [60]),
+    "note": lambda store: store.note("production", [Report("a:1", 1, "ff", {})]),
+    "count": lambda store: store.count("production", "a:1", 1, ROWS),
     "ticks": lambda store: store.ticks([("production", "flag/a")], since=0, until=60),
     "points": lambda store: store.points("production", "flag/a", since=0, until=60),
     "sources": lambda store: store.sources("production"),
@@ -94,7 +96,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
 
 WRITES = {
     *("initialise", "accept", "commit", "add", "put", "take", "drop", "acquire", "release"),
-    *("post", "append", "saw", "nudge", "delivered", "acquire_all", "secure", "keep_checkpoint"),
+    *("note", "count", "post", "append", "saw", "nudge", "delivered", "acquire_all", "secure", "keep_checkpoint"),
     *("tried", "keep_evidence"),
 }
 LOOK_FIRST = {"commit", "secure"}

@@ -10,12 +10,12 @@ import json
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
-from flagserver.domain.outcomes import TICK_SECONDS, Drawn, Part, Row, Totals, tick_of
+from flagserver.domain.outcomes import TICK_SECONDS, Drawn, Part, Report, Row, Totals, tick_of
 
 from . import keys
 from .scripts import script
@@ -70,7 +70,24 @@ class RedisOutcomes:
         drawn: Iterable[Drawn] = (),
     ) -> bool:
         """Add the rows of one batch. False when (source, seq) was here before."""
-        now = int(self._now())
+        added = self.count(environment, source, seq, rows, drawn)
+        heard = self._server.run(self._heard(environment, Report(source, seq, "", about)))
+        return added or bool(heard)
+
+    def note(self, environment: str, reports: Sequence[Report]) -> list[bool]:
+        """Note batches; tell of each whether it is new."""
+        calls = [self._heard(environment, report) for report in reports]
+        return [bool(new) for new in self._server.run_all(calls)]
+
+    def count(
+        self,
+        environment: str,
+        source: str,
+        seq: int,
+        rows: Iterable[Row],
+        drawn: Iterable[Drawn] = (),
+    ) -> bool:
+        """Add rows to the counts. False when all of them were here before."""
         counts, points = _by_subject(rows), _points_by_subject(drawn)
         calls = [
             self._take_in(environment, subject, (source, seq), counts[subject], points[subject])
@@ -79,8 +96,7 @@ class RedisOutcomes:
         results = self._server.run_all(calls)
         if 2 in results:
             log.warning("%d subjects of a batch are full for a minute", results.count(2))
-        heard = self._heard(environment, source, seq, about, now)
-        return any(results) or heard
+        return any(results)
 
     def totals(
         self, environment: str, subject: str, *, since: int, until: int
@@ -207,13 +223,13 @@ class RedisOutcomes:
             arguments += (each for pair in fields.items() for each in pair)
         return Call(script("take_in"), names, arguments)
 
-    def _heard(
-        self, environment: str, source: str, seq: int, about: Mapping[str, Any], now: int
-    ) -> bool:
+    def _heard(self, environment: str, report: Report) -> Call:
+        now = int(self._now())
         names = [keys.sources(environment), keys.sources_seen(environment)]
-        told = json.dumps(dict(about), ensure_ascii=False)
+        told = json.dumps(dict(report.about), ensure_ascii=False)
         limits = [now, now - KEEP_SECONDS, SOURCES, KEEP_SECONDS]
-        return bool(self._server.run(Call(script("heard"), names, [source, seq, told, *limits])))
+        arguments = [report.source, report.seq, told, *limits, report.owner]
+        return Call(script("heard"), names, arguments)
 
     def _counts(
         self, environment: str, subject: str, since: int, until: int

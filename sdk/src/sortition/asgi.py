@@ -62,8 +62,9 @@ class Middleware:
             shown = self._previews.find(header, query, self._client.environment)
         if shown is not None:
             added += shown.headers
-        preview = None if shown is None else shown.variants
-        request = self._client.request(request_id, preview=preview)
+        request = self._client.request(
+            request_id, preview=None if shown is None else shown.variants
+        )
         answer = _Answer(request, send, added)
         try:
             await self._app({**scope, SCOPE_KEY: request}, receive, answer.send)

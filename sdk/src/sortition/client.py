@@ -310,9 +310,7 @@ class Client:
         self._errors.add(problem.value.lower())
         return Evaluation(None, None, Reason.ERROR, None, problem)
 
-    def _shown(
-        self, served: Served, request_id: str, preview: Mapping[str, str]
-    ) -> Evaluation:
+    def _shown(self, served: Served, request_id: str, preview: Mapping[str, str]) -> Evaluation:
         from .previews import previewed  # noqa: PLC0415 (most hosts have none; import stays light)
 
         flag = served.compiled.flag

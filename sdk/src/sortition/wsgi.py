@@ -51,8 +51,9 @@ class Middleware:
         if self._previews is not None:
             query = str(environ.get("QUERY_STRING", ""))
             shown = self._previews.find(header, query, self._client.environment)
-        preview = None if shown is None else shown.variants
-        request = self._client.request(request_id, preview=preview)
+        request = self._client.request(
+            request_id, preview=None if shown is None else shown.variants
+        )
         environ[ENVIRON_KEY] = request
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

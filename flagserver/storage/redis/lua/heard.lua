@@ -1,8 +1,9 @@
 -- Notes who reported a batch, last of all that belongs to it, and forgets who fell silent.
 --
--- KEYS  1 sources  hash: source -> <highest seq>:<mask> <json>
+-- KEYS  1 sources  hash: source -> <highest seq>:<mask>:<owner of the highest> <json>
 --       2 seen     sorted set: source by the unix second of its last report
 -- ARGV  1 source  2 seq  3 about, JSON  4 now  5 oldest second kept  6 most sources  7 seconds kept
+--       8 owner: hexadecimal or empty; the owner of the highest batch is told again that it is new
 -- Returns 0 when the batch was here before, else 1. For the mask see take_in.lua.
 
 local WINDOW = 48
@@ -10,18 +11,18 @@ local SWEEP = 100
 
 local source, seq = ARGV[1], tonumber(ARGV[2])
 local kept = redis.call('HGET', KEYS[1], source)
-local highest, mask = -1, 0
+local highest, mask, owner = -1, 0, ''
 if kept then
-  local high, low = string.match(kept, '^(%d+):(%d+) ')
-  highest, mask = tonumber(high), tonumber(low)
+  local high, low, by = string.match(kept, '^(%d+):(%d+):?(%x*) ')
+  highest, mask, owner = tonumber(high), tonumber(low), by
 end
 
 local new = 1
 if seq > highest then
   local gap = highest < 0 and WINDOW or seq - highest
   mask = gap < WINDOW and (mask * 2 ^ gap) % 2 ^ WINDOW or 0
-  highest, mask = seq, mask + 1
-else
+  highest, mask, owner = seq, mask + 1, ARGV[8]
+elseif seq < highest or owner == '' or owner ~= ARGV[8] then
   local bit = highest - seq
   if bit >= WINDOW or math.floor(mask / 2 ^ bit) % 2 == 1 then
     new = 0
@@ -30,7 +31,7 @@ else
   end
 end
 
-redis.call('HSET', KEYS[1], source, string.format('%.0f:%.0f ', highest, mask) .. ARGV[3])
+redis.call('HSET', KEYS[1], source, string.format('%.0f:%.0f:%s ', highest, mask, owner) .. ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[4], source)
 
 local function forget(sources)
