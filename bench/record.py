@@ -111,7 +111,7 @@ def exported(entries: int) -> tuple[bytes, list[Anchor]]:
     chain, frontier = GENESIS, Frontier()
     for seq in range(1, entries + 1):
         one = link(an_entry(seq), chain)
-        stored.append(Kept(seq, one.canonical.decode(), one.leaf, one.chain))
+        stored.append(Kept(seq, one.text, one.leaf, one.chain))
         chain, frontier = one.chain, frontier.grown([one.leaf])
         if seq % SIGNED_EVERY == 0:
             notes.append(Checkpoint(KEY.name, 1, seq, frontier.root()).signed(KEY))

@@ -130,7 +130,7 @@ def export_record(call: Call) -> Any:
         "entries": [
             {
                 "seq": link.seq,
-                "body": None if link.canonical is None else link.canonical.decode(),
+                "body": link.text,
                 "leaf": link.leaf.hex(),
                 "chain": link.chain.hex(),
             }

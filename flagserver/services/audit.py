@@ -139,8 +139,7 @@ class Audit:
                 raise Conflict(f"{size} entries were signed, and {len(links)} are here.")
             links += found
         at = links[seq - 1]
-        body = None if at.canonical is None else at.canonical.decode()
-        kept = Kept(at.seq, body, at.leaf, at.chain)
+        kept = Kept(at.seq, at.text, at.leaf, at.chain)
         return inclusion([each.leaf for each in links], kept, note)
 
     def _newest_note(self) -> str | None:

@@ -102,7 +102,7 @@ def test_what_is_written_is_soon_signed_and_an_outsider_can_tell(tmp_path: Path)
             services.tokens.create(NewToken(scope="admin"), bootstrap.INSTALLATION)
             wait_until(lambda: signed(tmp_path, key) == before + 1, "the new entry be signed")
         links = store.record()
-        entries = [Kept(it.seq, it.canonical.decode(), it.leaf, it.chain) for it in links]
+        entries = [Kept(it.seq, it.text, it.leaf, it.chain) for it in links]
     notes = [anchor.note.decode() for anchor in anchors_in(tmp_path / "anchors", LOG)]
     (tmp_path / "export").write_bytes(b"".join(written(LOG, entries, notes)))
 

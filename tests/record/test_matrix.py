@@ -97,10 +97,7 @@ class House:
     def verdict(self, *, foreign: bool = False) -> Verdict:
         """What an outsider finds."""
         store = RedisStore.over(self.client)
-        kept = [
-            Kept(it.seq, it.canonical and it.canonical.decode(), it.leaf, it.chain)  # type: ignore[arg-type]
-            for it in store.record(limit=10**6)
-        ]
+        kept = [Kept(it.seq, it.text, it.leaf, it.chain) for it in store.record(limit=10**6)]
         file = b"".join(written(LOG, kept, store.checkpoints()))
         anchors = [Anchor(place, note.encode()) for place, note in self.anchors.notes.items()]
         return verify(read(file), [(FOREIGN if foreign else KEY).verifier], anchors)

@@ -27,7 +27,7 @@ def replayed(engine: Engine) -> Replayed:
     """What an auditor finds now."""
     of, things = read_things(engine.store)
     links = engine.store.record(limit=10**6)[:of]
-    return replay([None if it.canonical is None else it.canonical.decode() for it in links], things)
+    return replay([it.text for it in links], things)
 
 
 def around(engine: Engine, key: str, collection: str, **changes: Any) -> None:

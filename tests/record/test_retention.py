@@ -11,7 +11,6 @@ import fakeredis
 import pytest
 import redis
 from pydantic import ValidationError
-from sortition.record.entry import Link
 from sortition.record.export import Kept, read, written
 from sortition.record.replay import replay
 from sortition.record.verify import PRUNE, TAMPERED, WHOLE, Anchor, Verdict, verify
@@ -89,9 +88,7 @@ class House:
         return [entry for entry in told if entry["action"] == PRUNE]
 
     def export(self) -> bytes:
-        kept = [
-            Kept(it.seq, text_of(it), it.leaf, it.chain) for it in self.store.record(limit=10**6)
-        ]
+        kept = [Kept(it.seq, it.text, it.leaf, it.chain) for it in self.store.record(limit=10**6)]
         return b"".join(written(LOG, kept, self.store.checkpoints()))
 
     def verdict(self) -> Verdict:
@@ -100,12 +97,8 @@ class House:
 
     def replayed(self) -> Any:
         of, things = read_things(self.store)
-        texts = [text_of(link) for link in self.store.record(limit=10**6)]
+        texts = [link.text for link in self.store.record(limit=10**6)]
         return replay(texts[:of], things)
-
-
-def text_of(link: Link) -> str | None:
-    return None if link.canonical is None else link.canonical.decode()
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ class House:
 
     def entries(self) -> list[Kept]:
         links = self.store.record()
-        return [Kept(it.seq, it.canonical.decode(), it.leaf, it.chain) for it in links]
+        return [Kept(it.seq, it.text, it.leaf, it.chain) for it in links]
 
     def verdict(self) -> Verdict:
         """What an outsider finds who has the public key and the anchors."""
@@ -284,7 +284,7 @@ def test_after_an_hour_of_silence_the_record_says_that_it_goes_on(house: House):
     house.sealer.seal()
     assert not house.sealer.note_silence()
 
-    newest = json.loads(house.store.record()[-1].canonical)
+    newest = json.loads(house.store.record()[-1].text or "")
     assert newest["action"] == "record:silence:note"
     assert [each.size for each in house.signed()] == [1, 2]
 

@@ -79,6 +79,11 @@ class Link:
     leaf: bytes
     chain: bytes
 
+    @property
+    def text(self) -> str | None:
+        """The body as text, None where it was pruned."""
+        return None if self.canonical is None else self.canonical.decode()
+
 
 def link(entry: Entry, previous: bytes) -> Link:
     """Return the entry ready to be stored after a chain value of `previous`."""
