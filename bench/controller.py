@@ -6,22 +6,32 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
+from typing import Any
+
+from sortition.judgement.counts import Tick
+from sortition.judgement.design import HTTP_ERRORS
+from sortition.judgement.traffic import Traffic, World
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.harness.report import Argument, Options, Row, at_least, at_most, run, say
 from flagserver import bootstrap
 from flagserver.bootstrap import Outside
+from flagserver.domain import guards
 from flagserver.domain.commands import NewFlag
 from flagserver.domain.documents import Principal
 from flagserver.domain.errors import Refusal
+from flagserver.domain.outcomes import Row as Outcome
+from flagserver.domain.outcomes import histogram_edges, service_subject
 from flagserver.domain.rollout_commands import NewRollout
 from flagserver.domain.targets import Reading, Target
 from flagserver.settings import Settings
+from flagserver.signals.outcomes import OutcomesSource
 from flagserver.storage.embedded import EmbeddedStore
 from flagserver.storage.redis.store import RedisStore
 from flagserver.system import SystemEntropy
@@ -29,6 +39,7 @@ from flagserver.system import SystemEntropy
 ADMIN = Principal("token:admin", "admin", "admin")
 START_SECONDS = 20.0
 TICK_SECONDS = 5.0
+JUDGED = 100
 SETTLE = 4
 """Ticks until every rollout's first share is set: starting, moving, confirming."""
 
@@ -98,6 +109,8 @@ def measure(options: Options) -> Iterator[Row]:
         try:
             with RedisStore(embedded.url) as store:
                 yield from of_ticks(store, Path(directory), count, options.of(quick=3, whole=20))
+                some = options.of(quick=5, whole=JUDGED)
+                yield from of_judged(store, Path(directory), some, options.of(quick=3, whole=12))
         finally:
             embedded.stop(START_SECONDS)
 
@@ -137,8 +150,62 @@ def of_ticks(store: RedisStore, directory: Path, count: int, ticks: int) -> Iter
     yield Row("tick_wall", "from its beginning to its end, median", statistics.median(taken), "s")
 
 
-def a_rollout(number: int) -> NewRollout:
-    """Return one that nobody judges."""
+def of_judged(store: RedisStore, directory: Path, count: int, ticks: int) -> Iterator[Row]:
+    """Yield what a tick costs more for each rollout that is judged by what both arms report."""
+    clock, entropy = Turned(), SystemEntropy()
+    rest = lambda *_: "off"  # noqa: E731
+    sources = {"outcomes": OutcomesSource(store, rest, edges=histogram_edges())}
+    outside = Outside({"alb": Weights()}, sources)
+    settings = Settings(data_dir=directory / "judged")
+    services = bootstrap.build_services(settings, store, clock, entropy, outside=outside)
+    say(f"starting {count:,} rollouts that are judged")
+    ids = [
+        services.rollouts.start(a_rollout(10**6 + n, STANDARD), ADMIN).rollout.id
+        for n in range(count)
+    ]
+    steering = bootstrap.build_steering(
+        *(settings, store, services, "judged", clock, entropy, outside)
+    )
+    traffic = Traffic(World(100.0, 0.001), Random("bench"))
+    rows = [traffic.tick(0, 0.05) for _ in range(SETTLE + ticks + 3)]
+    spent: list[float] = []
+    for number, tick in enumerate(rows):
+        clock.seconds += TICK_SECONDS - clock.now().timestamp() % TICK_SECONDS
+        for n in range(count):
+            at = int(clock.now().timestamp())
+            store.add("staging", f"bench:{n}", number, reported(10**6 + n, at, tick), {"seen": at})
+        clock.seconds += 1
+        cpu = time.process_time()
+        steering.tick()
+        spent.append(time.process_time() - cpu)
+    judged = sum(bool(store.standings([id])) for id in ids)
+    yield Row("judged", "rollouts that are judged tick by tick", judged, "", at_least(count))
+    of_each = 1000 * statistics.median(spent[-ticks:]) / count
+    what = "CPU of a tick for each of them: reading, judging, deciding, keeping, median"
+    note = "100 requests a second each, the standard guards over outcomes; a tick is 5 s"
+    yield Row("judged_cpu", what, of_each, "ms", at_most(5.0), note)
+    steering.step_down()
+
+
+def reported(number: int, at: int, tick: Tick) -> list[Outcome]:
+    """Return what both versions of a service report of a tick."""
+    (counts,), (latency,) = tick.counts[HTTP_ERRORS], tick.latency
+    arms = (("2", *counts[:2], latency.canary), ("1", *counts[2:], latency.control))
+    subject = service_subject(f"service-{number}")
+    return [
+        Outcome(subject, version, at, 0, requests, failed, latency=histogram)
+        for version, requests, failed, histogram in arms
+    ]
+
+
+STANDARD = [
+    {name: value for name, value in guard.to_body().items() if name != "named"}
+    for guard in guards.standard()
+]
+
+
+def a_rollout(number: int, guarded: Sequence[Mapping[str, Any]] = ()) -> NewRollout:
+    """Return one that these guards judge; nobody, where there are none."""
     groups = {"canary": f"arn:green-{number}", "stable": f"arn:blue-{number}"}
     return NewRollout.model_validate(
         {
@@ -147,10 +214,10 @@ def a_rollout(number: int) -> NewRollout:
             "version": "2",
             "schedule": HOURS,
             "targets": [
-                {"kind": "flag", "name": f"flag-{number}"},
+                *([] if guarded else [{"kind": "flag", "name": f"flag-{number}"}]),
                 {"kind": "alb", "name": f"arn:rule-{number}", "settings": groups},
             ],
-            "guards": [],
+            "guards": list(guarded),
         }
     )
 
