@@ -64,11 +64,11 @@ class Neutrality:
         view = self._flags.get(key)
         if only is not None:
             self._flags.state(key, only)
+        # An environment that was made a moment ago may not be mirrored yet.
+        known = {name: each.snapshot.flags for name, each in self._snapshots.views().items()}
         wanted = [name for name in view.states if only in {None, name}]
         return [
-            self._report(name, key, snapshot.flags)
-            for name in wanted
-            if key in (snapshot := self._snapshots.view(name).snapshot).flags
+            self._report(name, key, known[name]) for name in wanted if key in known.get(name, ())
         ]
 
     def _report(self, environment: str, key: str, flags: Mapping[str, Flag]) -> Report:

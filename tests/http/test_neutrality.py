@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from sortition.core import bucketing
 
-from .api import WHY, Api, TurnedClock, a_store, an_api
+from flagserver.domain.commands import NewEnvironment
+from flagserver.services.environments import Environments
+from flagserver.system import SystemEntropy
+
+from .api import SOMEBODY, WHY, Api, TurnedClock, a_store, an_api
 from .routes import BATCH
 
 FLAG = "new-search"
@@ -171,6 +175,17 @@ def test_an_archived_flag_has_no_lot(shop: Shop):
     shop.api.follow()
 
     assert shop.api.admin.get(PATH).json == {"flag": FLAG, "environments": []}
+
+
+def test_an_environment_that_is_not_mirrored_yet_is_left_out(shop: Shop):
+    Environments(shop.api.store, shop.api.clock, SystemEntropy()).create(
+        NewEnvironment(key="just-made"), SOMEBODY
+    )
+
+    told = shop.api.admin.get(PATH).json["environments"]
+
+    assert "just-made" not in [lot["environment"] for lot in told]
+    assert len(told) == 3
 
 
 def test_who_belongs_to_one_environment_sees_that_one(shop: Shop):

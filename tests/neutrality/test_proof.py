@@ -52,6 +52,13 @@ def test_all_pairs_are_compared_on_every_shape(proven):
     assert pairs.limit == pytest.approx(1e-5 / 2 / 15)
 
 
+def test_a_flag_alone_is_compared_with_another_salt():
+    made = prove({"a": "a"}, Vector(), ids=1_000, seed="s", tell=lambda _: None)
+
+    pairs = [finding.subject for finding in made.findings if finding.check == "pairs"]
+    assert pairs == ["a × another salt"] * len(SHAPES)
+
+
 def test_a_proof_is_repeated_to_the_digit_and_without_numpy(monkeypatch):
     monkeypatch.setattr(proof, "SAMPLED", 50)
     small = {"search": SALTS["search"]}

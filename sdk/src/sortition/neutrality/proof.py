@@ -137,7 +137,7 @@ class Proof:
 def prove(salts: Mapping[str, str], numbers: Numbers, *, ids: int, seed: str, tell: Tell) -> Proof:
     """Return the proof for flags (key -> salt), on as many ids of each shape.
 
-    tell: is told what is being done, now and then.
+    A flag alone is compared with another salt.  tell: is told what is being done, now and then.
     """
     findings: list[Finding] = []
     caught: dict[str, list[Finding]] = {control.name: [] for control in CONTROLS}
@@ -151,6 +151,8 @@ def prove(salts: Mapping[str, str], numbers: Numbers, *, ids: int, seed: str, te
             findings += looking.at_flag(OURS, key, salts[key], CHECKS)
             histograms[key] = [a + b for a, b in zip(histograms[key], looking.histogram)]  # noqa: B905
         tell(f"{shape.words}: pairs")
+        if len(salts) == 1:
+            looking.draw(OURS, "another salt", f"{seed}/another")
         findings += looking.at_pairs()
         for control in CONTROLS:
             tell(f"{shape.words}: control {control.name}")
@@ -209,10 +211,15 @@ class _Looking:
         self._cells: dict[str, Cells] = {}
         self.histogram: Sequence[int] = ()
 
-    def at_flag(self, lot: Lot, key: str, salt: str, wanted: Collection[str]) -> Iterator[Finding]:
-        """Yield what one flag's draws show, to the wanted checks."""
+    def draw(self, lot: Lot, key: str, salt: str) -> Points:
+        """Return a flag's points, and keep it for the pairs."""
         points = self._numbers.points(lot.first(self._ids, salt), len(self._ids))
         self._cells[key] = self._numbers.cells(points)
+        return points
+
+    def at_flag(self, lot: Lot, key: str, salt: str, wanted: Collection[str]) -> Iterator[Finding]:
+        """Yield what one flag's draws show, to the wanted checks."""
+        points = self.draw(lot, key, salt)
         self.histogram = self._numbers.histogram(points)
         looks: Mapping[str, Callable[[], Iterable[checks.Said]]] = {
             "uniform": lambda: [("", *checks.even(self.histogram))],
