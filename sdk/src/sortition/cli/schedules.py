@@ -120,7 +120,8 @@ def _defaults(defaults: Mapping[str, str], it: Mapping[str, Any]) -> list[str]:
     "--file",
     "path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML or JSON that says it: steps (share, hold, approval, minimum_sample), bake, keep, end.",
+    help="YAML or JSON that says it: steps (share, hold, approval, minimum_sample), bake, keep, "
+    "end.",
 )
 @options.environment(required=True, help="Where.")
 @click.option("--description", help="What it is for.")
