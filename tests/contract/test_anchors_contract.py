@@ -13,12 +13,14 @@ from botocore.exceptions import ClientError
 
 from examples.awsfake.scene import REGION
 from flagserver.ports import Anchors, AnchorsUnavailable, AnchorTaken
+from flagserver.services.sealing import Sealer, Unsealable
 from flagserver.storage import anchors_s3
 from flagserver.storage.anchors import DiskAnchors
 from flagserver.storage.anchors_s3 import S3Anchors
 from tests.anchors import FakeAnchors
 from tests.awsfake.double import Double, double, environment_of
 from tests.builders import FakeClock
+from tests.unit.test_sealing import KEY, House
 
 LOG = "flags.example/record"
 DAYS = 400
@@ -209,6 +211,21 @@ def test_a_note_whose_answer_was_lost_is_there_all_the_same(bucket: Bucket):
 
     assert len(bucket.versions()["Versions"]) == 1
     assert bucket.anchors().newest(LOG) == "three\n"
+
+
+def test_a_record_that_was_cut_is_not_signed_though_its_anchor_was_hidden(bucket: Bucket):
+    """Whoever rules the store and the bucket hides the newest anchor behind a delete marker."""
+    house = House()
+    house.write(2)
+    Sealer(house.store, KEY, bucket.anchors(), house.clock, house.entropy).seal()
+    dump = house.dump()
+    house.write(2)
+    Sealer(house.store, KEY, bucket.anchors(), house.clock, house.entropy).seal()
+    house.put_back(dump)
+    bucket.s3.delete_object(Bucket=bucket.name, Key=f"sortition/{place(4)}")
+
+    with pytest.raises(Unsealable, match="4 entries were signed, and 2 are here"):
+        Sealer(house.store, KEY, bucket.anchors(), house.clock, house.entropy).seal()
 
 
 @pytest.mark.parametrize("text", ["", "bucket", "s3://", "s3://A", "https://b.s3.amazonaws.com/x"])
