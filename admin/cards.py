@@ -19,6 +19,7 @@ from flagserver.services.outcomes import Exposure
 
 from . import present
 from .present import Status
+from .reached import Reached
 from .steps import Step, Steps, steps
 
 WINDOW_SECONDS = 60
@@ -145,20 +146,15 @@ class Desk:
     def _steps(self) -> Steps:
         return steps(self._services, self._now)
 
-    def lines(self, views: Sequence[FlagView]) -> dict[str, list[Card]]:
-        """Return what a list shows of flags, by key: their cards, at the cost of one look at what
-        services report and one at rollouts, however many flags there are."""
-        until = self._services.outcomes.settled()
-        wanted = [
-            (state.state.environment, view.flag.key)
-            for view in views
-            for state in view.states.values()
-            if self._has_reporters(state.state.environment)
-        ]
-        exposures = self._services.outcomes.exposures(wanted, 1, until) if wanted else {}
+    def lines(self, views: Sequence[FlagView], reached: Reached) -> dict[str, list[Card]]:
+        """Return what a list shows of flags, by key: their cards, at the cost of one look at
+        rollouts, and of one at what services report in each minute."""
+        exposures = reached.exposures(
+            [(environment, view.flag.key) for view in views for environment in view.states]
+        )
         return {
             view.flag.key: [
-                self._line(view, environment, exposures, self._steps)
+                self._line(view, environment, exposures)
                 for environment in self.environments
                 if environment.key in view.states
             ]
@@ -169,8 +165,7 @@ class Desk:
         self,
         view: FlagView,
         environment: Environment,
-        exposures: Mapping[tuple[str, str], Exposure],
-        moved: Steps,
+        exposures: Mapping[tuple[str, str], Exposure | None],
     ) -> Card:
         state = view.states[environment.key]
         place = environment.key, view.flag.key
@@ -186,7 +181,7 @@ class Desk:
             status=present.status(view.flag, state.state),
             tone=present.tone(environment),
             observed=Observed(share, 0, WINDOW_SECONDS, since_change=False),
-            step=moved.get(place),
+            step=self._steps.get(place),
         )
 
     def services(self) -> list[ServiceRow]:

@@ -227,6 +227,9 @@ def _environment(assets: Assets) -> Environment:
         share_status=present.share_status,
         tone=present.tone,
         chance=present.chance,
+        the_bar=present.bar,
+        the_pill=present.pill,
+        the_time=present.when,
         snippets=snippets,
     )
     return templates

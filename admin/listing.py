@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from flagserver.domain.environments import Environment
-from flagserver.domain.staleness import stale
+from flagserver.domain.staleness import STALE_AFTER, alike_since, stale
 from flagserver.services.catalogue import FlagView
 
 from . import present
@@ -95,50 +95,103 @@ def read(arguments: Mapping[str, str], environments: Iterable[str]) -> Asked:
     )
 
 
-def find(
-    views: Sequence[FlagView], asked: Asked, environments: Sequence[Environment], now: datetime
-) -> Found:
-    """Return a page of the flags that are asked for. views: those that a search found, archived
-    ones too, by key."""
-    where = [asked.environment] if asked.environment else [each.key for each in environments]
-    counted = [environment.key for environment in environments if environment.critical] or where
-    owners = sorted({view.flag.owner for view in views if view.flag.owner})
-    rows = [_row(view, counted, now) for view in views if asked.owner in ("", view.flag.owner)]
-    sorts = {name: [row for row in rows if _is(row, name, where)] for name in ("", *STATES)}
-    wanted = sorts[asked.state]
-    if asked.sort == "changed":
-        wanted = sorted(wanted, key=lambda row: row.changed, reverse=True)
-    pages = max(1, -(-len(wanted) // PAGE_SIZE))
-    page = min(max(1, asked.page), pages)
-    return Found(
-        asked=replace(asked, page=page),
-        rows=wanted[(page - 1) * PAGE_SIZE : page * PAGE_SIZE],
-        total=len(wanted),
-        pages=pages,
-        counts={name: len(found) for name, found in sorts.items()},
-        owners=owners,
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What lists ask of a flag, as long as nothing of it is changed.
+
+    tokens: environment -> its state there.  moved: environments where a rollout moves it.
+    alike_since: since when it could be stale, see `staleness`; None: it cannot.
+    """
+
+    view: FlagView
+    changed: str
+    tokens: Mapping[str, str]
+    moved: frozenset[str]
+    alike_since: datetime | None
+
+    def sorts(self, where: Collection[str], now: datetime) -> set[str]:
+        """Return of which sorts it is, looked at in these environments; "" is all but archived."""
+        if self.view.flag.archived:
+            return {"archived"}
+        found = {self.tokens[name] for name in where if name in self.tokens}
+        if len(found) > 1:
+            found.discard("off")
+        if self.moved and not self.moved.isdisjoint(where):
+            found.add("rollout")
+        if self.alike_since is not None and now - self.alike_since >= STALE_AFTER:
+            found.add("stale")
+        found.add("")
+        return found
+
+
+class Listing:
+    """Finds the flags of lists. What is known of a flag is kept until it changes."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, Facts] = {}
+        self._counted: tuple[str, ...] = ()
+
+    def find(
+        self,
+        views: Sequence[FlagView],
+        asked: Asked,
+        environments: Sequence[Environment],
+        now: datetime,
+    ) -> Found:
+        """Return a page of the flags that are asked for. views: those that a search found, archived
+        ones too, by key."""
+        keys = [each.key for each in environments]
+        where = [asked.environment] if asked.environment else keys
+        counted = tuple(each.key for each in environments if each.critical) or tuple(where)
+        known = [self._of(view, counted) for view in views]
+        owners = sorted({view.flag.owner for view in views if view.flag.owner})
+        counts = dict.fromkeys(("", *STATES), 0)
+        wanted = []
+        for facts in known:
+            if asked.owner in ("", facts.view.flag.owner):
+                sorts = facts.sorts(where, now)
+                for sort in sorts:
+                    counts[sort] = counts.get(sort, 0) + 1
+                if asked.state in sorts:
+                    wanted.append(facts)
+        if asked.sort == "changed":
+            wanted.sort(key=lambda facts: facts.changed, reverse=True)
+        pages = max(1, -(-len(wanted) // PAGE_SIZE))
+        page = min(max(1, asked.page), pages)
+        shown = wanted[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+        return Found(
+            asked=replace(asked, page=page),
+            rows=[_row(facts, counted, now) for facts in shown],
+            total=len(wanted),
+            pages=pages,
+            counts=counts,
+            owners=owners,
+        )
+
+    def _of(self, view: FlagView, counted: tuple[str, ...]) -> Facts:
+        if counted != self._counted:
+            self._facts, self._counted = {}, counted
+        known = self._facts.get(view.flag.key)
+        if known is None or known.view is not view:
+            known = self._facts[view.flag.key] = _facts(view, counted)
+        return known
+
+
+def _facts(view: FlagView, counted: Sequence[str]) -> Facts:
+    states = {name: each.state for name, each in view.states.items()}
+    return Facts(
+        view=view,
+        changed=_changed(view),
+        tokens={name: present.status(view.flag, state).token for name, state in states.items()},
+        moved=frozenset(name for name, state in states.items() if state.rollout is not None),
+        alike_since=alike_since(view.flag, [states[name] for name in counted if name in states]),
     )
 
 
-def _row(view: FlagView, counted: Sequence[str], now: datetime) -> Row:
+def _row(facts: Facts, counted: Sequence[str], now: datetime) -> Row:
+    view = facts.view
     states = [view.states[name].state for name in counted if name in view.states]
-    return Row(view, _changed(view), stale(view.flag, states, now))
-
-
-def _is(row: Row, state: str, where: Sequence[str]) -> bool:
-    """Tell whether a flag is of a sort. where: the environments that are looked at."""
-    flag = row.view.flag
-    if state == "archived" or flag.archived:
-        return flag.archived and state == "archived"
-    if state == "":
-        return True
-    if state == "stale":
-        return row.stale is not None
-    states = [row.view.states[name].state for name in where if name in row.view.states]
-    if state == "rollout":
-        return any(each.rollout is not None for each in states)
-    tokens = {present.status(flag, each).token for each in states}
-    return tokens == {"off"} if state == "off" else state in tokens
+    return Row(view, facts.changed, stale(view.flag, states, now))
 
 
 def _changed(view: FlagView) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
+from markupsafe import Markup
 from sortition.core.bucketing import WHOLE
 
 from flagserver.domain.commands import ppm_to_percent
@@ -144,6 +146,7 @@ def ago(instant: str | None, now: datetime) -> str:
     return "just now" if passed < 2 else f"{span(passed)} ago"
 
 
+@lru_cache(maxsize=4096)
 def exact(instant: str | None) -> str:
     """Return an RFC 3339 instant as people read it: `2026-11-23 08:15:30 UTC`."""
     if instant is None:
@@ -199,3 +202,34 @@ def short(name: str) -> str:
     parts = rest.split("/")
     told = [part for part in parts if part != "app"][:1] or [kind]
     return f"{told[0]} …{parts[-1][-6:]}" if len(parts) > 1 else told[0]
+
+
+@lru_cache(maxsize=4096)
+def bar(share: int, reached: float | None = None, role: str = "accent") -> Markup:
+    """Return a share as a bar, with a mark where it was reached. share: ppm; reached: percent."""
+    mark = ""
+    if reached and share:
+        mark = f'<rect class="mark" x="{min(reached, 99.4):.2f}" width="0.6" height="8"/>'
+    return _BAR.format(role=role, width=plain_percent(share), mark=Markup(mark))  # noqa: S704
+
+
+@lru_cache(maxsize=256)
+def pill(status: Status) -> Markup:
+    """Return a state as an icon and a word."""
+    return _PILL.format(role=status.role, icon=status.icon, word=status.word)
+
+
+def when(instant: str | None, now: datetime) -> Markup:
+    """Return an RFC 3339 instant as how long ago it was; the exact one on hover."""
+    return _WHEN.format(instant=instant or "", exact=exact(instant), ago=ago(instant, now))
+
+
+_WHEN = Markup('<time datetime="{instant}" title="{exact}">{ago}</time>')
+_BAR = Markup(
+    '<svg class="bar {role}" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" '
+    'focusable="false"><rect class="track" width="100" height="8"/>'
+    '<rect class="fill" width="{width}" height="8"/>{mark}</svg>'
+)
+_PILL = Markup(
+    '<span class="pill {role}"><span class="icon" aria-hidden="true">{icon}</span> {word}</span>'
+)

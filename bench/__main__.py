@@ -34,6 +34,7 @@ RUNS: tuple[tuple[str, ...], ...] = (
     ("herd.py",),
     ("controller.py",),
     ("split.py",),
+    ("pages.py",),
     ("judgement.py",),
     ("record.py",),
     ("neutrality.py",),

@@ -13,6 +13,7 @@ from .. import listing
 from ..cards import Desk
 from ..forms import Typed, Unusable, read_flag
 from ..interface import Interface, now, principal
+from ..reached import Reached
 
 
 class Flags:
@@ -20,6 +21,8 @@ class Flags:
 
     def __init__(self, ui: Interface) -> None:
         self._ui = ui
+        self._listing = listing.Listing()
+        self._reached = Reached(ui.services.outcomes)
 
     def show(self) -> Response:
         """The whole page."""
@@ -53,8 +56,8 @@ class Flags:
         desk = Desk(services, at)
         asked = listing.read(request.args, [each.key for each in desk.environments])
         searched = services.flags.all(query=asked.query, archived=True)
-        found = listing.find(searched, asked, desk.environments, at)
-        cards = desk.lines([row.view for row in found.rows])
+        found = self._listing.find(searched, asked, desk.environments, at)
+        cards = desk.lines([row.view for row in found.rows], self._reached)
         return {
             "found": found,
             "asked": found.asked,

@@ -48,6 +48,7 @@ class Catalogue:
         self._position = ""
         self._environments: tuple[str, ...] = ()
         self._views: dict[str, FlagView] = {}
+        self._sorted: tuple[FlagView, ...] = ()
 
     def views(self) -> list[FlagView]:
         """Return all flags by key, archived ones too, as of now. Raises StoreUnavailable."""
@@ -55,10 +56,11 @@ class Catalogue:
             state = self._store.state()
             if state is None:
                 # An empty store has no flags, and no record by which to know.
-                self._at, self._views = None, {}
+                self._at = None
+                self._put({})
             elif not self._is_known(state) and not self._follow(state):
                 self._read_all()
-            return [self._views[key] for key in sorted(self._views)]
+            return list(self._sorted)
 
     def _is_known(self, state: StoreState) -> bool:
         at = self._at
@@ -94,7 +96,7 @@ class Catalogue:
         self._environments = tuple(sorted(self._store.read_all(documents.ENVIRONMENTS)))
         states = {e: self._store.read_all(documents.states(e)) for e in self._environments}
         found = self._store.read_all(documents.FLAGS)
-        self._views = {key: _view(it, key, states) for key, it in found.items()}
+        self._put({key: _view(it, key, states) for key, it in found.items()})
         self._at, self._position = state, position
 
     def _read(self, keys: set[str]) -> None:
@@ -106,7 +108,11 @@ class Catalogue:
             for environment in self._environments
         }
         found = self._store.read_some(documents.FLAGS, names)
-        self._views |= {key: _view(it, key, states) for key, it in found.items()}
+        self._put(self._views | {key: _view(it, key, states) for key, it in found.items()})
+
+    def _put(self, views: dict[str, FlagView]) -> None:
+        self._views = views
+        self._sorted = tuple(views[key] for key in sorted(views))
 
 
 def state_view(flag: Flag, environment: str, document: Document | None) -> StateView:

@@ -71,7 +71,7 @@ class Flags:
         return [
             view
             for view in self._catalogue.views()
-            if (archived or not view.flag.archived) and wanted in _text(view.flag)
+            if (archived or not view.flag.archived) and (not wanted or wanted in _text(view.flag))
         ]
 
     def get(self, key: str) -> FlagView:
