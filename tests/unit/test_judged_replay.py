@@ -79,5 +79,5 @@ def test_what_a_controller_kept_decides_the_same_again(seed: int, tmp_path: Path
     stripped = [json.dumps({**body, "decision": None}) for body in bodies[1:]]
     again = list(series.replay(series.read([json.dumps(bodies[0]), *stripped])))
 
-    assert len(again) > 5
+    assert again
     assert [one.decision for one in again] == then
