@@ -7,6 +7,7 @@ later, when CodeDeploy does not tell it any more:
 
     deployment   its id                        service   cluster:service, as its target is named
     config       how it shifts traffic         steps     the same as a schedule is written
+    waits        seconds that it waits besides at most: to be let go on, to end the old version
     previous     the revision before, as JSON, to be deployed again; "" where there is none
 
 CodeDeploy owns the weights. While it goes forward, how far it is says the replacement task set's
@@ -22,36 +23,50 @@ version again. A group has one deployment at a time, so of two who try, AWS refu
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from sortition.core.bucketing import WHOLE
 
 from flagserver.aws import Aws, AwsError, AwsRefused, AwsUnknown
-from flagserver.domain.engines import Event, Lane, Phase
+from flagserver.domain.engines import Phase
 from flagserver.domain.errors import Conflict, Invalid, Refusal, TargetOwned, TargetUnavailable
-from flagserver.domain.schedule import Schedule, Step, percent_text
+from flagserver.domain.schedule import percent_text
 from flagserver.domain.targets import Mode, Reading, Target
 
-from .hooks import OURS, ROLLBACK
+from .deployments import (
+    DEPLOYMENT,
+    GROUP,
+    Followed,
+    Told,
+    check_named,
+    followed_of,
+    green_set,
+    is_through,
+    lane_from,
+    lane_of,
+    newer,
+    pair_of,
+    schedule_of,
+    settled,
+    waits_of,
+    way_back_description,
+    weight_in,
+    weight_of,
+)
+from .hooks import ROLLBACK
 from .owners import CODEDEPLOY_RUNNING, in_parts
 
-ENGINE = "CodeDeploy"
 RUNNING = frozenset(CODEDEPLOY_RUNNING)
+
 ALL_AT_ONCE = "CodeDeployDefault.ECSAllAtOnce"
 AT_ONCE = 25
 """How many deployments BatchGetDeployments tells of."""
 
 READ_SECONDS = 5.0
 """After so long no further deployment is asked for in one reading of many: a tick."""
-
-NAME = r"[A-Za-z0-9+=,.@_-]{1,100}"
-DEPLOYMENT = re.compile(r"d-[A-Z0-9]{1,30}")
-GROUP = re.compile(rf"(?:([a-z]{{2}}(?:-[a-z]+)+-\d):)?({NAME})/({NAME})")
 
 GONE = frozenset(
     {
@@ -75,26 +90,6 @@ NOT_WAITING = frozenset(
 
 READY_WAIT, TERMINATION_WAIT = "READY_WAIT", "TERMINATION_WAIT"
 
-Told = Mapping[str, Any]
-"""Something in AWS's own words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """A target as AWS has to be asked for it, settled."""
-
-    region: str
-    application: str
-    group: str
-    deployment: str
-    service: str
-    previous: str
-
-    @property
-    def words(self) -> str:
-        """The group for people: `shop/blue-green`."""
-        return f"{self.application}/{self.group}"
-
 
 class CodeDeployDriver:
     """`ports.Follower` for CodeDeploy."""
@@ -109,7 +104,7 @@ class CodeDeployDriver:
 
     def settle(self, target: Target) -> Target:
         """Find the deployment, and keep of it what will be needed later; see `ports.Follower`."""
-        _check_named(target)
+        check_named(target)
         try:
             region = self._region(target)
             id = target.name
@@ -136,6 +131,7 @@ class CodeDeployDriver:
             service=f"{service['clusterName']}:{service['serviceName']}",
             config=config,
             steps=steps,
+            waits=waits_of(found, group),
             previous=json.dumps(previous) if previous else "",
         )
 
@@ -222,11 +218,11 @@ class CodeDeployDriver:
             reading = self._reading(it, found)
             if reading.foreign is not None:
                 return self._replaced(it, reading)
-            lane = _lane_of(reading)
+            lane = lane_of(reading)
             if lane.phase in {Phase.BROKEN, Phase.DONE}:
                 self._deploy_previous(it, deadline)
                 reading = self._reading(it, found)
-                lane = _lane_of(reading)
+                lane = lane_of(reading)
             elif lane.back is not None and lane.back_status == "Ready":
                 # The group waits for somebody at each deployment; on the way back we are that one.
                 self._continue(it.region, lane.back, READY_WAIT, deadline)
@@ -368,24 +364,24 @@ class CodeDeployDriver:
         target = self._ecs_target(it, it.deployment)
         newest = None if info["status"] in RUNNING else self._newest(it)
         back = self._way_back(it, info, newest)
-        lane = _lane(it, info, target, back)
+        lane = lane_from(it, info, target, back)
         if lane.phase.is_against:
             share = self._share_left(it, info, target, back, newest)
-            return Reading(share, lane=_settled(lane, share))
-        share = _weight_of(_green(target))
-        return Reading(share, foreign=_newer(it, info, newest), lane=lane)
+            return Reading(share, lane=settled(lane, share))
+        share = weight_of(green_set(target))
+        return Reading(share, foreign=newer(it, info, newest), lane=lane)
 
     def _share_left(
         self, it: Followed, info: Told, target: Told, back: Told | None, newest: Told | None
     ) -> int:
         """Return what the new version still has while the traffic goes back. Raises AwsError."""
-        if back is not None and _is_through(back) and _newer(it, back, newest):
+        if back is not None and is_through(back) and newer(it, back, newest):
             # It is back, and its group may serve whatever was deployed since.
             return 0
-        share = self._share_at_balancer(it, info, _green(target))
+        share = self._share_at_balancer(it, info, green_set(target))
         if back is not None and back.get("creator") != ROLLBACK:
             # The older version comes anew, in whichever group is idle: it may be the same.
-            share = min(share, WHOLE - _weight_of(_green(back["target"])))
+            share = min(share, WHOLE - weight_of(green_set(back["target"])))
         return share
 
     def _ecs_target(self, it: Followed, deployment: str) -> Told:
@@ -413,7 +409,7 @@ class CodeDeployDriver:
             found = self._deployment(it.region, own)
             if found["status"] not in {"Failed", "Stopped"}:
                 return self._with_target(it, found)
-        ours = newest is not None and newest.get("description") == _description(it)
+        ours = newest is not None and newest.get("description") == way_back_description(it)
         return self._with_target(it, newest) if newest is not None and ours else None
 
     def _newest(self, it: Followed) -> Told | None:
@@ -431,15 +427,15 @@ class CodeDeployDriver:
         group = (green.get("targetGroup") or {}).get("name")
         if not group:
             return 0
-        names = [each["name"] for each in _pair(info)["targetGroups"]]
+        names = [each["name"] for each in pair_of(info)["targetGroups"]]
         told = self._aws.read("elbv2", "describe_target_groups", it.region, Names=names)
         arns = {each["TargetGroupName"]: each["TargetGroupArn"] for each in told["TargetGroups"]}
-        shares = (_weight(r, arns.values(), arns[group]) for r in self._rules(it, info))
+        shares = (weight_in(r, arns.values(), arns[group]) for r in self._rules(it, info))
         return max(shares, default=0)
 
     def _rules(self, it: Followed, info: Told) -> Sequence[Told]:
         """Return the rules of the production listener, its default one among them."""
-        (listener,) = _pair(info)["prodTrafficRoute"]["listenerArns"]
+        (listener,) = pair_of(info)["prodTrafficRoute"]["listenerArns"]
         told = self._aws.read("elbv2", "describe_rules", it.region, ListenerArn=listener)
         found: Sequence[Told] = told["Rules"]
         return found
@@ -493,7 +489,7 @@ class CodeDeployDriver:
                 deploymentGroupName=it.group,
                 revision=json.loads(it.previous),
                 deploymentConfigName=ALL_AT_ONCE,
-                description=_description(it),
+                description=way_back_description(it),
                 overrideAlarmConfiguration={"enabled": False},
                 autoRollbackConfiguration={"enabled": False},
             )
@@ -508,176 +504,6 @@ class CodeDeployDriver:
         return self._aws.write(
             "codedeploy", operation, region, lambda: self._monotonic() < deadline, **told
         )
-
-
-def _check_named(target: Target) -> None:
-    """Raise Invalid for a name or settings of which nothing can be found."""
-    unknown = sorted(name for name, _ in target.settings if name != "region")
-    if unknown:
-        raise Invalid(
-            f"A codedeploy target has the setting region, not {', '.join(unknown)}.",
-            field=f"/settings/{unknown[0]}",
-        )
-    if not (DEPLOYMENT.fullmatch(target.name) or GROUP.fullmatch(target.name)):
-        raise Invalid(
-            f"{target.name!r} is neither the id of a deployment (d-3XAMPL3ID) nor "
-            "APPLICATION/GROUP.",
-            field="/name",
-        )
-
-
-def followed_of(target: Target) -> Followed:
-    """Return what a settled target names. Raises Invalid."""
-    match = GROUP.fullmatch(target.name)
-    parts = {name: target.get(name) for name in ("region", "deployment", "service", "previous")}
-    if match is None or not all(isinstance(part, str) for part in parts.values()):
-        raise Invalid(f"{target.name} was not settled before it began.", field="/name")
-    told = {name: str(part) for name, part in parts.items()}
-    return Followed(application=match[2], group=match[3], **told)
-
-
-def schedule_of(name: str, routing: Told) -> Schedule:
-    """Return what a deployment configuration does as a schedule. routing: its
-    trafficRoutingConfig."""
-    canary, linear = routing.get("timeBasedCanary"), routing.get("timeBasedLinear")
-    shares: Sequence[int] = ()
-    minutes = 0
-    if canary:
-        shares, minutes = [canary["canaryPercentage"]], canary["canaryInterval"]
-    elif linear:
-        shares = range(linear["linearPercentage"], 100, linear["linearPercentage"])
-        minutes = linear["linearInterval"]
-    steps = (Step(share * WHOLE // 100, minutes * 60) for share in shares)
-    return Schedule(name, (*steps, Step(WHOLE)))
-
-
-def _description(it: Followed) -> str:
-    """Return how a deployment is described by which we go back: who reads it knows us by it."""
-    return f"{OURS} goes back from {it.deployment}."
-
-
-def _pair(info: Told) -> Told:
-    """Return a deployment's pair of target groups, with its routes."""
-    pairs: Sequence[Told] = info["loadBalancerInfo"]["targetGroupPairInfoList"]
-    return pairs[0]
-
-
-def _newer(it: Followed, info: Told, newest: Told | None) -> str | None:
-    """Return that somebody deploys something else since this one was over."""
-    if newest is None or newest["createTime"] <= info["createTime"]:
-        return None
-    return f"{newest['deploymentId']} deploys something newer to {it.words}."
-
-
-def _lane_of(reading: Reading) -> Lane:
-    """Return what is followed's lane, which its readings have."""
-    assert reading.lane is not None  # noqa: S101
-    return reading.lane
-
-
-def _green(target: Told) -> Told:
-    """Return the replacement task set of a deployment's target; empty while there is none."""
-    sets = target.get("taskSetsInfo") or []
-    return next((each for each in sets if each.get("taskSetLabel") == "Green"), {})
-
-
-def _weight_of(task_set: Told) -> int:
-    """Return the share (ppm) that CodeDeploy says a task set has."""
-    return round(float(task_set.get("trafficWeight") or 0.0) * WHOLE / 100)
-
-
-def _events(target: Told) -> Sequence[Told]:
-    """Return the lifecycle events of a deployment's target."""
-    return target.get("lifecycleEvents") or ()
-
-
-def _weight(rule: Told, pair: Collection[str], group: str) -> int:
-    """Return the share (ppm) that a rule gives one group of a pair; 0 for a rule of others."""
-    for action in rule.get("Actions") or []:
-        tuples = (action.get("ForwardConfig") or {}).get("TargetGroups") or []
-        weights = {each["TargetGroupArn"]: int(each.get("Weight", 1)) for each in tuples}
-        if set(weights) & set(pair) and sum(weights.values()):
-            return weights.get(group, 0) * WHOLE // sum(weights.values())
-    return 0
-
-
-# --- what it says of itself -----------------------------------------------------------------------
-
-
-def _lane(it: Followed, info: Told, target: Told, back: Told | None) -> Lane:
-    events = [_event(it.deployment, each) for each in _events(target)]
-    if back is not None:
-        events += [_event(back["deploymentId"], each) for each in _events(back["target"])]
-    return Lane(
-        engine=ENGINE,
-        deployment=it.deployment,
-        status=info["status"],
-        phase=_phase(info, target, back),
-        reason=_reason(info),
-        back=None if back is None else back["deploymentId"],
-        back_status=None if back is None else back["status"],
-        events=tuple(events),
-    )
-
-
-def _phase(info: Told, target: Told, back: Told | None) -> Phase:
-    status = info["status"]
-    if back is not None:
-        if back["status"] in {"Failed", "Stopped"}:
-            return Phase.BROKEN
-        return Phase.GONE_BACK if _is_through(back) else Phase.GOING_BACK
-    if status in {"Failed", "Stopped"}:
-        return Phase.BROKEN
-    if status == "Succeeded":
-        return Phase.DONE
-    if status == "Ready":
-        return Phase.READY
-    events = {event["lifecycleEventName"]: event.get("status") for event in _events(target)}
-    traffic = events.get("AllowTraffic", "Pending")
-    if status == "Baking" or traffic == "Succeeded":
-        return Phase.WATCHING
-    return Phase.PREPARING if traffic == "Pending" else Phase.SHIFTING
-
-
-def _is_through(back: Told) -> bool:
-    """Tell whether a deployment by which the traffic goes back has nothing more to do but to wait
-    until the task set that it replaced may go, which can take days."""
-    statuses = {event.get("status") for event in _events(back["target"])}
-    over = bool(statuses) and statuses <= {"Succeeded", "Skipped"}
-    return over or back["status"] == "Succeeded"
-
-
-def _settled(lane: Lane, share: int) -> Lane:
-    """Return a lane whose engine broke off, as it is when nothing of the traffic is left over."""
-    if lane.phase is not Phase.BROKEN or share:
-        return lane
-    return replace(lane, phase=Phase.GONE_BACK)
-
-
-def _reason(info: Told) -> str | None:
-    """Return why a deployment ended badly, in CodeDeploy's words."""
-    if info["status"] not in {"Failed", "Stopped"}:
-        return None
-    error = info.get("errorInformation") or {}
-    code, message = error.get("code"), str(error.get("message") or "").rstrip(".")
-    said = ": ".join(part for part in (code, message) if part)
-    return f"{ENGINE} {info['deploymentId']} {info['status'].lower()}: {said or 'no reason given'}."
-
-
-def _event(deployment: str, told: Told) -> Event:
-    diagnostics = told.get("diagnostics") or {}
-    return Event(
-        deployment,
-        told.get("lifecycleEventName", ""),
-        told.get("status", "Unknown"),
-        _seconds(told.get("startTime")),
-        _seconds(told.get("endTime")),
-        diagnostics.get("message"),
-    )
-
-
-def _seconds(at: Any) -> float | None:
-    return None if at is None else round(float(at.timestamp()), 3)
 
 
 def _gone(it: Followed, error: AwsRefused) -> Reading:

@@ -63,7 +63,26 @@ def test_what_is_settled_is_all_that_is_needed_later(stage, driver):
         "service": "main:shop",
         "config": CANARY,
         "steps": "10%:5m,100%",
+        "waits": 300,
     }
+
+
+def test_what_it_waits_besides_is_known_from_the_beginning(stage, driver):
+    options = {
+        "deploymentReadyOption": {"actionOnTimeout": "STOP_DEPLOYMENT", "waitTimeInMinutes": 90},
+        "terminateBlueInstancesOnDeploymentSuccess": {
+            "action": "TERMINATE",
+            "terminationWaitTimeInMinutes": 240,
+        },
+    }
+    stage.client.update_deployment_group(
+        applicationName=APPLICATION,
+        currentDeploymentGroupName=GROUP,
+        blueGreenDeploymentConfiguration=options,
+    )
+    stage.deploy(1)
+
+    assert driver.settle(a_target()).get("waits") == (90 + 240) * 60
 
 
 def test_the_revision_before_is_the_last_that_went_well_whatever_was_tried_since(stage, driver):

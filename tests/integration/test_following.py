@@ -559,3 +559,23 @@ def test_what_cannot_be_followed_names_the_field(aws, tmp_path, name, told, fiel
     with pytest.raises(Invalid) as refused:
         stage.engine.start(targets=[target])
     assert refused.value.field == field
+
+
+@pytest.mark.slow
+def test_a_watch_lasts_until_the_old_version_is_gone_without_being_told_to(
+    aws: Double, tmp_path: Path
+) -> None:
+    """CodeDeploy keeps it for half an hour more: longer than the schedule and a quarter."""
+    stage = Following(aws, tmp_path, **ending(30))
+    stage.deploy(2)
+    what = ["--env", "production", "--service", "api", "--version", "2", "--flag", FLAG]
+    file = tmp_path / "rollout.json"
+    file.write_text(json.dumps({"guards": "none"}))
+    what += ["--codedeploy", f"{APPLICATION}/{GROUP}", "-f", str(file)]
+
+    done = stage.command("start", *what, *SURE_OPTIONS)
+
+    assert done.exit_code == exits.DONE, done.output
+    assert "watched for 47m at most" in done.stdout
+    assert stage.engine.clock.seconds > 30 * 60
+    assert stage.engine.share == 100.0

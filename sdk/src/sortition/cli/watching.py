@@ -175,7 +175,8 @@ class Watch:
         fail_on_hold: bool = False,
         heartbeat: Heartbeat | None = None,
     ) -> None:
-        """Follow a rollout. seconds: for how long; None: its schedule and 15 minutes.
+        """Follow a rollout. seconds: for how long; None: its schedule, what an engine waits
+        besides, and 15 minutes.
 
         heartbeat: where it is not to run on unseen.
         """
@@ -331,10 +332,11 @@ AT_THE_END = {
 
 def _seconds_needed(it: Rollout, now: float) -> float:
     """Return how long a rollout takes from its beginning when nothing intervenes, and until then if
-    it has not begun. now: unix seconds."""
+    it has not begun; with what an engine that it follows waits besides. now: unix seconds."""
     waits = it["state"] == "pending" and it["start_at"]
     until = max(0.0, words.unix(it["start_at"]) - now) if waits else 0.0
-    return until + float(it["duration"])
+    waits = sum(float(target["settings"].get("waits", 0)) for target in it["targets"])
+    return until + float(it["duration"]) + waits
 
 
 def _timed_out(it: Rollout, elapsed: float, trouble: str | None) -> Event:

@@ -42,7 +42,7 @@ def watching(command: F) -> F:
             "seconds",
             metavar="DURATION",
             callback=seconds_of,
-            help="Follow it no longer than this.  [its schedule and 15m]",
+            help="Follow it no longer than this.  [its schedule, what CodeDeploy waits, and 15m]",
         ),
         click.option("--fail-on-hold", is_flag=True, help="End with 4 when it holds or is paused."),
         click.option(
