@@ -137,9 +137,12 @@ def blamed(rollout: Rollout, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def compares(guard: Guard) -> bool:
-    """Tell whether a guard can be compared: it counts what SDKs report, and may roll back."""
+    """Tell whether a guard can be compared: it counts what SDKs report, may roll back, and does not
+    ask for points that are shorter than the ticks that are compared."""
     signal = guard.signal
     if signal.source != SOURCE or guard.on_breach is OnBreach.HOLD:
+        return False
+    if guard.period < TICK_SECONDS:
         return False
     if signal.measure is Measure.RATE:
         return 0 < guard.limit < 1
