@@ -392,6 +392,24 @@ def test_a_fault_in_a_file_is_named_with_its_place(
     assert desk.json("list")["rollouts"] == []
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--flag", "nope"), "✖ --flag nope: "),
+        (("--alb", "arn:x,canary=a,stable=b", "--flag", "nope"), "✖ --flag nope: "),
+        (("--alb", "arn:x,canary=a,stable=b"), "✖ --alb arn:x,canary=a,stable=b: "),
+    ],
+)
+def test_what_an_option_adds_to_a_file_is_named_by_the_option(
+    desk: Desk, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    done = desk.rollouts("start", "-f", a_file(tmp_path), *options, *SURE)
+
+    assert done.exit_code == exits.ERROR
+    assert words in done.stderr
+    assert "(line" not in done.stderr
+
+
 def test_a_fault_in_an_option_is_named_by_it(desk: Desk, tmp_path: Path) -> None:
     done = desk.rollouts("plan", "-f", a_file(tmp_path), "--schedule", "5%:5m,4%:1m,100%")
 

@@ -113,16 +113,44 @@ def planned(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_the_file(path: Path, failure: Failure, given: Mapping[str, Any]) -> Failure:
-    """Return a refusal with the place in the file that it is about, if it is about the file."""
+    """Return a refusal with the place in the file that it is about, or with the option that added
+    what it is about; as it is where it is about neither."""
     place = str(failure.more.get("field", ""))
     name = place.lstrip("/").split("/")[0]
     if not name or given.get(name) or name in {"reason", "confirm_environment"}:
         return failure
     detail = failure.more.get("detail", failure.message)
     steps = tuple(int(step) if step.isdigit() else step for step in place[1:].split("/"))
+    written = read(path)
+    if name == "environment" and name not in written:
+        return failure
+    added = _added(steps, written, given)
+    if added is not None:
+        return Failure(f"{added}: {detail}", failure.exit_code, **failure.more)
     line = placed.read(path).problem(steps, "").line
     message = f"{path}: {place[1:].replace('/', '.')}: {detail} (line {line})"
     return Failure(message, failure.exit_code, **failure.more)
+
+
+def _added(
+    steps: tuple[str | int, ...], written: Mapping[str, Any], given: Mapping[str, Any]
+) -> str | None:
+    """Return the option, with its value, that put something behind what a file has in a list; None
+    where it is the file's own."""
+    lists = {
+        "targets": [
+            *(f"--flag {key}" for key in given["flags"]),
+            *(f"--alb {text}" for text in given["albs"]),
+            *(f"--codedeploy {name}" for name in given["deployments"]),
+        ],
+        "alarms": [f"--alarm {name}" for name in given["alarms"]],
+    }
+    if len(steps) < 2 or not isinstance(steps[1], int):
+        return None
+    name, number = str(steps[0]), steps[1]
+    behind = number - len(written.get(name) or ())
+    options = lists.get(name, [])
+    return options[behind] if 0 <= behind < len(options) else None
 
 
 def _complete(made: Mapping[str, Any]) -> None:
