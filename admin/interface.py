@@ -20,7 +20,7 @@ from flagserver.domain.errors import StoreUnavailable, Unauthenticated
 from flagserver.services import Services
 from flagserver.services.listening import Say
 
-from . import notices, present, progress
+from . import judged, notices, present, progress
 from .assets import Assets
 from .board import SHOWN_IN_STRIP, Board, Strip
 from .doorbell import Doorbell
@@ -246,6 +246,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "span": present.span,
     "ago": present.ago,
     "clock": present.clock,
+    "detections": judged.detections,
     "instant": progress.instant,
     "hold": present.hold,
     "short": present.short,

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flagserver.domain.guards import Guard, Kind, OnBreach
+from flagserver.domain.power import Seen
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.signals import Measure
 from flagserver.domain.times import unix
@@ -123,7 +124,8 @@ class Chart:
         """Return a value with its unit."""
         if value is None:
             return present.NOTHING
-        return f"{value:.4g}{present.THIN}{self.unit}" if self.unit else f"{value:.6g}"
+        digits = "4g" if self.unit == "ms" else "3g" if self.unit else "6g"
+        return f"{value:.{digits}}" + (self.unit and present.THIN + self.unit)
 
 
 def rows(rollout: Rollout, look: Body | None, judgement: Body | None = None) -> list[Row]:
@@ -224,6 +226,26 @@ def _odds(evidence: float) -> str:
     if evidence < 10:
         return f"{evidence:.2g}"
     return present.count(round(min(evidence, 10**9)))
+
+
+def detections(shows: Iterable[Seen]) -> list[str]:
+    """Return what a step shows, a phrase for each guard: of several comparisons the least."""
+    least: dict[str, Seen] = {}
+    for each in shows:
+        before = least.setdefault(each.guard, each)
+        if each.detects is None or (before.detects is not None and each.detects > before.detects):
+            least[each.guard] = each
+    return [_detection(each) for each in least.values()]
+
+
+def _detection(seen: Seen) -> str:
+    if seen.detects is None:
+        return f"{seen.guard}: nothing can be seen"
+    if seen.usual is None:
+        return f"{seen.guard}: seen from {seen.detects:.2g}{present.THIN}× as slow on"
+    usual = f"usually {present.measured(100 * seen.usual)}{', assumed' if seen.assumed else ''}"
+    passes = "" if seen.certified else "; a pass says no more than that no harm was seen"
+    return f"{seen.guard}: seen from {present.measured(100 * seen.detects)} on ({usual}){passes}"
 
 
 # --- over time --------------------------------------------------------------------------------

@@ -163,6 +163,12 @@ class Progress:
         return wants(self)
 
     @property
+    def because(self) -> str | None:
+        """Why it was taken back, None where nobody gave a reason then."""
+        back = self.rollout.rollback
+        return None if back is None or verbs.is_unexplained(self.rollout) else back.reason
+
+    @property
     def stages(self) -> list[Stage]:
         """Every step."""
         return stages(self)

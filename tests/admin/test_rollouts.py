@@ -86,7 +86,7 @@ def test_a_rollout_shows_its_step_its_shares_and_its_guards(house: RollingHouse)
     assert "abandoned baskets – – 10.0 %" in page.text
     assert "? no data" in page.text
     # Charts say the same as tables, with the limit.
-    assert "canary 0.3259 %" in page.text
+    assert "canary 0.326 %" in page.text
     assert '"limit":1.0' in page.source.replace("&#34;", '"')
 
 
