@@ -162,11 +162,15 @@ class MetricJson(TypedDict):
 
 
 class TotalsJson(TypedDict):
-    """Outcomes added up. p95: seconds; null without requests, or off the scale."""
+    """Outcomes added up. p95: seconds; null without requests, or off the scale.
+
+    late: of the requests, those that were reported too late to be judged by.
+    """
 
     assignments: int
     requests: int
     failures: int
+    late: int
     p95: float | None
     metrics: dict[str, MetricJson]
 
@@ -333,6 +337,7 @@ def totals(of: Totals, edges: tuple[float, ...]) -> TotalsJson:
         "assignments": of.assignments,
         "requests": of.requests,
         "failures": of.failures,
+        "late": of.late,
         "p95": None if p95 is None or p95 == float("inf") else p95,
         "metrics": {
             name: {"total": total, "failed": failed} for name, (total, failed) in of.metrics.items()

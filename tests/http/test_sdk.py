@@ -180,6 +180,8 @@ def test_a_tick_is_told_by_who_served_it_and_settles(api: Api) -> None:
         at - 5: {"1.5.0": Totals(0, 50, 3, late=50)}
     }
     assert outcomes.flag_ticks("production", "other", **span) == {}
+    shown = api.admin.get("/api/v1/flags/new-search/environments/production/outcomes").json
+    assert (shown["variants"]["on"]["requests"], shown["variants"]["on"]["late"]) == (60, 30)
 
 
 @pytest.mark.parametrize(

@@ -227,9 +227,10 @@ class RedisOutcomes:
         now = int(self._now())
         names = [keys.sources(environment), keys.sources_seen(environment)]
         told = json.dumps(dict(report.about), ensure_ascii=False)
-        limits = [now, now - KEEP_SECONDS, SOURCES, KEEP_SECONDS]
-        arguments = [report.source, report.seq, told, *limits, report.owner]
-        return Call(script("heard"), names, arguments)
+        limits = (now, now - KEEP_SECONDS, SOURCES, KEEP_SECONDS)
+        return Call(
+            script("heard"), names, [report.source, report.seq, told, *limits, report.owner]
+        )
 
     def _counts(
         self, environment: str, subject: str, since: int, until: int
