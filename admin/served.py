@@ -19,7 +19,7 @@ Fields = Mapping[str, Any]
 
 LABELS = {
     "share": "Share",
-    "weights": "Variants of the share",
+    "weights": "Variants",
     "conditions": "Only where",
     "prerequisites": "Only with",
 }

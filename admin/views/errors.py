@@ -76,7 +76,13 @@ class Errors:
     def _away(self, refusal: StoreUnavailable) -> Response:
         """Show the shares that the mirror holds to whoever was signed in before."""
         known = self._known() if visitor() is not None else []
-        response = self._ui.page("store_away.html", status=503, refusal=refusal, served=known)
+        response = self._ui.page(
+            "store_away.html",
+            status=503,
+            refusal=refusal,
+            served=known,
+            typed=None if visitor() is None else _typed(),
+        )
         response.headers["Retry-After"] = "2"
         return response
 
@@ -87,6 +93,15 @@ class Errors:
             for environment, view in views
             for flag in view.snapshot.flags.values()
         ]
+
+
+def _typed() -> list[tuple[str, str]] | None:
+    """Return the fields of the form that was sent, so that it can be sent again as it was typed;
+    None where there was none, and where a password was in it."""
+    if request.method != "POST":
+        return None
+    fields = [(name, text) for name, text in request.form.items(multi=True) if name != "csrf"]
+    return None if any("password" in name for name, _ in fields) else fields
 
 
 def _know_page_paths(state: BlueprintSetupState) -> None:
