@@ -475,7 +475,8 @@ class Evidence(Protocol):
         """
 
     def evidence(self, rollouts: Sequence[str]) -> Mapping[str, list[Mapping[str, Any]]]:
-        """Return the entries of each of these that has any, oldest first."""
+        """Return the entries of each of these that has any, oldest first; one that cannot be read
+        is empty."""
 
     def standings(self, rollouts: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """Return how the newest entry left each of these, of those that have one."""

@@ -137,16 +137,19 @@ def blamed(rollout: Rollout, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def compares(guard: Guard) -> bool:
-    """Tell whether a guard can be compared: it counts what SDKs report, may roll back, and does not
-    ask for points that are shorter than the ticks that are compared."""
+    """Tell whether a guard can be compared: it counts what SDKs report, and may roll back."""
     signal = guard.signal
     if signal.source != SOURCE or guard.on_breach is OnBreach.HOLD:
-        return False
-    if guard.period < TICK_SECONDS:
         return False
     if signal.measure is Measure.RATE:
         return 0 < guard.limit < 1
     return signal.measure is Measure.LATENCY and guard.limit > 0 and _quantile(guard) == P95
+
+
+def answers(guard: Guard) -> bool:
+    """Tell whether its comparison answers for a guard. Points that are shorter than the ticks that
+    are compared are known sooner: such a guard goes by them, and its comparison shows harm."""
+    return compares(guard) and guard.period >= TICK_SECONDS
 
 
 P95 = 0.95
@@ -208,6 +211,7 @@ def _rate(guard: Guard, metric: str | None) -> Rate:
         like,
         name=guard.name,
         limit=guard.limit,
+        critical=answers(guard),
         optional=guard.no_data is NoData.PASS,
         minimum_sample=guard.minimum_sample or like.minimum_sample,
     )
@@ -219,6 +223,7 @@ def _latency(guard: Guard) -> Latency:
         like,
         name=guard.name,
         limit=guard.limit,
+        critical=answers(guard),
         optional=guard.no_data is NoData.PASS,
         minimum_sample=guard.minimum_sample or like.minimum_sample,
     )

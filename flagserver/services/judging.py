@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,7 @@ RestOf = Callable[[str, str], str | None]
 ONSET_SECONDS = 60
 """So long an onset is believed, before all ticks are looked through again."""
 
+TOGETHER = 8
 REBUILD_SECONDS = 2.0
 """So long a tick takes up the trials of rollouts that another controller held; the rest of them are
 taken up at the next, and do not go up before."""
@@ -77,6 +79,7 @@ class Case:
             watched.name
             for one in self.trial.subjects
             for watched in (one.design or self.trial.design).watched
+            if watched.critical
         )
 
     @property
@@ -126,15 +129,21 @@ class Judging:
         held = [(judged[id], case) for id, case in self._cases.items()]
         found = self._read([(it, case.until) for it, case in held], settled)
         for it, case in held:
-            case.until = max(case.until, settled - comparisons.LONGEST_CATCH_UP)
-            case.new = self._ticks(it, case, settled, found, flags.get(it.environment, {}))
+            with self._surviving(it):
+                case.until = max(case.until, settled - comparisons.LONGEST_CATCH_UP)
+                case.new = self._ticks(it, case, settled, found, flags.get(it.environment, {}))
 
     def of(self, rollout: Rollout) -> Case | None:
         """Return the trial of a rollout, None where nothing is compared or it is not taken up."""
         return self._cases.get(rollout.id)
 
+    def forget(self, rollout: Rollout) -> None:
+        """Take a rollout up anew at the next look."""
+        self._cases.pop(rollout.id, None)
+
     def see(self, rollout: Rollout, outside: Outside) -> Seen:
-        """Let the trial of a rollout take in what is new, and return how it stands."""
+        """Let the trial of a rollout take in what is new, and return how it stands. Raises
+        ValueError for ticks that do not follow on those before."""
         case = self._cases[rollout.id]
         return case.trial.see(Look(case.new, outside))
 
@@ -214,24 +223,33 @@ class Judging:
     # Taking up
 
     def _take_up(self, rollouts: Sequence[Rollout], settled: int) -> None:
+        """Take up as many rollouts as there is time for: a few at a time, for each may be long."""
         began = time.monotonic()
-        kept = self._evidence.evidence([it.id for it in rollouts]) if rollouts else {}
-        fresh = [it for it in rollouts if it.id not in kept]
-        before = self._read([(it, _first(it, settled)) for it in fresh], settled)
-        for it in rollouts:
+        for i in range(0, len(rollouts), TOGETHER):
             if time.monotonic() - began > REBUILD_SECONDS:
-                log.info("%s is taken up at the next look", it.name)
-                continue
-            try:
-                entries = kept.get(it.id)
-                case = self._open(it, settled, before) if entries is None else _again(entries)
-            except Refusal:
-                raise
-            except Exception:
-                log.exception("%s cannot be judged", it.name)
-                continue
-            if case is not None:
-                self._cases[it.id] = case
+                log.info("%d rollouts are taken up at the next look", len(rollouts) - i)
+                return
+            some = rollouts[i : i + TOGETHER]
+            kept = self._evidence.evidence([it.id for it in some])
+            fresh = [(it, _first(it, settled)) for it in some if it.id not in kept]
+            before = self._read(fresh, settled)
+            for it in some:
+                with self._surviving(it):
+                    entries = kept.get(it.id)
+                    case = self._open(it, settled, before) if entries is None else _again(entries)
+                    if case is not None:
+                        self._cases[it.id] = case
+
+    @contextmanager
+    def _surviving(self, rollout: Rollout) -> Iterator[None]:
+        """Let whatever one rollout's evidence meets spoil no other: it is taken up anew."""
+        try:
+            yield
+        except Refusal:
+            raise
+        except Exception:
+            log.exception("%s cannot be judged", rollout.name)
+            self._cases.pop(rollout.id, None)
 
     def _open(
         self, rollout: Rollout, settled: int, found: Mapping[tuple[str, str], Series]

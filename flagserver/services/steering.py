@@ -341,13 +341,20 @@ class Steering:
             waits = is_judged(rollout)
             undecided = (*context.undecided, *((TAKEN_UP_LATER,) if waits else ()))
             return guards.act(verdicts, replace(context, undecided=undecided))
-        context = replace(
+        compared = replace(
             context,
             compares=case.compares,
             data_age=context.now - case.until,
             tick=float(case.tick_seconds),
         )
-        action = guards.act(verdicts, context, lambda outside: self._judging.see(rollout, outside))
+        try:
+            action = guards.act(
+                verdicts, compared, lambda outside: self._judging.see(rollout, outside)
+            )
+        except ValueError:
+            log.exception("%s: what was kept of its evidence does not go on", rollout.name)
+            self._judging.forget(rollout)
+            return self._act(rollout, verdicts, context)
         if not self._judging.keep(rollout, action):
             return None
         return self._with_culprits(rollout, action)

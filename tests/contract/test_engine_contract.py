@@ -323,6 +323,15 @@ def test_how_the_newest_look_left_a_rollout_is_kept_with_it(store: RedisStore) -
     assert store.standings(["r-1"])["r-1"]["sentence"] == "newer"
 
 
+def test_evidence_that_is_torn_is_empty_and_spoils_no_other(
+    store: RedisStore, backend: Backend
+) -> None:
+    store.keep_evidence("r-1", 0, HEAD)
+    store.keep_evidence("r-2", 0, HEAD)
+    backend.raw().lset(keys.evidence("r-1"), 0, "torn")
+    assert store.evidence(["r-1", "r-2"]) == {"r-1": [{}], "r-2": [HEAD]}
+
+
 def test_evidence_ends_after_90_days(store: RedisStore, backend: Backend) -> None:
     store.keep_evidence("r-1", 0, HEAD, {"sentence": "well"})
     assert backend.raw().ttl(keys.standing("r-1")) > 0

@@ -440,8 +440,9 @@ def test_a_version_that_breaks_on_its_way_is_taken_back_within_seconds(demo: Dem
     assert watch.returncode == 3, printed
     assert "ROLLED BACK" in printed
     cause = demo.rollout(id)["rollback"]
-    assert (cause["by"], cause["row"]) == ("guard", "backstop")
-    assert cause["reason"].startswith("error rate ")
+    # Two of its points, or the evidence of a tick: whichever was there first.
+    assert (cause["by"], cause["row"] in {"backstop", "harm proven"}) == ("guard", True)
+    assert "error rate" in cause["reason"]
     assert took < 15
     stable = rollout["targets"][0]["settings"]["stable"]
     eventually(lambda: list(demo.balancer()["weights"]) == [stable], 2)

@@ -55,9 +55,15 @@ def test_a_version_and_a_flag_have_each_a_comparison_where_they_can_be_told_apar
 def test_nothing_is_compared_where_no_guard_counts_requests() -> None:
     slow = tuple(g for g in STANDARD if g.signal.measure is Measure.LATENCY)
     holds = tuple(replace(g, on_breach=OnBreach.HOLD) for g in STANDARD)
-    fast = tuple(replace(g, period=2) for g in STANDARD)
-    for some in ((), slow, holds, fast, guards.standard_alb("app/x/1", "targetgroup/g/1", "b")):
+    for some in ((), slow, holds, guards.standard_alb("app/x/1", "targetgroup/g/1", "b")):
         assert comparisons.comparisons(judged(guards=some)) == ()
+
+
+def test_a_guard_with_points_shorter_than_a_tick_goes_by_them_and_is_compared_besides() -> None:
+    rollout = judged(guards=tuple(replace(g, period=2) for g in STANDARD))
+    made = comparisons.design(rollout, comparisons.comparisons(rollout)[0], EDGES)
+    assert not any(one.critical for one in made.watched)
+    assert not any(comparisons.answers(guard) for guard in rollout.guards)
 
 
 def test_who_is_blamed_are_targets_in_the_rollouts_order() -> None:

@@ -5,17 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import fakeredis
 import pytest
 from sortition.judgement.traffic import Outage
 from sortition.judgement.trial import replay
 
 from flagserver.domain.rollout import Why
+from flagserver.domain.signals import Measure, Measured, Point, Signal
 from flagserver.domain.states import State
 from flagserver.domain.times import moment
 from flagserver.services.judging import exported
+from flagserver.storage.redis import keys
 from tests.builders import ADMIN
 from tests.engines import FLAG, RULE
-from tests.judged import HEALTHY, Judged
+from tests.judged import HEALTHY, STANDARD, Judged
+
+DEAD = Signal.of("cloudwatch", Measure.UNHEALTHY_HOSTS)
+HOSTS = {"name": "hosts", "signal": DEAD.to_body(), "limit": 1, "period": 10, "no_data": "pass"}
 
 BEFORE = 300
 """Seconds of traffic before anything is rolled out."""
@@ -173,6 +179,28 @@ def test_of_two_who_judge_one_gives_in(engine: Judged) -> None:
     ends = [tick["at"] for look in looks for tick in look["ticks"].get(RULE.id, [])]
     assert ends == sorted(set(ends))
     assert engine.rollout(id).state is State.RUNNING
+
+
+def test_evidence_that_cannot_be_read_holds_the_rollout_and_hides_no_harm(engine: Judged) -> None:
+    """Whoever takes over cannot read what is kept: nothing goes up, and a host that dies takes the
+    rollout back all the same."""
+    id = engine.start_judged(**traffic_alone(), guards=[*STANDARD, HOSTS])
+    exposed(engine, id)
+    client = fakeredis.FakeRedis(server=engine.redis)
+    client.lset(keys.evidence(id), 1, "torn")
+    engine.controller.step_down()
+    engine.controller = engine.new_controller("second")
+    engine.run(400)
+    rollout = engine.rollout(id)
+    assert rollout.waiting is not None
+    assert (engine.weight, rollout.waiting.why) == (5, Why.DATA)
+    assert "What it was judged by" in rollout.waiting.reason
+
+    engine.source.answers[DEAD] = Measured(
+        canary=tuple(Point(moment(engine.clock.now()) - 10 * n, 1.0) for n in (1, 0))
+    )
+    engine.run(20)
+    assert engine.rollout(id).state is State.ROLLED_BACK
 
 
 def test_what_nobody_counts_is_judged_by_its_limits_and_says_so(engine: Judged) -> None:

@@ -7,6 +7,7 @@ Entries are compressed JSON, each by itself, with what all of them say in the di
 from __future__ import annotations
 
 import json
+import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from . import keys
 from .scripts import script
 from .server import Call, Server
+
+log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 90 * 24 * 60 * 60
 """How long they are kept after the last."""
@@ -49,7 +52,7 @@ class RedisEvidence:
     ) -> bool:
         """Add an entry after the `known` ones. False when there are others."""
         stands = "" if standing is None else _json(standing)
-        arguments = [known, _packed(entry), KEEP_SECONDS, stands]
+        arguments: list[str | bytes | int] = [known, _packed(entry), KEEP_SECONDS, stands]
         names = [keys.evidence(rollout), keys.standing(rollout)]
         return bool(self._server.run(Call(script("evidence"), names, arguments)))
 
@@ -79,6 +82,11 @@ def _packed(entry: Mapping[str, Any]) -> bytes:
 
 
 def _unpacked(entry: bytes) -> Mapping[str, Any]:
+    """Return an entry, empty where it cannot be read: one that is torn spoils no other rollout."""
     unpacking = zlib.decompressobj(zdict=_USUAL)
-    body: Mapping[str, Any] = json.loads(unpacking.decompress(entry) + unpacking.flush())
+    try:
+        body: Mapping[str, Any] = json.loads(unpacking.decompress(entry) + unpacking.flush())
+    except (zlib.error, ValueError):
+        log.error("an entry of evidence cannot be read")  # noqa: TRY400 (it would say its bytes)
+        return {}
     return body
