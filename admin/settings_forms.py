@@ -18,6 +18,7 @@ def read_environment(typed: Typed) -> NewEnvironment:
         key=typed.text("key").strip(),
         description=typed.text("description"),
         critical=typed.text("critical") == "yes",
+        uniform=typed.text("uniform") == "yes",
         reason=reason(typed),
     )
 
@@ -29,6 +30,7 @@ def read_edit(typed: Typed) -> EnvironmentEdit:
         typed,
         description=typed.text("description"),
         critical=typed.text("critical") == "yes",
+        uniform=typed.text("uniform") == "yes",
         default_schedule=typed.text("default_schedule").strip(),
         reason=reason(typed),
     )

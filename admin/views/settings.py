@@ -60,6 +60,7 @@ class Settings:
         told = {
             "description": kept.description,
             "critical": "yes" if kept.critical else "",
+            "uniform": "yes" if kept.uniform else "",
             "default_schedule": kept.default_schedule,
             "revision": str(view.revision),
         }

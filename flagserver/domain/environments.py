@@ -17,6 +17,7 @@ class Environment:
 
     default_schedule: by what its rollouts go that name none; as `schedule.parse` reads it.
     retention_days: how long the record keeps the bodies of entries about it.
+    uniform: conditions that would serve some regions or instances otherwise are refused there.
     """
 
     key: str
@@ -26,6 +27,7 @@ class Environment:
     changed: str
     default_schedule: str = STANDARD.name
     retention_days: int = retention.DAYS
+    uniform: bool = False
 
     @classmethod
     def from_body(cls, body: Body) -> Environment:
@@ -47,7 +49,9 @@ FIRST_ENVIRONMENTS = (
 
 def create(command: NewEnvironment, *, at: str) -> Environment:
     """Return the new environment. at: RFC 3339."""
-    return Environment(command.key, command.description, command.critical, at, at)
+    return Environment(
+        *(command.key, command.description, command.critical, at, at), uniform=command.uniform
+    )
 
 
 def known_as(key: str, *, at: str) -> Environment:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sortition.core import model as core
 from sortition.core.bucketing import WHOLE
-from sortition.core.conditions import Condition
+from sortition.core.conditions import NON_UNIFORM_ATTRIBUTES, Condition
 
 from .commands import Enlarging, FlagEdit, NewFlag, StateEdit, percent_to_ppm
 from .documents import Body
@@ -222,6 +222,22 @@ def check_may_enlarge(environment: Environment, command: Enlarging) -> None:
             f"{environment.key} is critical: repeat its name to enlarge exposure there.",
             field="/confirm_environment",
         )
+
+
+def check_uniform(environment: Environment, before: State, after: State) -> None:
+    """Raise Invalid for a condition that departs from uniform, where an environment wants none.
+
+    What was there when the environment began to want that stays until it is changed.
+    """
+    if not environment.uniform or before.conditions == after.conditions:
+        return
+    for index, condition in enumerate(after.conditions):
+        if condition.attribute in NON_UNIFORM_ATTRIBUTES and condition not in before.conditions:
+            raise Invalid(
+                f"{environment.key} serves every region and instance alike: no condition may look "
+                f"at {condition.attribute}.",
+                field=f"/conditions/{index}",
+            )
 
 
 def compiled_form(flag: Flag, state: State, revision: int) -> core.Flag:

@@ -111,13 +111,14 @@ class HistoryJson(TypedDict):
 
 class EnvironmentJson(TypedDict):
     """An environment. default_schedule: of its rollouts that name none. retention_days: how long
-    the record keeps what it says of it."""
+    the record keeps what it says of it. uniform: no condition looks at region or instance."""
 
     key: str
     description: str
     critical: bool
     default_schedule: str
     retention_days: int
+    uniform: bool
     created: str
     changed: str
     revision: int
@@ -357,6 +358,7 @@ def environment(view: EnvironmentView) -> EnvironmentJson:
         "critical": of.critical,
         "default_schedule": of.default_schedule,
         "retention_days": of.retention_days,
+        "uniform": of.uniform,
         "created": of.created,
         "changed": of.changed,
         "revision": view.revision,

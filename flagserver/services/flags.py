@@ -188,6 +188,7 @@ class Flags:
         flag, before = self._live(key, environment)
         after = flags.change(flag, before.state, command, at=self._now())
         flags.check_lock(before.state, after)
+        flags.check_uniform(self._environment(environment), before.state, after)
         if after.prerequisites != before.state.prerequisites:
             self._check_prerequisites(flag, after, self._store.read_environment(environment))
         return Plan(before, after, flags.enlarges(before.state, after))
@@ -273,6 +274,7 @@ class Flags:
             if flags.same(before.state, after) and revision in (None, before.revision):
                 return before
             flags.check_lock(before.state, after)
+            flags.check_uniform(where, before.state, after)
             if flags.enlarges(before.state, after) and isinstance(command, Enlarging):
                 if where.critical:
                     access.check(by, access.ENLARGE, environment)

@@ -43,6 +43,40 @@ def test_an_environment_is_edited_at_its_revision(api: Api) -> None:
     assert api.admin.get(path).headers["ETag"] == '"2"'
 
 
+class TestAnEnvironmentThatServesAllAlike:
+    WHERE = "/api/v1/flags/new-search/environments/staging"
+    HERE = ({"attribute": "cloud.region", "operator": "in", "values": ["eu-west-1"]},)
+    VERSION = ({"attribute": "service.version", "operator": "in", "values": ["2"]},)
+
+    @pytest.fixture(autouse=True)
+    def uniform(self, api: Api) -> None:
+        api.flag("new-search")
+        made = api.admin.patch(f"{ENVIRONMENTS}/staging", {"uniform": True}, revision=1)
+        assert made.json["uniform"] is True
+
+    def edit(self, api: Api, conditions: tuple[dict[str, Any], ...]) -> Answer:
+        revision = api.admin.get(self.WHERE).json["revision"]
+        return api.admin.patch(self.WHERE, {"conditions": list(conditions)}, revision=revision)
+
+    def test_refuses_a_condition_on_where_it_runs_by_its_place(self, api: Api) -> None:
+        refused = self.edit(api, self.VERSION + self.HERE)
+
+        assert (refused.status, refused.field) == (422, "/conditions/1")
+        assert "no condition may look at cloud.region" in refused.json["detail"]
+
+    def test_takes_one_on_the_version(self, api: Api) -> None:
+        assert self.edit(api, self.VERSION).status == 200
+
+    def test_leaves_what_was_there_before(self, api: Api) -> None:
+        api.admin.patch(f"{ENVIRONMENTS}/staging", {"uniform": False}, revision=2)
+        assert self.edit(api, self.HERE).status == 200
+        api.admin.patch(f"{ENVIRONMENTS}/staging", {"uniform": True}, revision=3)
+
+        assert self.edit(api, self.HERE + self.VERSION).status == 200
+        assert self.edit(api, ()).status == 200
+        assert self.edit(api, self.HERE).status == 422
+
+
 def test_how_long_the_record_keeps_bodies_is_an_environments(api: Api) -> None:
     path = "/api/v1/environments/staging"
     assert api.admin.get(path).json["retention_days"] == 90

@@ -13,6 +13,11 @@ KEY = click.argument("key", shell_complete=completion.environments)
 CRITICAL = click.option(
     "--critical/--not-critical", default=None, help="Whether enlarging there needs confirmation."
 )
+UNIFORM = click.option(
+    "--uniform/--not-uniform",
+    default=None,
+    help="Whether conditions on region or instance are refused there.",
+)
 
 
 @click.group(cls=Noun)
@@ -50,6 +55,7 @@ def get_environment(context: click.Context, key: str) -> None:
         f"{key}{critical}, revision {found['revision']}",
         found["description"],
         f"rollouts go by {found['default_schedule']} unless they say otherwise",
+        "serves every region and instance alike" if found["uniform"] else "",
         f"the record keeps bodies for {found['retention_days']} days",
     ]
     say(context, found, "\n".join(filter(None, lines)))
@@ -59,6 +65,7 @@ def get_environment(context: click.Context, key: str) -> None:
 @click.argument("key")
 @click.option("--description", default="", help="What it is for.")
 @CRITICAL
+@UNIFORM
 @options.write()
 @click.pass_context
 def create_environment(context: click.Context, /, key: str, **given: Any) -> None:
@@ -78,6 +85,7 @@ def create_environment(context: click.Context, /, key: str, **given: Any) -> Non
 @KEY
 @click.option("--description", help="What it is for.")
 @CRITICAL
+@UNIFORM
 @click.option(
     "--schedule",
     "default_schedule",
