@@ -69,7 +69,7 @@ class Pruner:
     def prune(self) -> bool:
         """Do what is to be done now. Returns whether all of it is done; else it goes on soon.
         Raises StoreUnavailable, Conflict."""
-        if self._told is None:
+        if self._told is None or self._is_of_before(self._told):
             self._told = self._tell()
         if self._told is not None:
             if not self._is_signed(self._told):
@@ -119,6 +119,11 @@ class Pruner:
                     due.append(link.seq)
             after = links[-1].seq
         return gone, due
+
+    def _is_of_before(self, told: _Told) -> bool:
+        """Tell whether another epoch began since: the entry may be among what was lost."""
+        state = self._store.state()
+        return state is None or state.epoch != told.epoch
 
     def _is_signed(self, told: _Told) -> bool:
         """Tell whether the place of a prune in the record is signed. Without a key it counts."""

@@ -20,6 +20,7 @@ from flagserver.domain.commands import EnvironmentEdit, NewEnvironment, NewFlag,
 from flagserver.domain.documents import Principal
 from flagserver.domain.errors import Conflict
 from flagserver.domain.retention import DAY_SECONDS
+from flagserver.ports import StoreIdentity
 from flagserver.services.environments import Environments
 from flagserver.services.flags import Flags
 from flagserver.services.pruning import Pruner, Pruning, read_things
@@ -240,6 +241,27 @@ def test_nothing_goes_before_its_prune_is_signed(house: House):
     house.seal()
     assert house.pruner.prune() is True
     assert first in house.gone()
+
+
+def test_a_prune_of_before_a_loss_is_told_anew(house: House):
+    """Its entry may be among what was lost."""
+    first = house.write("production")
+    house.wait(92)
+    house.seal()
+    assert house.pruner.prune() is False
+    found, fact = house.store.state(), documents.Fact("operator", "operator", "store:accept", "s")
+    assert found is not None
+    house.store.accept(
+        *(documents.Change(writes=(), fact=fact), found, StoreIdentity(found.store, 2)),
+        at=house.clock.now(),
+        salt="00" * 16,
+    )
+
+    house.prune()
+
+    assert first in house.gone()
+    assert [entry["epoch"] for entry in house.prunes()] == [1, 2]
+    assert house.verdict().kind == WHOLE
 
 
 def test_where_nothing_is_signed_bodies_go_all_the_same(house: House):
