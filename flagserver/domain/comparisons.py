@@ -416,7 +416,7 @@ def _of(totals: Totals | None, metric: str | None) -> tuple[int, int]:
 
 
 def _histogram(totals: Totals | None) -> Mapping[int, int]:
-    return {} if totals is None else totals.latency
+    return {} if totals is None else totals.durations()
 
 
 def _assigned(arms: Sequence[Arm]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -118,6 +119,15 @@ class Totals:
     late: int = 0
     ages: Mapping[int, int] = field(default_factory=dict)
 
+    def durations(self) -> Mapping[int, int]:
+        """Return the latencies of a tick, with those of requests that hang: of what has been in
+        flight for one to two ticks when a tick ends, which is so of any request once.
+
+        They are shorter than what they will be, so nothing looks slower than it is.
+        """
+        hanging = {bucket: n for bucket, n in self.ages.items() if bucket in _HANGING}
+        return Counter(self.latency) + Counter(hanging) if hanging else self.latency
+
     def quantile(self, q: float, edges: tuple[float, ...]) -> float | None:
         """Return the upper edge (seconds) of the bucket that holds the q-quantile, None if empty.
 
@@ -201,3 +211,7 @@ def service_subject(name: str) -> str:
 def histogram_edges() -> tuple[float, ...]:
     """Return the upper edges (seconds) of the latency buckets that SDKs count in."""
     return standard_edges()
+
+
+_HANGING = range(*(bisect_right(histogram_edges(), ticks * TICK_SECONDS) for ticks in (1, 2)))
+"""The buckets from one tick's length to that of two; both are edges."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flagserver.domain.outcomes import TICK_SECONDS, settled_tick, tick_of
+from flagserver.domain.outcomes import TICK_SECONDS, Totals, histogram_edges, settled_tick, tick_of
 
 NOW = 1_795_000_000
 
@@ -38,3 +40,23 @@ def test_the_watermark_is_on_the_grid_and_never_goes_back(at: int, flush: float,
     assert first % TICK_SECONDS == 0
     assert first <= second
     assert first < at
+
+
+def test_a_request_that_hangs_is_of_the_latencies_once():
+    edges = histogram_edges()
+    seen = 0
+    for tick in range(1, 8):
+        # It began 3 s before the first tick's end.
+        ages = {bisect_left(edges, 3.0 + 5 * (tick - 1)): 1}
+        found = Totals(latency={7: 4}, ages=ages).durations()
+        assert found[7] == 4
+        seen += sum(found.values()) - 4
+
+    assert seen == 1
+
+
+@pytest.mark.parametrize(("age", "counts"), [(0.1, 0), (5.0, 0), (5.01, 1), (10.0, 1), (10.1, 0)])
+def test_it_hangs_from_one_tick_to_two(age: float, counts: int):
+    found = Totals(ages={bisect_left(histogram_edges(), age): 3}).durations()
+
+    assert sum(found.values()) == 3 * counts
