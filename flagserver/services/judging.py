@@ -23,7 +23,7 @@ from sortition.judgement.trial import Look, Trial
 
 from flagserver.domain import comparisons, verdicts
 from flagserver.domain.comparisons import Comparison, Place
-from flagserver.domain.errors import Refusal
+from flagserver.domain.errors import Conflict, Refusal
 from flagserver.domain.flags import State as FlagState
 from flagserver.domain.guards import Action
 from flagserver.domain.outcomes import TICK_SECONDS, Part, Totals, added, settled_tick
@@ -389,7 +389,11 @@ _TOLD = ("does", "rule", "guard")
 
 def exported(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return entries of evidence as `sortition.judgement.series` reads them: the head, then the
-    looks."""
+    looks. Raises Conflict when one of them cannot be read: the rest would replay as something
+    else."""
+    for number, entry in enumerate(entries):
+        if not entry:
+            raise Conflict(f"Entry {number} of its evidence is torn, so it cannot be replayed.")
     return [entries[0]["head"], *(entry["look"] for entry in entries[1:])] if entries else []
 
 

@@ -10,6 +10,7 @@ import pytest
 from sortition.judgement.traffic import Outage
 from sortition.judgement.trial import replay
 
+from flagserver.domain.errors import Conflict
 from flagserver.domain.rollout import Why
 from flagserver.domain.signals import Measure, Measured, Point, Signal
 from flagserver.domain.states import State
@@ -188,6 +189,8 @@ def test_evidence_that_cannot_be_read_holds_the_rollout_and_hides_no_harm(engine
     exposed(engine, id)
     client = fakeredis.FakeRedis(server=engine.redis)
     client.lset(keys.evidence(id), 1, "torn")
+    with pytest.raises(Conflict, match="Entry 1 of its evidence is torn"):
+        exported(engine.evidence(id))
     engine.controller.step_down()
     engine.controller = engine.new_controller("second")
     engine.run(400)
