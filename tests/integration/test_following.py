@@ -102,6 +102,11 @@ class Following(Stage):
             self.engine.tick()
             seconds -= step
 
+    def bakes(self, minutes: int) -> None:
+        """Let the next deployments bake so long when all of the traffic is over."""
+        told = {"application": APPLICATION, "group": GROUP, "region": scenes.REGION}
+        self.aws.tell("codedeploy/times", **told, bake=minutes)
+
     # The command
 
     def at(self, seconds: float, act: Callable[[], object]) -> None:
@@ -192,7 +197,7 @@ def test_flags_have_the_same_share_one_look_after_each_shift_until_all_is_done(a
 
 # --- what takes it back ---------------------------------------------------------------------------
 
-ALARM = {"alarmConfiguration": {"enabled": True, "alarms": [{"name": "api-5xx"}]}}
+ALARM: dict[str, Any] = {"alarmConfiguration": {"enabled": True, "alarms": [{"name": "api-5xx"}]}}
 SURE_OPTIONS = ("--reason", "a test", "--confirm", "production", "--watch")
 
 
@@ -395,6 +400,56 @@ def test_the_wait_until_the_old_version_goes_can_be_skipped_and_that_of_a_canary
     stage.run(30)
     assert stage.info(deployment)["status"] == "Succeeded"
     assert stage.engine.rollout(id).state is State.COMPLETED
+
+
+def test_every_status_that_a_deployment_has_is_seen_in_its_lane(
+    aws: Double, tmp_path: Path
+) -> None:
+    stage = Following(aws, tmp_path, **ending(1, deploymentReadyOption=READY))
+    stage.bakes(2)
+    id = stage.follow(stage.deploy(2))
+    seen: list[tuple[str, Phase]] = []
+    while stage.engine.rollout(id).state is not State.COMPLETED:
+        stage.run(STRIDE)
+        lane = stage.lane(id)
+        if (lane.status, lane.phase) not in seen[-1:]:
+            seen.append((lane.status, lane.phase))
+        if lane.phase is Phase.READY and stage.engine.rollout(id).state is State.HOLDING:
+            stage.engine.rollouts.approve(id, sure(), stage.revision(id), ADMIN)
+    assert seen == [
+        ("InProgress", Phase.PREPARING),
+        ("Ready", Phase.READY),
+        ("InProgress", Phase.SHIFTING),
+        ("Baking", Phase.WATCHING),
+        ("InProgress", Phase.WATCHING),
+        ("Succeeded", Phase.DONE),
+    ]
+    assert stage.engine.share == 100.0
+
+
+@pytest.mark.slow
+def test_one_that_nobody_lets_go_on_ends_with_codedeploys_own_reason(
+    aws: Double, tmp_path: Path
+) -> None:
+    option = {"actionOnTimeout": "STOP_DEPLOYMENT", "waitTimeInMinutes": 3}
+    stage = Following(aws, tmp_path, **ending(1, deploymentReadyOption=option))
+    id = stage.follow(stage.deploy(2))
+    stage.run(60 * 3 + INSTALLED + 30)
+    taken_back(stage, id, By.ENGINE, "TIMEOUT")
+    assert stage.canary == 0
+
+
+@pytest.mark.slow
+def test_an_alarm_while_it_bakes_takes_all_of_it_back(aws: Double, tmp_path: Path) -> None:
+    stage = Following(aws, tmp_path, **ALARM)
+    stage.alarm(state="OK")
+    stage.bakes(10)
+    id = stage.follow(stage.deploy(2))
+    stage.run(ALL + 30)
+    assert (stage.lane(id).status, stage.engine.share) == ("Baking", 100.0)
+    stage.alarm()
+    taken_back(stage, id, By.ENGINE, "ALARM_ACTIVE")
+    assert stage.canary == 0
 
 
 # --- what holds -----------------------------------------------------------------------------------

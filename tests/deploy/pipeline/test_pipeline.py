@@ -183,12 +183,16 @@ def test_a_cancelled_job_puts_it_on_hold_and_one_that_runs_again_follows_it(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.timeout(300))])
 def test_a_server_that_is_away_in_the_middle_is_outlived(
-    server: Server, flag: str, job: Callable[..., Job]
+    server: Server, flag: str, job: Callable[..., Job], seconds: int
 ) -> None:
+    """For a minute it is away longer than the job may go unheard: the rollout holds until it is
+    heard again, and goes on."""
+
     def away() -> None:
         server.stop()
-        time.sleep(2)
+        time.sleep(seconds)
         server.start()
 
     done = job("5%:4s,100%").run(at_5(server, flag, away))
