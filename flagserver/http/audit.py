@@ -155,7 +155,11 @@ def read_things(call: Call) -> Any:
 
 @routes.add(
     *("GET", f"{PATH}/proof", AUDIT),
-    {200: ("For `audit verify --proof`.", ProofJson), 409: "Nothing of it is signed."},
+    {
+        200: ("For `audit verify --proof`.", ProofJson),
+        404: "The entry is not signed, or is none.",
+        409: "Nothing of it is signed.",
+    },
     query={"entry": Number("the entry; else the newest that is signed", 1, 10**15 - 1)},
 )
 def read_proof(call: Call) -> Any:
