@@ -37,6 +37,8 @@ SHELVES = {
 
 MOST_FOUND = 20
 
+_NAMELESS = re.compile(r"<thead>\n<tr>\n(<td></td>\n)+</tr>\n</thead>\n")
+
 SCROLLS = 'tabindex="0" role="group" aria-label="Table"'
 
 
@@ -124,7 +126,12 @@ class Library:
         headings = _anchored(tokens)
         self._lead(tokens, path)
         markdown = _markdown()
+        # Whoever has no mouse scrolls long lines by keyboard.
         body = markdown.renderer.render(tokens, markdown.options, {})
+        body = body.replace("<pre>", '<pre tabindex="0">')
+        # A column without a name has no header.
+        body = body.replace("<th></th>", "<td></td>")
+        body = _NAMELESS.sub("", body)
         # What Markdown makes of text without HTML is safe: see `_markdown`.
         return Page(path, self._title(path), Markup(body), headings)  # noqa: S704
 
@@ -139,8 +146,11 @@ class Library:
                     token.tag, token.attrs = "span", {}
                 else:
                     token.attrSet("href", there)
-            elif token.type == "table_open":
-                token.attrJoin("class", "compact")
+            elif token.type in {"th_open", "td_open"}:
+                # Our policy lets no element say its own style.
+                style = token.attrs.pop("style", "")
+                if style == "text-align:right":
+                    token.attrSet("class", "n")
 
     def _address(self, href: str, path: str) -> str | None:
         parts = urlsplit(href)
