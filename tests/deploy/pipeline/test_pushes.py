@@ -3,9 +3,7 @@ and the controller, whose next look is ten seconds away, looks at once."""
 
 from __future__ import annotations
 
-import re
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from flagserver.domain.times import unix
 from tests.awsfake.bus import Bus
 from tests.awsfake.deploying import Stage
 from tests.awsfake.double import Double, double
-from tests.deploy.pipeline.server import SURE, TOKEN, Server
+from tests.deploy.pipeline.server import SURE, Server
 from tests.servers import wait_until
 
 FLAG = "new-search"
@@ -23,8 +21,6 @@ ALARM = "sortition-shop"
 TICK_SECONDS = 10
 AT_ONCE = 7.0
 """Seconds in which it is seen with word; without it is, just after a look, nearly a tick."""
-
-HASTENS = 'sortition_pushed_events_total{result="hastens"}'
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -52,16 +48,6 @@ def server(request: pytest.FixtureRequest, aws: Double, tmp_path: Path) -> Itera
         made.stop()
 
 
-def measured(server: Server, name: str) -> float:
-    """A metric of the server, its series together; 0 where there is none."""
-    request = urllib.request.Request(
-        f"{server.url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        text = answer.read().decode()
-    return sum(float(n) for n in re.findall(rf"^{re.escape(name)}[^ ]* (\S+)$", text, re.MULTILINE))
-
-
 def test_the_controller_looks_at_once_when_an_alarm_fires(server: Server, aws: Double) -> None:
     stage = Stage(aws)
     stage.alarm(ALARM, "OK")
@@ -75,12 +61,9 @@ def test_the_controller_looks_at_once_when_an_alarm_fires(server: Server, aws: D
     }
     id = server.ask("POST", "/api/v1/rollouts", {**body, **SURE})["id"]
     wait_until(lambda: server.share(FLAG) == 5, "the first share", 60)
-    ticks = measured(server, "sortition_controller_ticks_total")
-    wait_until(
-        lambda: measured(server, "sortition_controller_ticks_total") > ticks, "the next look", 30
-    )
+    looked = server.rollout(id)["looked"]
+    wait_until(lambda: server.rollout(id)["looked"] != looked, "the next look", 30)
 
-    before = measured(server, HASTENS)
     fired = time.time()
     stage.alarm(ALARM, "ALARM")
     wait_until(lambda: server.rollout(id)["state"] == "rolled_back", "the rollout to go back", 30)
@@ -88,4 +71,3 @@ def test_the_controller_looks_at_once_when_an_alarm_fires(server: Server, aws: D
     assert unix(server.rollout(id)["rollback"]["detected"]) - fired < AT_ONCE
     assert ALARM in server.rollout(id)["rollback"]["reason"]
     assert server.share(FLAG) == 0
-    assert measured(server, HASTENS) > before
