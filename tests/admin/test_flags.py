@@ -260,3 +260,19 @@ def test_a_rollout_that_moves_a_flag_shows_its_step_without_a_click(
     assert "2 steps" in visitor.see("/flags?state=rollout").text
     text = visitor.see("/flags/new-search").text
     assert "Open the rollout , which alone may enlarge this flag" in text
+
+
+def test_health_tells_of_controllers_services_and_notices(house: House, visitor: Visitor) -> None:
+    text = visitor.see("/health").text
+    assert "Controllers nothing to look at" in text
+    assert "Services none report" in text
+    assert "Notices to log ✔ has everything" in text
+
+    house.flag("new-search")
+    house.report("new-search", 250, 750)
+    assert "Services ✔ 1 in 1 processes all say their version" in visitor.see("/health").text
+
+    house.store_away = True
+    away = visitor.see("/health")
+    assert away.status == 200
+    assert "Controllers" not in away.text

@@ -229,3 +229,18 @@ def test_an_archived_flag_has_no_form(house: House, visitor: Visitor, sheet: Pag
     house.services.flags.archive("page-size", Reasoned(), 1, ANA)
 
     assert visitor.see(STAGING).status == 409
+
+
+def test_an_editor_is_told_before_typing_that_a_critical_environment_is_not_theirs(
+    house: House, visitor: Visitor, sheet: Page
+) -> None:
+    editor = house.visitor(role="editor")
+
+    review = editor.send(
+        editor.see(FLAG), SHARE.format("production"), share="5", reason="I would like to"
+    )
+
+    assert "that needs a releaser" in review.text
+    assert "confirm_environment" not in review.source
+    allowed = editor.send(editor.see(FLAG), SHARE.format("staging"), share="5")
+    assert "Apply 5 %" in allowed.text
