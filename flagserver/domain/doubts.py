@@ -17,7 +17,7 @@ from .notices import Notice, Severity
 COLLECTION, KEY = "record", "doubt"
 """Where it stands while there is one."""
 
-RAISE = "record:doubt:raise"
+RAISE, ACCEPT = "record:doubt:raise", "store:accept"
 SUBJECT = "record"
 
 
@@ -65,6 +65,22 @@ class Doubt:
             facts={"What it means": "Nothing is enlarged until an admin acknowledges it."},
             incident=f"{SUBJECT}/{store}",
             by_hand=("sortition audit acknowledge",),
+        )
+
+    def ends(self, store: str, at: str) -> Notice:
+        """Return what people are told once it is acknowledged. at: RFC 3339, now."""
+        return Notice(
+            id=f"{ACCEPT}:{at}",
+            kind=ACCEPT,
+            severity=Severity.INFO,
+            at=at,
+            environment=None,
+            service=None,
+            subject=SUBJECT,
+            title="What the record lost is acknowledged; things may be enlarged again",
+            facts={"Told at": self.since},
+            incident=f"{SUBJECT}/{store}",
+            resolves=True,
         )
 
 

@@ -90,7 +90,7 @@ KINDS: dict[str, Kind] = {
     "notification:test": Kind("test message sent"),
     "session:begin": Kind("signed in"),
     "session:refuse": Kind("tries to sign in refused"),
-    "store:accept": Kind("store accepted"),
+    "store:accept": Kind("store accepted", INFO),
     "record:silence:note": Kind("an hour without an entry"),
     "record:doubt:raise": Kind("not what was signed, so nothing is enlarged", PAGE),
     "record:export:begin": Kind("read whole, by somebody who may"),

@@ -13,6 +13,7 @@ from flagserver.domain.documents import Change, Document, Fact, Principal
 from flagserver.domain.doubts import Doubt
 from flagserver.domain.errors import Conflict
 from flagserver.domain.stores import BEHIND, Alarm, StoreState
+from flagserver.domain.times import rfc3339
 from flagserver.ports import Clock, Documents, Entropy, StoreIdentity
 
 from .recovery import Recovery
@@ -106,8 +107,9 @@ class Losses:
             after={"store": successor.store, "epoch": successor.epoch, "killed": {}, "filled": {}},
             reason=command.reason,
         )
-        change = Change(writes=(doubts.lifted(document),), fact=fact)
         at, salt = self._clock.now(), self._entropy.hex(16)
+        notice = doubt.ends(found.store, rfc3339(at))
+        change = Change(writes=(doubts.lifted(document),), fact=fact, notices=(notice,))
         self._store.accept(change, found, successor, at=at, salt=salt)
         promised = read_text(doubt.promised)
         lost = promised.size - doubt.kept if promised.epoch == doubt.epoch else None

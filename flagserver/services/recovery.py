@@ -16,6 +16,7 @@ from sortition.core.model import Snapshot
 from flagserver.domain import documents, doubts, environments, flags, stores
 from flagserver.domain.commands import checked_reason
 from flagserver.domain.documents import Change, EnvironmentContent, Fact, Principal, Write
+from flagserver.domain.doubts import Doubt
 from flagserver.domain.errors import Conflict
 from flagserver.domain.flags import Flag, State
 from flagserver.domain.snapshots import build_snapshot
@@ -146,7 +147,10 @@ class Recovery:
             reason=reason,
         )
         lift = () if doubt is None else (doubts.lifted(doubt),)
-        change = replace(change, fact=fact, writes=(*change.writes, *lift))
+        told = (
+            () if doubt is None else (Doubt.from_body(doubt.body).ends(known.store, self._now()),)
+        )
+        change = replace(change, fact=fact, writes=(*change.writes, *lift), notices=told)
         self._store.accept(
             *(change, found, successor),
             at=self._clock.now(),

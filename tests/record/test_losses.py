@@ -149,6 +149,9 @@ def test_once_it_is_acknowledged_an_epoch_begins_that_quotes_what_is_lost(lost: 
     assert (verdict.kind, verdict.lost) == (WHOLE, 4)
     assert "4 of epoch 1 are lost, as was acknowledged" in verdict.words
     assert lost.doubt() is None
+    (_, began), (_, ended) = lost.store.undelivered("any")
+    assert (ended.kind, ended.resolves) == ("store:accept", True)
+    assert ended.incident == began.incident
     lost.server.snapshots.step(0.01)
     state = lost.server.flags.state("new-search", "production")
     lost.server.flags.unkill("new-search", "production", Enlarging(**UNKILL), state.revision, BY)
