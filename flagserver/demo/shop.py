@@ -23,15 +23,16 @@ SIDES = ("blue", "green")
 FIRST = {"blue": "1.4.0", "green": "1.5.0"}
 """What the sides run at first: blue serves, green is to be rolled out."""
 
-SCHEDULE = "5%:5s,25%:10s,50%:15s,100%:5s"
-"""The standard schedule sixty times as fast, and a last look of 5 s."""
+SCHEDULE = "5%:15s,25%:10s,50%:10s,100%:10s"
+"""The standard schedule some fifty times as fast, and a last look. Services report in ticks of five
+seconds, which have to come in before a step can be judged."""
 
 WATCHED = {
-    "error rate": ({"source": "outcomes", "measure": "rate"}, 0.01, 2),
-    "p95 latency": ({"source": "outcomes", "measure": "latency"}, 1.0, 3),
-    "unhealthy hosts": ({"source": "hosts", "measure": "unhealthy_hosts"}, 1.0, 2),
+    "error rate": ({"source": "outcomes", "measure": "rate"}, 0.01, 2, 5),
+    "p95 latency": ({"source": "outcomes", "measure": "latency"}, 1.0, 2, 5),
+    "unhealthy hosts": ({"source": "hosts", "measure": "unhealthy_hosts"}, 1.0, 2, 2),
 }
-"""name -> (signal, limit, data points of 2 s): the standard limits, looked at as fast."""
+"""name -> (signal, limit, data points, seconds of one): the standard limits, looked at as fast."""
 
 WAYS = {
     "errors": "fails three in ten of its requests",
@@ -253,8 +254,8 @@ class Shop:
             ],
             "guards": [
                 {"name": name, "signal": signal | _of_group(signal, scene[side])}
-                | {"limit": limit, "period": 2, "points": points, "of": points}
-                for name, (signal, limit, points) in WATCHED.items()
+                | {"limit": limit, "period": period, "points": points, "of": points}
+                for name, (signal, limit, points, period) in WATCHED.items()
             ],
         }
 
@@ -262,7 +263,7 @@ class Shop:
         """Write that rollout down for `sortition rollouts start -f`."""
         if not self.is_newest(self.canary()):
             return
-        head = "# The demo's rollout. The standard schedule, sixty times as fast.\n"
+        head = "# The demo's rollout. The standard schedule, some fifty times as fast.\n"
         # JSON is YAML, and the server needs no library to write it.
         self._place.rollout_file.write_text(head + json.dumps(self.rollout(), indent=2) + "\n")
 

@@ -70,6 +70,9 @@ _METRICS = {
     "critical_path": CRITICAL_PATH,
     "db_connection": DATABASE,
 }
+WARM_UP_PART = 0.25
+"""How much of the first hold latency's warm-up takes at most."""
+
 _OTHER = 0.05
 """What a metric that is nobody's standard has of the evidence, by either test."""
 
@@ -193,6 +196,10 @@ def design(rollout: Rollout, comparison: Comparison, edges: tuple[float, ...]) -
     latency = next(
         (_latency(g) for g in by_name.values() if g.signal.measure is Measure.LATENCY), None
     )
+    if latency is not None and judged:
+        # What is still warming up says nothing, and a step has to be judged within its hold.
+        warm_up = min(latency.warm_up, judged[0][1].hold * WARM_UP_PART)
+        latency = replace(latency, warm_up=warm_up)
     scaled = weighted([*rates, *([] if latency is None else [latency])])  # type: ignore[type-var]
     return Design(
         tuple(one for one in scaled if isinstance(one, Rate)),

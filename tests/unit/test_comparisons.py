@@ -91,6 +91,16 @@ def test_the_design_watches_each_guard_under_its_own_name() -> None:
     assert (made.steps, made.planned_seconds) == (3, 1800)
 
 
+def test_latency_warms_up_within_the_first_hold() -> None:
+    def warm_up(schedule: str) -> float:
+        rollout = judged(schedule=parse(schedule))
+        found = comparisons.design(rollout, comparisons.comparisons(rollout)[0], EDGES).latency
+        assert found is not None
+        return found.warm_up
+
+    assert [warm_up("5%:5m,100%"), warm_up("5%:10s,100%")] == [30, 2.5]
+
+
 def test_requests_come_first_and_own_metrics_have_a_part_of_the_budget() -> None:
     own = Guard("carts", Signal.of("outcomes", Measure.RATE, metric="carts"), 0.02)
     rollout = judged(guards=(own, *STANDARD[:1]))
