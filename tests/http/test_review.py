@@ -57,7 +57,7 @@ def test_what_cannot_be_said_is_refused(api: Api) -> None:
 
 def test_a_token_of_one_environment_sees_and_marks_only_that(api: Api) -> None:
     id = rolled_back(api)
-    staging = api.token("deploy", "staging")
+    staging = api.deploy("staging")
 
     assert staging.get(REVIEW).json["rollouts"] == []
     assert staging.get(f"{REVIEW}?environment=production").status == 403

@@ -144,7 +144,7 @@ def test_a_preview_that_was_read_is_over_when_its_time_is(
 def test_a_flood_of_forged_ones_takes_no_memory(client: sortition.Client) -> None:
     finder = Previews(PUBLIC, secure=False)
     for number in range(600):
-        finder.find(lambda _, n=number: f"forged{n}", "", "testing")
+        finder.find(lambda _: "", f"{NAME}=forged{number}", "testing")
 
     assert len(finder._known) <= 256
 
