@@ -10,19 +10,14 @@ import email.utils
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
-from typing import Any
 
 from flagserver.alarms import ALB
 from flagserver.appspec import faults
-from flagserver.aws import Aws, AwsError, AwsRefused
+from flagserver.aws import AwsError, AwsRefused
 from flagserver.domain.hooks import LIFECYCLE
 from flagserver.findings import FAILED, OK, WARNING, Finding
-
-Told = Mapping[str, Any]
-"""Something in AWS's own words."""
+from flagserver.inventory import Account, Pair, Told, named, pairs_of, route
 
 SKEW_SECONDS = 30.0
 REFUSED_SKEW_SECONDS = 300.0
@@ -38,9 +33,6 @@ HOOK_SECONDS = 20 * 60.0
 long has lost whoever was to report, or is held on purpose."""
 
 HOUR_SECONDS = 3600.0 - 60.0
-RECENT = 10
-"""So many of a group's deployments are looked at."""
-
 APP_MESH_END = "2026-09-30"
 
 PROBES: Mapping[str, tuple[str, str, Told]] = {
@@ -63,165 +55,6 @@ PROBES: Mapping[str, tuple[str, str, Told]] = {
 }
 """Action of the controller's policy -> a call that needs it and changes nothing. What is not there
 needs something that exists to be asked about, and is met on the way."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The two target groups of a deployment group, as CloudWatch's dimensions name them."""
-
-    group: str
-    names: tuple[str, ...]
-    dimensions: tuple[str, ...]
-
-
-class Account:
-    """What an account has, read when it is first needed and kept. All of it raises AwsError."""
-
-    def __init__(
-        self, aws: Aws, *, application: str | None = None, region: str | None = None
-    ) -> None:
-        """application: only this one of CodeDeploy's."""
-        self._aws = aws
-        self._application = application
-        self._region = region
-
-    def read(self, service: str, operation: str, **parameters: Any) -> Told:
-        """Return the answer to a call."""
-        return self._aws.read(service, operation, self._region, **parameters)
-
-    @cached_property
-    def caller(self) -> str:
-        """The ARN of whose credentials these are."""
-        return str(self.read("sts", "get_caller_identity")["Arn"])
-
-    @cached_property
-    def groups(self) -> Sequence[Told]:
-        """Deployment groups of ECS services."""
-        applications = [self._application] if self._application else self._applications()
-        found: list[Told] = []
-        for application in applications:
-            names = self._pages(
-                "codedeploy",
-                "list_deployment_groups",
-                items="deploymentGroups",
-                applicationName=application,
-            )
-            for some in _in_parts(names, 100):
-                told = self.read(
-                    "codedeploy",
-                    "batch_get_deployment_groups",
-                    applicationName=application,
-                    deploymentGroupNames=some,
-                )
-                found += told["deploymentGroupsInfo"]
-        return [group for group in found if group.get("ecsServices")]
-
-    @cached_property
-    def services(self) -> Sequence[Told]:
-        """Services of every ECS cluster."""
-        found: list[Told] = []
-        for cluster in self._pages("ecs", "list_clusters", items="clusterArns"):
-            names = self._pages(
-                "ecs", "list_services", items="serviceArns", cluster=cluster, maxResults=100
-            )
-            for some in _in_parts(names, 10):
-                found += self.read("ecs", "describe_services", cluster=cluster, services=some)[
-                    "services"
-                ]
-        return found
-
-    @cached_property
-    def alarms(self) -> Sequence[Told]:
-        """Alarms over metrics."""
-        return self._alarms("MetricAlarm")
-
-    @cached_property
-    def alarm_names(self) -> frozenset[str]:
-        """The names of all alarms, composite ones too."""
-        both = chain(self.alarms, self._alarms("CompositeAlarm"))
-        return frozenset(alarm["AlarmName"] for alarm in both)
-
-    @cached_property
-    def pairs(self) -> Sequence[Pair]:
-        """The target groups of every deployment group."""
-        return [self._pair(group) for group in self.groups]
-
-    @cached_property
-    def meshes(self) -> Sequence[str]:
-        """The names of App Mesh's meshes."""
-        found = self._pages("appmesh", "list_meshes", items="meshes")
-        return [str(mesh["meshName"]) for mesh in found]
-
-    def deployments(self, group: Told) -> Sequence[Told]:
-        """Return a group's newest deployments, newest first."""
-        told = self.read(
-            "codedeploy",
-            "list_deployments",
-            applicationName=group["applicationName"],
-            deploymentGroupName=group["deploymentGroupName"],
-        )
-        some = told["deployments"][:RECENT]
-        if not some:
-            return []
-        found = self.read("codedeploy", "batch_get_deployments", deploymentIds=some)
-        return sorted(found["deploymentsInfo"], key=lambda d: d["createTime"], reverse=True)
-
-    def events(self, deployment: Told) -> Sequence[Told]:
-        """Return a deployment's lifecycle events."""
-        id = deployment["deploymentId"]
-        try:
-            targets = self.read("codedeploy", "list_deployment_targets", deploymentId=id)
-        except AwsRefused as error:
-            if error.code == "DeploymentNotStartedException":
-                return []
-            raise
-        found: list[Told] = []
-        for target in targets["targetIds"]:
-            told = self.read(
-                "codedeploy", "get_deployment_target", deploymentId=id, targetId=target
-            )
-            found += told["deploymentTarget"].get("ecsTarget", {}).get("lifecycleEvents") or []
-        return found
-
-    def app_spec(self, group: Told) -> str | None:
-        """Return the AppSpec of a group's last deployment; None: there is none to be had."""
-        last = (group.get("lastAttemptedDeployment") or {}).get("deploymentId")
-        if last is None:
-            return None
-        deployment = self.read("codedeploy", "get_deployment", deploymentId=last)["deploymentInfo"]
-        revision = deployment.get("revision") or {}
-        if revision.get("revisionType") not in {"AppSpecContent", "String"}:
-            return None
-        told = self.read(
-            "codedeploy",
-            "get_application_revision",
-            applicationName=group["applicationName"],
-            revision=revision,
-        )["revision"]
-        content = told.get("appSpecContent") or told.get("string") or {}
-        return content.get("content")
-
-    def _applications(self) -> Sequence[str]:
-        return self._pages("codedeploy", "list_applications", items="applications")
-
-    def _alarms(self, kind: str) -> Sequence[Told]:
-        return self._pages(
-            "cloudwatch",
-            "describe_alarms",
-            items=f"{kind}s",
-            token=("NextToken", "NextToken"),
-            AlarmTypes=[kind],
-        )
-
-    def _pair(self, group: Told) -> Pair:
-        names = [each["name"] for pair in _pairs(group) for each in pair["targetGroups"]]
-        told = self.read("elbv2", "describe_target_groups", Names=names) if names else {}
-        arns = [each["TargetGroupArn"] for each in told.get("TargetGroups", ())]
-        return Pair(_named(group), tuple(names), tuple(arn.rpartition(":")[2] for arn in arns))
-
-    def _pages(self, service: str, operation: str, **told: Any) -> list[Any]:
-        return self._aws.pages(service, operation, self._region, **told)
-
 
 Check = Callable[[Account], Iterable[Finding]]
 
@@ -353,12 +186,12 @@ def listeners(account: Account) -> Iterator[Finding]:
                 "other's weights.",
             )
     for group in account.groups:
-        for pair in _pairs(group):
-            production, tests = _route(pair, "prodTrafficRoute"), _route(pair, "testTrafficRoute")
+        for pair in pairs_of(group):
+            production, tests = route(pair, "prodTrafficRoute"), route(pair, "testTrafficRoute")
             if set(production) & set(tests):
                 yield Finding(
                     *("listener", FAILED),
-                    f"{_named(group)} tests on its production listener",
+                    f"{named(group)} tests on its production listener",
                     "Give it a listener of its own for tests; traffic.yaml has one.",
                 )
 
@@ -367,9 +200,9 @@ def _production(account: Account) -> Mapping[str, set[str]]:
     """Return production listener -> who moves its traffic, in words."""
     owners: dict[str, set[str]] = defaultdict(set)
     for group in account.groups:
-        for pair in _pairs(group):
-            for listener in _route(pair, "prodTrafficRoute"):
-                owners[listener].add(f"CodeDeploy's group {_named(group)}")
+        for pair in pairs_of(group):
+            for listener in route(pair, "prodTrafficRoute"):
+                owners[listener].add(f"CodeDeploy's group {named(group)}")
     for service in account.services:
         for balancer in service.get("loadBalancers") or []:
             rule = (balancer.get("advancedConfiguration") or {}).get("productionListenerRule")
@@ -448,7 +281,7 @@ def groups(account: Account) -> Iterator[Finding]:
         if not rollback.get("enabled") or missing:
             yield Finding(
                 *("group", WARNING),
-                f"{_named(group)} does not go back by itself after a failure or an alarm",
+                f"{named(group)} does not go back by itself after a failure or an alarm",
                 "Enable automatic rollback for DEPLOYMENT_FAILURE and DEPLOYMENT_STOP_ON_ALARM.",
             )
 
@@ -459,20 +292,20 @@ def _stops(group: Told, account: Account) -> Iterator[Finding]:
     if not told.get("enabled") or not names:
         yield Finding(
             *("group", WARNING),
-            f"no alarm stops deployments of {_named(group)}",
+            f"no alarm stops deployments of {named(group)}",
             "Between its increments CodeDeploy asks nothing but alarms. Name the composite one.",
         )
         return
     for name in sorted(set(names) - account.alarm_names):
         yield Finding(
             *("group", FAILED),
-            f"{_named(group)} is stopped by the alarm {name}, which does not exist",
+            f"{named(group)} is stopped by the alarm {name}, which does not exist",
             "Make it with `flagserver aws alarms`, or take it out of the group.",
         )
     if told.get("ignorePollAlarmFailure"):
         yield Finding(
             *("group", WARNING),
-            f"{_named(group)} goes on when its alarms cannot be asked",
+            f"{named(group)} goes on when its alarms cannot be asked",
             "Set ignorePollAlarmFailure to false.",
         )
 
@@ -486,7 +319,7 @@ def hooks(account: Account, now: float) -> Iterator[Finding]:
                 hook, state, words = found
                 yield Finding(
                     *("hook", state),
-                    f"{hook} of {deployment['deploymentId']} ({_named(group)}) {words}",
+                    f"{hook} of {deployment['deploymentId']} ({named(group)}) {words}",
                     "Its function has to call PutLifecycleEventHookExecutionStatus, whatever "
                     "happens; deploy/lambda has one that does.",
                 )
@@ -517,15 +350,15 @@ def app_specs(account: Account, specs: Mapping[str, str]) -> Iterator[Finding]:
     for group in account.groups:
         spec = account.app_spec(group)
         if spec is not None:
-            tested = any(_route(pair, "testTrafficRoute") for pair in _pairs(group))
-            yield from _app_spec(f"the last AppSpec of {_named(group)}", spec, tested)
+            tested = any(route(pair, "testTrafficRoute") for pair in pairs_of(group))
+            yield from _app_spec(f"the last AppSpec of {named(group)}", spec, tested)
 
 
 def _all_tested(account: Account) -> bool | None:
     """Return whether deployment groups have test listeners, where all are alike."""
     try:
         found = {
-            any(_route(pair, "testTrafficRoute") for pair in _pairs(group))
+            any(route(pair, "testTrafficRoute") for pair in pairs_of(group))
             for group in account.groups
         }
     except AwsError:
@@ -548,23 +381,3 @@ def app_mesh(account: Account) -> Iterator[Finding]:
             "Move to ECS Service Connect, to VPC Lattice where weights are needed, or to an "
             "Application Load Balancer.",
         )
-
-
-# --- AWS's words ----------------------------------------------------------------------------------
-
-
-def _pairs(group: Told) -> Sequence[Told]:
-    return (group.get("loadBalancerInfo") or {}).get("targetGroupPairInfoList") or []
-
-
-def _route(pair: Told, name: str) -> Sequence[str]:
-    return (pair.get(name) or {}).get("listenerArns") or []
-
-
-def _named(group: Told) -> str:
-    return f"{group['applicationName']}/{group['deploymentGroupName']}"
-
-
-def _in_parts(items: Sequence[Any], most: int) -> Iterator[list[Any]]:
-    for start in range(0, len(items), most):
-        yield list(items[start : start + most])

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from flagserver import account, findings
+from flagserver import account, checkreport, findings, inventory
 from flagserver import alarms as standard_alarms
 from flagserver import check as checks
 from flagserver.aws import Arn, Aws, AwsError
@@ -90,7 +90,7 @@ def doctor(
     It reads and changes nothing. Run it with the controller's credentials to learn what those lack.
     """
     specs = {str(file): file.read_text(errors="replace") for file in files}
-    looked = account.Account(Aws(), application=application, region=region)
+    looked = inventory.Account(Aws(), application=application, region=region)
     found = account.examine(looked, time.time, specs)
     click.echo(findings.as_json(found) if as_json else findings.as_text(found))
     if not findings.all_well(found):
@@ -175,11 +175,11 @@ def check(
         click.echo("\n".join(left) or "Everything was taken down.")
         sys.exit(9 if left else 0)
     click.echo(f"If this is killed: the same with --tear-down {name}", err=True)
-    found = checks.Report(name, number, where, time.time(), say=_say)
+    found = checkreport.Report(name, number, where, time.time(), say=_say)
     _find_out(stack, found, report)
 
 
-def _find_out(stack: Stack, found: checks.Report, to: Path | None) -> NoReturn:
+def _find_out(stack: Stack, found: checkreport.Report, to: Path | None) -> NoReturn:
     """Run a check, and write its report whatever happened."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -188,7 +188,7 @@ def _find_out(stack: Stack, found: checks.Report, to: Path | None) -> NoReturn:
         pass
     finally:
         as_json = to is not None and to.suffix == ".json"
-        text = checks.as_json(found) if as_json else checks.as_markdown(found)
+        text = checkreport.as_json(found) if as_json else checkreport.as_markdown(found)
         if to is None:
             click.echo(text)
         else:

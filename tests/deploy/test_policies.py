@@ -128,7 +128,10 @@ def test_the_server_may_do_what_it_does(code: Code, part: str, files: Any):
 
 
 def test_a_person_may_do_what_the_commands_do():
-    files = [ROOT / "flagserver" / name for name in ("account.py", "alarms.py", "cloud.py")]
+    files = [
+        ROOT / "flagserver" / name
+        for name in ("account.py", "alarms.py", "cloud.py", "inventory.py")
+    ]
 
     assert allowed("operator") == needed(Code(files).made()) | BESIDES["operator"]
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from examples.awsfake import scene as scenes
 from examples.awsfake.scene import REGION
-from flagserver import check
+from flagserver import check, checkreport
 from flagserver.checkstack import Place, Stack
 from flagserver.cloud import aws as command
 from tests.awsfake.double import Double, double, environment_of
@@ -44,7 +44,7 @@ class Account:
         self.subnets = [each["SubnetId"] for each in found]
         place = Place(REGION, "main", self.subnets, self.group, scenes.ROLE, "image", public=False)
         self.stack = Stack(aws.aws(), place, NAME)
-        self.report = check.Report(NAME, ACCOUNT, REGION, self.now())
+        self.report = checkreport.Report(NAME, ACCOUNT, REGION, self.now())
         self.starts_tasks = True
         self.slept = 0
         self.at: dict[int, Callable[[], None]] = {}
@@ -63,7 +63,7 @@ class Account:
                 elb.register_targets(TargetGroupArn=group["TargetGroupArn"], Targets=targets)
         self.aws.tell("clock", advance=seconds)
 
-    def run(self) -> check.Report:
+    def run(self) -> checkreport.Report:
         check.run(self.stack, self.report, self.now, self.sleep)
         return self.report
 
@@ -105,7 +105,7 @@ def here(running: Double) -> Account:
     return Account(running)
 
 
-def found(report: check.Report, key: str) -> str:
+def found(report: checkreport.Report, key: str) -> str:
     return report.answers[key].found
 
 
@@ -117,18 +117,18 @@ def test_a_check_answers_each_question_and_leaves_nothing(here: Account):
 
     assert report.ended is None
     assert here.left() == report.left == []
-    assert [each.key for each in report.all()] == list(check.QUESTIONS)
+    assert [each.key for each in report.all()] == list(checkreport.QUESTIONS)
     assert {each.key: each.state for each in report.all()} == {
-        **dict.fromkeys(check.QUESTIONS, check.AS_ASSUMED),
+        **dict.fromkeys(checkreport.QUESTIONS, checkreport.AS_ASSUMED),
         # Nothing is assumed of these.
-        "ended": check.NOTED,
-        "labels": check.NOTED,
+        "ended": checkreport.NOTED,
+        "labels": checkreport.NOTED,
     }
     assert found(report, "weights").startswith("5 % → 100 %; ")
     assert found(report, "rules") == "changed: default, of the pair; left: of one's own"
     assert "Stopped, ALARM_ACTIVE" in found(report, "alarm")
-    text = check.as_markdown(report)
-    assert text.count(f"| {check.AS_ASSUMED} |") == len(check.QUESTIONS) - 2
+    text = checkreport.as_markdown(report)
+    assert text.count(f"| {checkreport.AS_ASSUMED} |") == len(checkreport.QUESTIONS) - 2
     assert text.endswith("Everything was taken down.\n")
 
 
@@ -159,8 +159,8 @@ def test_what_is_otherwise_is_said_and_what_was_not_found_out_too(here: Account)
     report = here.run()
 
     states = {each.key: each.state for each in report.all()}
-    assert states["rules"] == check.OTHERWISE
-    assert states["alarm"] == states["firing"] == check.NOT_FOUND_OUT
+    assert states["rules"] == checkreport.OTHERWISE
+    assert states["alarm"] == states["firing"] == checkreport.NOT_FOUND_OUT
     assert "AccessDenied" in str(report.ended)
     assert here.left() == []
 
@@ -278,7 +278,10 @@ def test_the_report_is_written(typed: Callable[..., Result], tmp_path: Path):
     assert done.stdout == ""
     told = json.loads(to.read_text())
     assert told["ok"]
-    assert {each["state"] for each in told["answers"]} == {check.AS_ASSUMED, check.NOTED}
+    assert {each["state"] for each in told["answers"]} == {
+        checkreport.AS_ASSUMED,
+        checkreport.NOTED,
+    }
 
 
 def test_one_that_ended_early_is_reported_with_status_9(

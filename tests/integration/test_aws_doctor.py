@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from examples.awsfake import scene as scenes
-from flagserver import account, alarms
+from flagserver import account, alarms, inventory
 from flagserver.aws import Arn
 from flagserver.cloud import aws as command
 from flagserver.domain.hooks import LIFECYCLE
@@ -102,7 +102,7 @@ class Account:
 
     def examine(self, **specs: str) -> list[Finding]:
         now = float(self.aws.ask("clock")["now"])
-        looked = account.Account(self.aws.aws())
+        looked = inventory.Account(self.aws.aws())
         return [
             finding
             for finding in account.examine(looked, lambda: now, specs)
@@ -146,7 +146,7 @@ def test_an_account_that_is_well(here: Account):
 def test_an_empty_account_is_well(running: Double):
     running.reset()
 
-    found = account.examine(account.Account(running.aws()), time.time, {})
+    found = account.examine(inventory.Account(running.aws()), time.time, {})
 
     assert {f.state for f in found} == {OK}
 
@@ -175,7 +175,7 @@ def test_a_listener_that_a_group_and_an_ecs_service_move(here: Account):
             "loadBalancers": [{"advancedConfiguration": {"productionListenerRule": rule}}],
         }
     ]
-    looked = account.Account(here.aws.aws())
+    looked = inventory.Account(here.aws.aws())
     looked.__dict__["services"] = services
 
     (finding,) = account.listeners(looked)
@@ -319,7 +319,7 @@ def test_permissions_that_are_missing(here: Account):
     # What leads to a listener may be read, or there would be none to ask about.
     for action in account.PROBES:
         here.aws.fault(action.partition(":")[2], "deny", times=99)
-    looked = account.Account(here.aws.aws())
+    looked = inventory.Account(here.aws.aws())
     looked.__dict__["services"] = []
 
     told = {finding.detail for finding in account.permissions(looked)}
@@ -365,7 +365,7 @@ def test_aws_does_not_answer(here: Account):
     ],
 )
 def test_a_clock_that_is_wrong(running: Double, skew: float, said: str | None):
-    looked = account.Account(running.aws())
+    looked = inventory.Account(running.aws())
 
     found = list(account.clock(looked, lambda: time.time() + skew))
 
@@ -382,7 +382,7 @@ def test_a_clock_that_is_wrong(running: Double, skew: float, said: str | None):
 def test_aws_refuses_what_a_wrong_clock_signed(running: Double):
     from flagserver.aws import AwsRefused
 
-    class Late(account.Account):
+    class Late(inventory.Account):
         def read(self, service: str, operation: str, **_: Any) -> Any:
             raise AwsRefused("sts get_caller_identity: Signature expired", "RequestExpired")
 
