@@ -249,6 +249,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "detections": judged.detections,
     "instant": progress.instant,
     "hold": present.hold,
+    "readable": present.readable,
     "short": present.short,
     "time": present.time,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -192,6 +193,14 @@ def time(at: float | str | datetime | None) -> str:
     if not isinstance(at, datetime):
         at = datetime.fromtimestamp(at, UTC)
     return at.strftime("%H:%M:%S")
+
+
+_ARN = re.compile(r"(?:(\w+)/)?(arn:aws[\w:/.-]*\w)")
+
+
+def readable(sentence: str) -> str:
+    """Return a sentence with the names of targets as short as people say them."""
+    return _ARN.sub(lambda found: f"{found[1] or ''} {short(found[2])}".strip(), sentence)
 
 
 def short(name: str) -> str:

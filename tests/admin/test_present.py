@@ -98,3 +98,17 @@ def test_an_entry_that_is_not_known_is_told_as_it_is() -> None:
 
     assert told.what == "rollout moon reach"
     assert told.flag is None
+
+
+def test_a_sentence_names_targets_as_people_say_them() -> None:
+    rule = "arn:aws:elasticloadbalancing:eu-west-1:1:listener-rule/app/shop/de7b/3acd/6e130c52"
+
+    said = present.readable(
+        f"ROLL BACK alb/{rule}, p95 latency: alb/{rule} is slow. It was {rule}."
+    )
+
+    assert (
+        said
+        == "ROLL BACK alb shop …130c52, p95 latency: alb shop …130c52 is slow. It was shop …130c52."
+    )
+    assert present.readable("errors 3 % > 1 %") == "errors 3 % > 1 %"
