@@ -428,7 +428,7 @@ def test_a_warning_is_no_failure(here: Account):
 
     told = run()
 
-    assert told.exit_code == 0
+    assert told.exit_code == 0, told.output
     assert "! alarm" in told.output
 
 
