@@ -27,7 +27,7 @@ Look = Mapping[str, Any]
 GOING_BACK = frozenset({State.ROLLING_BACK, State.ROLLBACK_FAILED})
 ENLARGING = ("begin", "resume", "advance", "approve")
 
-NEEDS_A_PERSON = frozenset({Why.APPROVAL, Why.TARGET, Why.FLAG, Why.OUTAGE, Why.LIMIT, Why.WATCHER})
+NEEDS_A_PERSON = frozenset(set(Why) - {Why.DATA})
 """Holding for these does not end by itself, or is worth a look."""
 
 
