@@ -263,7 +263,7 @@ def test_three_times_the_hold_wakes_somebody_or_does_what_the_schedule_says(
     world = a_world(f"5%:1m:n=1000,100%:overtime={overtime}")
     world.tick()
     for _ in range(34):
-        found = world.tick(5.0, _with_three_requests(world, world.now + 5))
+        world.tick(5.0, _with_three_requests(world, world.now + 5))
     assert world.rollout.waiting is not None
     assert world.rollout.waiting.why is Why.DATA
 
