@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -400,3 +401,22 @@ def test_nobody_without_a_session_gets_in(house: RollingHouse) -> None:
     assert "Sign in" in stranger.see("/rollouts").source
     assert stranger.client.get("/ui/strip").status_code == 401
     assert stranger.client.post("/rollouts/r-1/rollback", headers=OUR_PAGE).status_code == 401
+
+
+# --- how much it weighs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "most"), [("/rollouts", 60_000), ("/rollouts/{id}", 90_000)])
+def test_a_page_is_light(house: RollingHouse, page: str, most: int) -> None:
+    id = furnish_rollouts(house)["running"]
+    visitor = house.visitor()
+
+    source = visitor.see(page.format(id=id)).source
+    weight = len(gzip.compress(source.encode()))
+    assets = set(re.findall(r'(?:src|href)="(/assets/[^"]+)"', source))
+    for asset in assets:
+        answer = visitor.client.get(asset, headers={"Accept-Encoding": "gzip"})
+        weight += len(answer.get_data())
+
+    assert any("uplot" in asset for asset in assets) == ("{id}" in page)
+    assert weight <= most
