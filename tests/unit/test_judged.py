@@ -15,10 +15,12 @@ from flagserver.domain.rollout import Why
 from flagserver.domain.signals import Measure, Measured, Point, Signal
 from flagserver.domain.states import State
 from flagserver.domain.times import moment
+from flagserver.http.present_rollouts import JudgementJson
 from flagserver.services.judging import exported
 from flagserver.storage.redis import keys
 from tests.builders import ADMIN
 from tests.engines import FLAG, RULE
+from tests.http.api import conforms
 from tests.judged import HEALTHY, STANDARD, Judged
 
 DEAD = Signal.of("cloudwatch", Measure.UNHEALTHY_HOSTS)
@@ -212,6 +214,7 @@ def test_what_nobody_counts_is_judged_by_its_limits_and_says_so(engine: Judged) 
 
     judged = engine.rollouts.judgement(engine.rollouts.get(id, ADMIN))
     assert judged is not None
+    conforms(JudgementJson, judged)
     assert (judged["by"], judged["guards"]) == ("thresholds", [])
     assert engine.evidence(id) == []
 
@@ -222,6 +225,7 @@ def test_a_verdict_is_shown_with_its_numbers(engine: Judged) -> None:
 
     judged = engine.rollouts.judgement(engine.rollouts.get(id, ADMIN))
     assert judged is not None
+    conforms(JudgementJson, judged)
     errors = judged["guards"][0]
     assert (judged["by"], judged["age"] <= 10) == ("comparison", True)
     assert (errors["target"], errors["guard"]) == (RULE.id, "http errors")
