@@ -174,6 +174,7 @@ def test_draws_that_are_not_as_drawn_hold() -> None:
     decision = decided(judge)
 
     assert (decision.does, decision.rule) == (Does.HOLD, "sample-ratio mismatch")
+    assert decided(judge, over=True, waived=True).does is Does.ADVANCE
     assert "got 3 %" in decision.sentence
 
 

@@ -110,7 +110,8 @@ class Outside:
     hosts: what is said of unhealthy canary hosts (two probes).
     engine, responder: why an engine went back by itself, or a person did.
     over: whether the hold is over, where that is not said by the time watched: an engine decides,
-    or a person skipped the rest.  waived: that person answers for data that is not there yet.
+    or a person skipped the rest.  waived: that person answers for data that is not there yet, or
+    was not drawn as it should.
     missing: of guards that are not compared, what they lack and wait for.  lost: of one whose
     silence is meant to roll back.  undecided: what else must be there before going on.
     """
@@ -333,6 +334,8 @@ def _limit(
 
 
 def _mismatch(seen: Seen) -> Decision | None:
+    if seen.outside.waived:
+        return None
     for one in seen.compared:
         if one.assessment.mismatch >= 1 / MISMATCH_ALPHA:
             said = words.mismatch(one.target, one.assessment)
