@@ -118,9 +118,12 @@ class NewRolloutPage:
         again = request.args.get("again")
         if again:
             return filled(self._services.rollouts.get(again, principal()).rollout)
+        reporting = self._reporting([each.environment for each in self._environments()])
         return {
             "environment": request.args.get("environment", "")[:100],
             "flags": request.args.get("flag", "")[:100],
+            # Where one service reports, whoever starts a rollout means that one.
+            "service": reporting[0] if len(reporting) == 1 else "",
         }
 
 
