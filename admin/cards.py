@@ -92,6 +92,15 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """What a list shows of a flag in an environment besides its state. reached: percent."""
+
+    environment: Environment
+    reached: float | None
+    step: Step | None
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceRow:
     """A service that reports, in one environment. heard: seconds ago."""
 
@@ -146,8 +155,8 @@ class Desk:
     def _steps(self) -> Steps:
         return steps(self._services, self._now)
 
-    def lines(self, views: Sequence[FlagView], reached: Reached) -> dict[str, list[Card]]:
-        """Return what a list shows of flags, by key: their cards, at the cost of one look at
+    def lines(self, views: Sequence[FlagView], reached: Reached) -> dict[str, list[Line]]:
+        """Return what a list shows of flags in each environment, by key, at the cost of one look at
         rollouts, and of one at what services report in each minute."""
         exposures = reached.exposures(
             [(environment, view.flag.key) for view in views for environment in view.states]
@@ -161,27 +170,35 @@ class Desk:
             for view in views
         }
 
+    def lined(self, view: FlagView, lines: Sequence[Line]) -> list[Card]:
+        """Return the cards of a flag's lines."""
+        return [self._lined(view, line) for line in lines]
+
     def _line(
         self,
         view: FlagView,
         environment: Environment,
         exposures: Mapping[tuple[str, str], Exposure | None],
-    ) -> Card:
-        state = view.states[environment.key]
+    ) -> Line:
         place = environment.key, view.flag.key
         exposure = exposures.get(place)
         share = None
-        if exposure is not None and _is_since(state.state.changed, exposure.since):
+        changed = view.states[environment.key].state.changed
+        if exposure is not None and _is_since(changed, exposure.since):
             share = exposure.share
+        return Line(environment, share, self._steps.get(place))
+
+    def _lined(self, view: FlagView, line: Line) -> Card:
+        state = view.states[line.environment.key]
         return Card(
             flag=view.flag,
-            environment=environment,
+            environment=line.environment,
             state=state.state,
             revision=state.revision,
             status=present.status(view.flag, state.state),
-            tone=present.tone(environment),
-            observed=Observed(share, 0, WINDOW_SECONDS, since_change=False),
-            step=self._steps.get(place),
+            tone=present.tone(line.environment),
+            observed=Observed(line.reached, 0, WINDOW_SECONDS, since_change=False),
+            step=line.step,
         )
 
     def services(self) -> list[ServiceRow]:

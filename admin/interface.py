@@ -122,6 +122,10 @@ class Interface:
         """Return a part of a page, as htmx puts it in place of the old one."""
         return _html(self._render(template, **context), 200)
 
+    def piece(self, template: str, **context: Any) -> Markup:
+        """Return a part of a page that depends on nothing but its context, to be kept."""
+        return Markup(self._templates.get_template(template).render(context))  # noqa: S704
+
     def go(
         self, there: str, word: str | None = None, environment: str = "", revision: int = 0
     ) -> AnyResponse:

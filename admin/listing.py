@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -101,6 +101,7 @@ class Facts:
 
     tokens: environment -> its state there.  moved: environments where a rollout moves it.
     alike_since: since when it could be stale, see `staleness`; None: it cannot.
+    everywhere: of which sorts it is, staleness aside, looked at in all environments.
     """
 
     view: FlagView
@@ -108,20 +109,17 @@ class Facts:
     tokens: Mapping[str, str]
     moved: frozenset[str]
     alike_since: datetime | None
+    everywhere: frozenset[str]
 
-    def sorts(self, where: Collection[str], now: datetime) -> set[str]:
-        """Return of which sorts it is, looked at in these environments; "" is all but archived."""
-        if self.view.flag.archived:
-            return {"archived"}
-        found = {self.tokens[name] for name in where if name in self.tokens}
-        if len(found) > 1:
-            found.discard("off")
-        if self.moved and not self.moved.isdisjoint(where):
-            found.add("rollout")
-        if self.alike_since is not None and now - self.alike_since >= STALE_AFTER:
-            found.add("stale")
-        found.add("")
-        return found
+    def is_stale(self, now: datetime) -> bool:
+        """Tell whether it can go."""
+        return self.alike_since is not None and now - self.alike_since >= STALE_AFTER
+
+    def sorts(self, where: str) -> frozenset[str]:
+        """Return of which sorts it is, staleness aside, in an environment ("": in any)."""
+        if not where or self.view.flag.archived:
+            return self.everywhere
+        return _sorts(self.tokens, self.moved, [where])
 
 
 class Listing:
@@ -144,16 +142,19 @@ class Listing:
         where = [asked.environment] if asked.environment else keys
         counted = tuple(each.key for each in environments if each.critical) or tuple(where)
         known = [self._of(view, counted) for view in views]
+        if asked.owner:
+            known = [facts for facts in known if facts.view.flag.owner == asked.owner]
         owners = sorted({view.flag.owner for view in views if view.flag.owner})
         counts = dict.fromkeys(("", *STATES), 0)
         wanted = []
         for facts in known:
-            if asked.owner in ("", facts.view.flag.owner):
-                sorts = facts.sorts(where, now)
-                for sort in sorts:
-                    counts[sort] = counts.get(sort, 0) + 1
-                if asked.state in sorts:
-                    wanted.append(facts)
+            sorts = facts.sorts(asked.environment)
+            for sort in sorts:
+                counts[sort] += 1
+            stale_now = facts.alike_since is not None and facts.is_stale(now)
+            counts["stale"] += stale_now
+            if asked.state in sorts or (stale_now and asked.state == "stale"):
+                wanted.append(facts)
         if asked.sort == "changed":
             wanted.sort(key=lambda facts: facts.changed, reverse=True)
         pages = max(1, -(-len(wanted) // PAGE_SIZE))
@@ -179,13 +180,29 @@ class Listing:
 
 def _facts(view: FlagView, counted: Sequence[str]) -> Facts:
     states = {name: each.state for name, each in view.states.items()}
+    tokens = {name: present.status(view.flag, state).token for name, state in states.items()}
+    moved = frozenset(name for name, state in states.items() if state.rollout is not None)
+    archived = view.flag.archived
     return Facts(
         view=view,
         changed=_changed(view),
-        tokens={name: present.status(view.flag, state).token for name, state in states.items()},
-        moved=frozenset(name for name, state in states.items() if state.rollout is not None),
+        tokens=tokens,
+        moved=moved,
         alike_since=alike_since(view.flag, [states[name] for name in counted if name in states]),
+        everywhere=frozenset({"archived"}) if archived else _sorts(tokens, moved, list(states)),
     )
+
+
+def _sorts(
+    tokens: Mapping[str, str], moved: frozenset[str], where: Sequence[str]
+) -> frozenset[str]:
+    """Return the sorts of a flag that is not archived, looked at in these environments."""
+    found = {tokens[name] for name in where if name in tokens}
+    if len(found) > 1:
+        found.discard("off")
+    if not moved.isdisjoint(where):
+        found.add("rollout")
+    return frozenset({"", *found})
 
 
 def _row(facts: Facts, counted: Sequence[str], now: datetime) -> Row:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, Response, request, url_for
+from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain.errors import Refusal
+from flagserver.services.catalogue import FlagView
 
 from .. import listing
-from ..cards import Desk
+from ..cards import Desk, Line
 from ..forms import Typed, Unusable, read_flag
 from ..interface import Interface, now, principal
 from ..reached import Reached
@@ -23,6 +26,7 @@ class Flags:
         self._ui = ui
         self._listing = listing.Listing()
         self._reached = Reached(ui.services.outcomes)
+        self._heads: dict[str, tuple[FlagView, object, Markup]] = {}
 
     def show(self) -> Response:
         """The whole page."""
@@ -57,15 +61,26 @@ class Flags:
         asked = listing.read(request.args, [each.key for each in desk.environments])
         searched = services.flags.all(query=asked.query, archived=True)
         found = self._listing.find(searched, asked, desk.environments, at)
-        cards = desk.lines([row.view for row in found.rows], self._reached)
+        lines = desk.lines([row.view for row in found.rows], self._reached)
         return {
             "found": found,
             "asked": found.asked,
             "states": listing.STATES,
             "sorts": listing.SORTS,
             "environments": desk.environments,
-            "rows": [(row, cards[row.view.flag.key]) for row in found.rows],
+            "rows": [(row, self._head(desk, row, lines[row.view.flag.key])) for row in found.rows],
         }
+
+    def _head(self, desk: Desk, row: listing.Row, lines: Sequence[Line]) -> Markup:
+        """Return a row up to its time. It is made anew when something in it has changed."""
+        key = row.view.flag.key
+        known = self._heads.get(key)
+        if known is not None and known[0] is row.view and known[1] == (row.stale, lines):
+            return known[2]
+        cards = desk.lined(row.view, lines)
+        made = self._ui.piece("_flag_row.html", row=row, cards=cards, base=url_for("admin.flags"))
+        self._heads[key] = row.view, (row.stale, lines), made
+        return made
 
 
 def routes(blueprint: Blueprint, ui: Interface) -> None:
