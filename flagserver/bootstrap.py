@@ -13,6 +13,7 @@ from pathlib import Path
 from sortition.record.checkpoint import LOG_NAME, read_text
 from sortition.record.note import NoteError, SigningKey
 
+from flagserver.auth.oidc import Client, OidcProvider
 from flagserver.auth.passwords import Argon2Passwords
 from flagserver.aws import Aws, Watch
 from flagserver.domain import documents, tokens
@@ -36,6 +37,7 @@ from flagserver.ports import (
     Egress,
     Entropy,
     Gates,
+    IdentityProvider,
     Leases,
     NotAllowed,
     Notifier,
@@ -52,6 +54,7 @@ from flagserver.services.flags import Flags
 from flagserver.services.grounds import Grounds
 from flagserver.services.health import health
 from flagserver.services.hooks import Gatekeeper, Hooks
+from flagserver.services.introductions import Introductions
 from flagserver.services.judging import Judging, RestOf
 from flagserver.services.losses import Losses
 from flagserver.services.metrics import Metrics
@@ -76,7 +79,7 @@ from flagserver.services.steering import Steering, samples
 from flagserver.services.syncing import Syncing
 from flagserver.services.tokens import Tokens
 from flagserver.services.watching import Watching
-from flagserver.settings import Settings, SettingsError
+from flagserver.settings import Oidc, Settings, SettingsError
 from flagserver.signals.cloudwatch import CloudWatch
 from flagserver.signals.hosts import Hosts
 from flagserver.signals.metrics import MetricsSource
@@ -142,6 +145,44 @@ def open_egress(settings: Settings) -> Egress:
         except ValueError as error:
             raise SettingsError(f"{name}: {error}.") from None
     return GuardedEgress(places)
+
+
+CALLBACK = "/sign-in/oidc/callback"
+"""Where an identity provider sends browsers back to, below SORTITION_PUBLIC_URL."""
+
+
+def open_provider(settings: Settings, egress: Egress, clock: Clock) -> IdentityProvider | None:
+    """Return whom people sign in at, or None. Raises SettingsError for a part of what it takes, and
+    for an issuer that may not be called. Asks nobody yet: without it, links and passwords go on."""
+    told, secret = settings.oidc, settings.outward.oidc_client_secret or ""
+    if told == Oidc() and not secret:
+        return None
+    needed = {
+        "SORTITION_OIDC_ISSUER": told.issuer,
+        "SORTITION_OIDC_CLIENT_ID": told.client_id,
+        "SORTITION_OIDC_CLIENT_SECRET": secret,
+        "SORTITION_OIDC_ROLES": told.roles,
+    }
+    missing = [name for name, value in needed.items() if not value]
+    if missing:
+        raise SettingsError(f"To sign in by OpenID Connect, set {', '.join(missing)} too.")
+    _check_url(egress, "SORTITION_OIDC_ISSUER", told.issuer)
+    client = Client(
+        *(told.issuer, told.client_id, secret), told.domains, told.groups_claim or "groups"
+    )
+    return OidcProvider(egress, clock, client)
+
+
+def introductions_of(
+    settings: Settings, store: Store, people: People, clock: Clock, entropy: Entropy
+) -> Introductions:
+    """Return how people sign in at an identity provider, if there is one."""
+    return Introductions(
+        open_provider(settings, open_egress(settings), clock),
+        settings.oidc.roles,
+        settings.url + CALLBACK,
+        *(store, people, entropy),
+    )
 
 
 def open_notifiers(settings: Settings, egress: Egress, clock: Clock) -> list[Notifier]:
@@ -393,6 +434,10 @@ def build_services(
     recovery = None if copies is None else Recovery(store, clock, entropy, copies, promised)
     losses = Losses(store, snapshots.trust, recovery, clock, entropy)
     sessions = Sessions(store, store, clock, entropy)
+    people = People(
+        *(store, store, store, Argon2Passwords(), sessions, clock, entropy),
+        identity=store.identity,
+    )
     flags = Flags(store, clock, entropy, telemetry.changed)
     rollouts = Rollouts(
         *(store, store, outside.drivers, outside.sources, clock, entropy),
@@ -420,10 +465,8 @@ def build_services(
         pushes=Pushes(store, store, clock, entropy),
         previews=Previews(store, read_preview_key(settings), clock, entropy),
         sessions=sessions,
-        people=People(
-            *(store, store, store, Argon2Passwords(), sessions, clock, entropy),
-            identity=store.identity,
-        ),
+        people=people,
+        introductions=introductions_of(settings, store, people, clock, entropy),
         notifying=Notifying(
             *(store, store),
             open_notifiers(settings, open_egress(settings), clock),

@@ -29,6 +29,7 @@ from flagserver.domain.hooks import Asking
 from flagserver.domain.metrics import Posted
 from flagserver.domain.notices import Notice
 from flagserver.domain.outcomes import Drawn, Part, Report, Row, Totals
+from flagserver.domain.people import Outsider
 from flagserver.domain.retention import Range
 from flagserver.domain.rollout import Rollback, Rollout
 from flagserver.domain.signals import Ask, Measured, Signal
@@ -368,7 +369,8 @@ class Sessions(Protocol):
     """Short secrets with an end: browser sessions, one-time links and invitations, kept hashed."""
 
     def put(self, kind: str, digest: str, body: Mapping[str, Any], *, ttl_seconds: int) -> None:
-        """Keep a body under a secret's digest. kind: `session`, `link` or `invitation`."""
+        """Keep a body under a secret's digest. kind: `session`, `link`, `invitation` or
+        `oidc`."""
 
     def get(self, kind: str, digest: str) -> Mapping[str, Any] | None:
         """Return the body, or None when it has ended."""
@@ -399,6 +401,39 @@ class Passwords(Protocol):
 
     def is_outdated(self, kept: str) -> bool:
         """Tell whether it is to be kept anew, at its next use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """One sign-in at an identity provider, from its begin to its end.
+
+    callback: where the browser comes back to.  verifier: of PKCE, 43 to 128 characters (RFC 7636).
+    """
+
+    callback: str
+    state: str
+    nonce: str
+    verifier: str
+
+
+class NotIntroduced(Exception):
+    """An identity provider did not say who somebody is, or not so that it is believed. Its text is
+    for people and holds no secret."""
+
+
+class IdentityProvider(Protocol):
+    """Says who somebody is, by OpenID Connect."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    def begin(self, told: Introduction) -> str:
+        """Return where the browser is sent. Raises NotIntroduced."""
+
+    def finish(self, told: Introduction, code: str) -> Outsider:
+        """Spend the code that a browser came back with and return who it is. Raises
+        NotIntroduced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from .domain.addresses import Network, networks
+from .domain.people import ANYBODY, GroupRole, read_group_roles
 
 PREFIX = "SORTITION_"
 
@@ -35,6 +36,14 @@ SETTINGS = {
     "SORTITION_PUBLIC_URL": "Where people reach the server, for links. Default from host, port.",
     "SORTITION_TRUSTED_PROXIES": "Networks whose X-Forwarded-For is believed when tries to sign in "
     "are counted, with commas: 10.0.0.0/8. Default: none.",
+    "SORTITION_OIDC_ISSUER": "An OpenID Connect provider that people sign in at, as tokens name "
+    "it: https://login.example. Default: none.",
+    "SORTITION_OIDC_CLIENT_ID": "What that provider knows this server by.",
+    "SORTITION_OIDC_ROLES": "Who has which role, the first that fits: group=role or "
+    "group=role@environment, with commas; * is anybody.",
+    "SORTITION_OIDC_DOMAINS": "E-mail domains that are let in, with commas. Default: all; "
+    "needed with *.",
+    "SORTITION_OIDC_GROUPS_CLAIM": "Where tokens name groups. Default groups.",
     "SORTITION_OFREP_ORIGINS": "Origins of web pages that may ask by OFREP, with commas: "
     "https://shop.example. Default: none.",
     "SORTITION_EGRESS_HOSTS": "Hosts outside that may be called by https: host or host:port, with "
@@ -52,6 +61,7 @@ SECRETS = {
     "SORTITION_WEBHOOK_SECRET": "What notices are signed with: whsec_<base64>, one on a line.",
     "SORTITION_SLACK_WEBHOOK": "The address of a Slack incoming webhook.",
     "SORTITION_PAGERDUTY_KEY": "The integration key of a PagerDuty service (Events API v2).",
+    "SORTITION_OIDC_CLIENT_SECRET": "What this server shows to the OpenID Connect provider.",
     "SORTITION_PROMETHEUS_TOKEN": "A bearer token for the Prometheus.",
 }
 """What the server reads and never tells, each also from the file that `<name>_FILE` names."""
@@ -95,6 +105,7 @@ class Outward:
     signals_queue_url: str | None = None
     prometheus_url: str | None = None
     prometheus_token: str | None = field(default=None, repr=False)
+    oidc_client_secret: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Outward:
@@ -107,6 +118,44 @@ class Outward:
             for key, name in names.items()
         }
         return cls(**{key: value for key, value in told.items() if value})
+
+
+@dataclass(frozen=True, slots=True)
+class Oidc:
+    """The OpenID Connect provider that people sign in at; its secret is `Outward`'s. roles: the
+    first that fits. Empty: not set."""
+
+    issuer: str = ""
+    client_id: str = ""
+    roles: tuple[GroupRole, ...] = ()
+    domains: tuple[str, ...] = ()
+    groups_claim: str = ""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Oidc:
+        """Return it from an environment. Raises SettingsError."""
+        domains = environ.get("SORTITION_OIDC_DOMAINS") or ""
+        found = tuple(domains.lower().replace(",", " ").split())
+        return cls(
+            issuer=environ.get("SORTITION_OIDC_ISSUER") or "",
+            client_id=environ.get("SORTITION_OIDC_CLIENT_ID") or "",
+            roles=_group_roles(environ.get("SORTITION_OIDC_ROLES") or "", found),
+            domains=found,
+            groups_claim=environ.get("SORTITION_OIDC_GROUPS_CLAIM") or "",
+        )
+
+
+def _group_roles(text: str, domains: tuple[str, ...]) -> tuple[GroupRole, ...]:
+    try:
+        found = read_group_roles(text)
+    except ValueError as error:
+        raise SettingsError(f"SORTITION_OIDC_ROLES: {error}.") from None
+    if text and not found:
+        raise SettingsError("SORTITION_OIDC_ROLES names no role.")
+    # A public provider lets in the whole world.
+    if not domains and any(each.group == ANYBODY for each in found):
+        raise SettingsError("SORTITION_OIDC_ROLES has *, so SORTITION_OIDC_DOMAINS is needed.")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +175,7 @@ class Settings:
     ofrep_origins: tuple[str, ...] = ()
     metrics_public: bool = False
     outward: Outward = Outward()
+    oidc: Oidc = Oidc()
     record_key_file: Path | None = None
     preview_key_file: Path | None = None
     anchors_dir: Path | None = None
@@ -168,6 +218,7 @@ class Settings:
             public_url=(environ.get("SORTITION_PUBLIC_URL") or "").rstrip("/") or None,
             ofrep_origins=_origins(environ, "SORTITION_OFREP_ORIGINS"),
             outward=Outward.read(environ),
+            oidc=Oidc.read(environ),
             record_key_file=_path(environ, "SORTITION_RECORD_KEY_FILE"),
             preview_key_file=_path(environ, "SORTITION_PREVIEW_KEY_FILE"),
             anchors_dir=_path(environ, "SORTITION_ANCHORS_DIR"),

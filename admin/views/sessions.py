@@ -7,8 +7,17 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from flagserver.domain.errors import Invalid, StoreUnavailable, TooMany, Unauthenticated
+from flagserver.domain.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    StoreUnavailable,
+    TooMany,
+    Unauthenticated,
+)
 from flagserver.domain.people import LONGEST_PASSWORD, SHORTEST_PASSWORD
+from flagserver.services.introductions import INTRODUCTION_SECONDS
 from flagserver.services.sessions import SESSION_SECONDS
 
 from ..guard import Guard
@@ -39,6 +48,39 @@ class Sessions:
         except (Unauthenticated, TooMany) as refusal:
             return self._signed_out(refusal.detail, refusal.status, typed.get("login", ""))
         return self._begun(secret)
+
+    def sign_in_outside(self) -> AnyResponse:
+        """Send the browser to the identity provider, with a cookie to know it by later."""
+        try:
+            begun = self._ui.services.introductions.begin(self._ui.address())
+        except (NotFound, Unauthenticated, TooMany) as refusal:
+            return self._signed_out(refusal.detail, refusal.status)
+        there = self._ui.go(begun.there)
+        self._ui.set_cookie(there, self._oidc_cookie, begun.browser, max_age=INTRODUCTION_SECONDS)
+        return there
+
+    def back_from_outside(self) -> AnyResponse:
+        """Begin a session with what the identity provider says."""
+        there = self._back_from_outside()
+        self._ui.drop_cookie(there, self._oidc_cookie)
+        return there
+
+    def _back_from_outside(self) -> AnyResponse:
+        told = {name: request.args.get(name, "") for name in ("state", "code", "error")}
+        browser = request.cookies.get(self._oidc_cookie, "")
+        if told["error"]:
+            # Its words are not shown: anybody can write an address with words in it.
+            return self._signed_out("The identity provider did not let you in. Try again.", 401)
+        try:
+            return self._begun(
+                self._ui.services.introductions.finish(told["state"], browser, told["code"])
+            )
+        except (NotFound, Unauthenticated, Forbidden, Conflict) as refusal:
+            return self._signed_out(refusal.detail, refusal.status)
+
+    @property
+    def _oidc_cookie(self) -> str:
+        return "__Host-sortition_oidc" if self._ui.secure_cookies else "sortition_oidc"
 
     def invitation(self, secret: str) -> Response:
         """Ask for a password; the link is not spent by being looked at."""
@@ -82,6 +124,7 @@ class Sessions:
             status=status,
             problem=problem,
             by_password=self._by_password(),
+            provider=self._ui.services.introductions.name,
             login=login[:MAX_LOGIN],
         )
 
@@ -146,6 +189,10 @@ def routes(blueprint: Blueprint, ui: Interface, guard: Guard) -> None:
         *("/invitation/<secret>", "accept_invitation"),
         sessions.accept_invitation,
         methods=["POST"],
+    )
+    blueprint.add_url_rule("/sign-in/oidc", "sign_in_outside", sessions.sign_in_outside)
+    blueprint.add_url_rule(
+        "/sign-in/oidc/callback", "back_from_outside", sessions.back_from_outside
     )
     blueprint.add_url_rule("/sign-in/<secret>", "sign_in", sessions.sign_in)
     blueprint.add_url_rule("/sign-in/<secret>", "spend_link", sessions.spend_link, methods=["POST"])

@@ -7,10 +7,11 @@ never in the record, so that whoever is forgotten is forgotten, and the record g
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -121,8 +122,8 @@ class Person:
 
     @property
     def claim(self) -> str:
-        """The name under which nobody else may have this login."""
-        return claim(self.source, self.login)
+        """The name under which nobody else may have this login, or is known by this provider."""
+        return claim(self.source, self.subject or self.login)
 
 
 def claim(source: Source, login: str) -> str:
@@ -151,6 +152,20 @@ def edit(person: Person, command: PersonEdit, *, at: str) -> Person:
     return _signed_out(after) if roles != person.roles else after
 
 
+def refresh(person: Person, told: Outsider, roles: Mapping[str, str], *, at: str) -> Person:
+    """Return the person as their provider tells of them now. Other roles end every session."""
+    after = replace(person, name=told.name, login=told.login, roles=dict(roles))
+    if after == person:
+        return person
+    after = replace(after, changed=at)
+    return _signed_out(after) if after.roles != person.roles else after
+
+
+def sign_out(person: Person, *, at: str) -> Person:
+    """Return the person, whose every session has ended."""
+    return _signed_out(replace(person, changed=at))
+
+
 def set_password(person: Person, kept: str, *, at: str) -> Person:
     """Return the person with a password, as `ports.Passwords` keeps it; every session ends."""
     return _signed_out(replace(person, password=kept, changed=at))
@@ -165,6 +180,61 @@ def forget(person: Person, *, at: str) -> Person:
     """Return what is left of somebody who is forgotten: an id that acted, in which roles."""
     ended = end(person, at=at)
     return replace(ended, name="", login="", subject=None, password=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Outsider:
+    """Who an identity provider says that somebody is.
+
+    subject: what they are known by for ever, with the provider's own name before it; an e-mail
+    address can go to somebody else, and so is no more than what is shown.
+    """
+
+    source: Source
+    subject: str
+    name: str
+    login: str
+    groups: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRole:
+    """Whoever is in a group has a role, in one environment or EVERYWHERE."""
+
+    group: str
+    role: Role
+    environment: str = EVERYWHERE
+
+
+ANYBODY = "*"
+"""In place of a group: whoever the provider lets in."""
+
+_GROUP_ROLE = re.compile(r"(?P<group>[^,]+)=(?P<role>[a-z]+)(?:@(?P<environment>[a-z0-9-]+))?")
+
+
+def read_group_roles(text: str) -> tuple[GroupRole, ...]:
+    """Return what `group=role, group=role@environment` says. Raises ValueError."""
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = _GROUP_ROLE.fullmatch(part)
+        if match is None:
+            raise ValueError(f"{part!r} is not group=role or group=role@environment")
+        if match["role"] not in get_args(Role):
+            raise ValueError(f"{match['role']!r} is none of {', '.join(get_args(Role))}")
+        where = match["environment"] or EVERYWHERE
+        found.append(GroupRole(match["group"], cast(Role, match["role"]), where))
+    return tuple(found)
+
+
+def roles_of(groups: Iterable[str], mapping: Iterable[GroupRole]) -> dict[str, str]:
+    """Return environment -> role, the first that fits; none when no group does. Who has a role in
+    some environments only is a viewer in the others."""
+    known = {*groups, ANYBODY}
+    roles: dict[str, str] = {}
+    for each in mapping:
+        if each.group in known:
+            roles.setdefault(each.environment, each.role)
+    return {EVERYWHERE: "viewer", **roles} if roles else {}
 
 
 def _signed_out(person: Person) -> Person:

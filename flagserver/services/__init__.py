@@ -12,6 +12,7 @@ from .flags import Flags
 from .grounds import Grounds
 from .health import Health
 from .hooks import Hooks
+from .introductions import Introductions
 from .losses import Losses
 from .metrics import Metrics
 from .neutrality import Neutrality
@@ -54,6 +55,7 @@ class Services:
     reviewing: Reviewing
     sessions: Sessions
     people: People
+    introductions: Introductions
     notifying: Notifying
     record: Record
     losses: Losses

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -14,6 +14,7 @@ from flagserver.domain.errors import (
     AlreadyExists,
     ClaimTaken,
     Conflict,
+    Forbidden,
     Invalid,
     NotFound,
     StaleRevision,
@@ -21,7 +22,7 @@ from flagserver.domain.errors import (
     TooMany,
     Unauthenticated,
 )
-from flagserver.domain.people import NewPerson, Person, PersonEdit, Source
+from flagserver.domain.people import GroupRole, NewPerson, Outsider, Person, PersonEdit, Source
 from flagserver.domain.times import rfc3339
 from flagserver.domain.tokens import digest
 from flagserver.ports import Attempts, Clock, Documents, Entropy, Passwords, StoreIdentity
@@ -144,8 +145,13 @@ class People:
         access.check(by, access.MANAGE)
         self._check_environments(command.roles or {})
         return self._change(
-            *(id, "edit", lambda person: people.edit(person, command, at=self._now())),
-            *(revision, by, command.reason, idempotency),
+            id,
+            "edit",
+            lambda person: people.edit(person, command, at=self._now()),
+            by,
+            command.reason,
+            revision=revision,
+            idempotency=idempotency,
         )
 
     def end(
@@ -158,8 +164,12 @@ class People:
         """Let somebody sign in no more, from now on. Raises Conflict for the last admin."""
         access.check(by, access.MANAGE)
         return self._change(
-            *(id, "end", lambda person: people.end(person, at=self._now())),
-            *(None, by, command.reason, idempotency),
+            id,
+            "end",
+            lambda person: people.end(person, at=self._now()),
+            by,
+            command.reason,
+            idempotency=idempotency,
         )
 
     def forget(
@@ -172,8 +182,12 @@ class People:
         """Forget who somebody was. What they did stays in the record, under their id."""
         access.check(by, access.MANAGE)
         return self._change(
-            *(id, "forget", lambda person: people.forget(person, at=self._now())),
-            *(None, by, command.reason, idempotency),
+            id,
+            "forget",
+            lambda person: people.forget(person, at=self._now()),
+            by,
+            command.reason,
+            idempotency=idempotency,
         )
 
     # Signing in
@@ -206,6 +220,29 @@ class People:
             person = self._keep_password(person, password)
         return self._sessions.begin(person)
 
+    def sign_in_outside(self, told: Outsider, mapping: Sequence[GroupRole]) -> str:
+        """Return the secret of a new session of somebody whom an identity provider knows, and make
+        them known at the first. Their roles are what their groups say today.
+
+        Raises Forbidden when no group has a role, or they were ended here; Conflict for the last
+        admin whose groups no longer say so.
+        """
+        roles = people.roles_of(told.groups, mapping)
+        for _ in range(ATTEMPTS):
+            known = self._by_subject(told)
+            if known is not None and known.ended is not None:
+                raise Forbidden("You may not sign in here any more. Ask an admin.")
+            if not roles:
+                self._end_sessions(known)
+                raise Forbidden("None of your groups has a role here. Ask an admin for one.")
+            with suppress(ClaimTaken, StaleRevision):
+                return self._sessions.begin(self._as_told(known, told, roles))
+        raise Conflict("People change too quickly. Try again.")
+
+    def count_outside(self, address: str) -> None:
+        """Count one sign-in that begins at an identity provider. Raises TooMany."""
+        self._count_tries(attempts.outside(self._key(), address))
+
     def change_password(self, by: Principal, old: str, new: str, address: str) -> str:
         """Set one's own password, given the old one, and return a new session's secret: every
         other ends. Raises Unauthenticated, Invalid, TooMany."""
@@ -218,13 +255,65 @@ class People:
 
     # How
 
+    def _as_told(self, known: Person | None, told: Outsider, roles: Mapping[str, str]) -> Person:
+        """Return the person, kept as their provider tells of them. Raises ClaimTaken,
+        StaleRevision, Conflict."""
+        if known is None:
+            return self._first_seen(told, roles)
+        after = people.refresh(known, told, roles, at=self._now())
+        if after == known:
+            return known
+        view = self._change(
+            known.id,
+            "edit",
+            lambda found: people.refresh(found, told, roles, at=self._now()),
+            after.principal,
+            "as the identity provider says",
+        )
+        return view.person
+
+    def _first_seen(self, told: Outsider, roles: Mapping[str, str]) -> Person:
+        id, at = self._entropy.hex(ID_OCTETS), self._now()
+        person = Person(
+            *(id, told.name, told.login, dict(roles), told.source, at, at), subject=told.subject
+        )
+        why = "known to the identity provider"
+        self._keep(person, None, self._roster(), "create", person.principal, why, None)
+        return person
+
+    def _end_sessions(self, known: Person | None) -> None:
+        """End every session of somebody who has no group with a role any more."""
+        if known is not None:
+            self._change(
+                known.id,
+                "edit",
+                lambda found: people.sign_out(found, at=self._now()),
+                known.principal,
+                "no group with a role",
+            )
+
+    def _by_subject(self, told: Outsider) -> Person | None:
+        """Return whom a provider means, also one who was ended."""
+        for document in self._store.read_all(documents.PEOPLE).values():
+            person = _view(document).person
+            if person.source is told.source and person.subject == told.subject:
+                return person
+        return None
+
     def _count_try(self, login: str, address: str) -> None:
         """Raise TooMany when it was tried too often. A try that is refused for the address counts
         towards nothing wider, so nobody's account is locked by it."""
+        self._count_tries(attempts.limits(self._key(), login, address))
+
+    def _key(self) -> str:
+        """Return what keyed hashes are made with."""
         identity = self._identity()
         if identity is None:
             raise StoreUnavailable("The store holds nothing yet, so nobody can sign in.")
-        for limit in attempts.limits(identity.store, login, address):
+        return identity.store
+
+    def _count_tries(self, limits: Iterable[attempts.Limit]) -> None:
+        for limit in limits:
             [tries] = self._tries.tried([limit.name], window_seconds=WINDOW_SECONDS)
             if tries == limit.most + 1:
                 fact = Fact("server", "server", "session:refuse", f"sign-in/{limit.name[:8]}")
@@ -258,9 +347,10 @@ class People:
     def _set_password(self, person: Person, password: str) -> Person:
         kept = self._passwords.keep(password)
         view = self._change(
-            *(person.id, "password"),
+            person.id,
+            "password",
             lambda found: people.set_password(found, kept, at=self._now()),
-            *(None, person.principal, None, None),
+            person.principal,
         )
         return view.person
 
@@ -269,8 +359,11 @@ class People:
         ends and nothing is recorded but the change itself."""
         kept = self._passwords.keep(password)
         view = self._change(
-            *(person.id, "password", lambda found: replace(found, password=kept)),
-            *(None, person.principal, "kept by newer numbers", None),
+            person.id,
+            "password",
+            lambda found: replace(found, password=kept),
+            person.principal,
+            "kept by newer numbers",
         )
         return view.person
 
@@ -279,10 +372,11 @@ class People:
         id: str,
         verb: str,
         decide: Callable[[Person], Person],
-        revision: int | None,
         by: Principal,
-        reason: str | None,
-        idempotency: Idempotency | None,
+        reason: str | None = None,
+        *,
+        revision: int | None = None,
+        idempotency: Idempotency | None = None,
     ) -> PersonView:
         for _ in range(ATTEMPTS):
             roster = self._roster()

@@ -55,6 +55,7 @@ class House:
 
     secure_cookies: bool = False
     outside: Outside | None = None
+    settings: Settings = SETTINGS
     clock: LateClock = field(default_factory=LateClock)
     services: Services = field(init=False)
     app: Flask = field(init=False)
@@ -63,8 +64,8 @@ class House:
     def __post_init__(self) -> None:
         self._redis = fakeredis.FakeServer()
         self.store = RedisStore.over(fakeredis.FakeRedis(server=self._redis))
-        self.services = build_services(SETTINGS, self.store, self.clock, outside=self.outside)
-        prepare(SETTINGS, self.store, self.services, SystemEntropy())
+        self.services = build_services(self.settings, self.store, self.clock, outside=self.outside)
+        prepare(self.settings, self.store, self.services, SystemEntropy())
         self.services.snapshots.load()
         self._reports = 0
         self.build_front()
@@ -72,7 +73,7 @@ class House:
     def build_front(self) -> None:
         """Build the application, as a server does that is started, or started again."""
         self.hub = Hub()
-        self.app = create_app(self.services, SETTINGS)
+        self.app = create_app(self.services, self.settings)
         pages = admin.blueprint(self.services, secure_cookies=self.secure_cookies, say=self.hub.say)
         self.app.register_blueprint(pages)
 

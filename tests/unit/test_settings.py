@@ -46,6 +46,7 @@ def test_every_setting_has_its_place():
         pagerduty_key="the SORTITION_PAGERDUTY_KEY",
         prometheus_url="http://b.test",
         prometheus_token="the SORTITION_PROMETHEUS_TOKEN",
+        oidc_client_secret="the SORTITION_OIDC_CLIENT_SECRET",
     )
 
 
