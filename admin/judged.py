@@ -46,6 +46,8 @@ WORDS: dict[str, Word] = {
     Kind.ERROR: Word("‼", "error", "warn"),
 }
 NOT_YET = Word("◷", "not looked at yet", "neutral")
+WORSE = Word("✖", "worse than stable", "danger")
+"""Below its limit or above: the comparison of both arms has shown harm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +161,19 @@ def _row(guard: Guard, verdict: Body | None, compared: Body | None) -> Row:
         limit=_limit(guard),
         used=_used(guard, value),
         sample=present.NOTHING if sample is None else present.count(int(sample)),
-        word=NOT_YET if kind is None else WORDS.get(kind, Word("?", kind, "neutral")),
+        word=_word(kind, compared),
         says="" if verdict is None or kind == Kind.PASS else str(verdict.get("sentence", "")),
         on_fail="rolls back" if guard.on_breach is OnBreach.ROLL_BACK else "holds",
         between=_between(guard, compared),
         evidence=tuple(_evidence(verdict, compared)),
     )
+
+
+def _word(kind: str | None, compared: Body | None) -> Word:
+    harm, bound = _number(compared, "evidence"), _number(compared, "rolls_back_at")
+    if kind != Kind.FAIL and harm is not None and bound is not None and harm >= bound:
+        return WORSE
+    return NOT_YET if kind is None else WORDS.get(kind, Word("?", kind, "neutral"))
 
 
 def _between(guard: Guard, compared: Body | None) -> tuple[str, str]:

@@ -195,12 +195,16 @@ def time(at: float | str | datetime | None) -> str:
     return at.strftime("%H:%M:%S")
 
 
+_VERB = re.compile(r"^(?:ROLL BACK|HOLD) [^,:]*, ")
+"""What follows and for which target: beside the state that says so, once too often."""
+
 _ARN = re.compile(r"(?:(\w+)/)?(arn:aws[\w:/.-]*\w)")
 
 
 def readable(sentence: str) -> str:
-    """Return a sentence with the names of targets as short as people say them."""
-    return _ARN.sub(lambda found: f"{found[1] or ''} {short(found[2])}".strip(), sentence)
+    """Return a sentence with the names of targets and verdicts as people say them."""
+    said = _ARN.sub(lambda found: f"{found[1] or ''} {short(found[2])}".strip(), sentence)
+    return _VERB.sub("", said).replace("not_enough_data", "not enough data")
 
 
 def short(name: str) -> str:

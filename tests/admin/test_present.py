@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from admin import present
+from admin import judged, present
 from admin.story import line
 from flagserver.domain.times import rfc3339
 
@@ -107,8 +107,16 @@ def test_a_sentence_names_targets_as_people_say_them() -> None:
         f"ROLL BACK alb/{rule}, p95 latency: alb/{rule} is slow. It was {rule}."
     )
 
-    assert (
-        said
-        == "ROLL BACK alb shop …130c52, p95 latency: alb shop …130c52 is slow. It was shop …130c52."
-    )
+    # What follows stands beside it as the state.
+    assert said == "p95 latency: alb shop …130c52 is slow. It was shop …130c52."
+    assert present.readable("errors: not_enough_data; 1 of 2") == "errors: not enough data; 1 of 2"
     assert present.readable("errors 3 % > 1 %") == "errors 3 % > 1 %"
+
+
+@pytest.mark.parametrize(("harm", "words"), [(466.0, "pass"), (467.0, "worse than stable")])
+def test_a_guard_that_the_comparison_condemns_does_not_say_pass(harm: float, words: str) -> None:
+    compared = {"evidence": harm, "rolls_back_at": 467.0}
+
+    assert judged._word("pass", compared).words == words
+    assert judged._word("fail", compared).words == "fail"
+    assert judged._word(None, None).words == "not looked at yet"
