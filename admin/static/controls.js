@@ -61,14 +61,17 @@
     if (dismiss) dismiss.parentElement.remove();
   });
 
-  // A question that opens in place begins at its answer. Where scripts run, only then: what carries
-  // `autofocus` would take the focus again whenever a part of the page is replaced.
+  // A question that opens in place begins at its answer. Where scripts run, only while it opens: what
+  // carries `autofocus` takes the focus again whenever a part of the page is replaced.
   for (const button of document.querySelectorAll("[popover] [autofocus]")) {
     button.removeAttribute("autofocus");
   }
-  document.addEventListener("toggle", (event) => {
-    if (event.newState === "open") event.target.querySelector?.("[data-first]")?.focus();
-  }, true);
+  const first = (event, opens) => {
+    if (event.newState !== "open") return;
+    event.target.querySelector?.("[data-first]")?.toggleAttribute("autofocus", opens);
+  };
+  document.addEventListener("beforetoggle", (event) => first(event, true), true);
+  document.addEventListener("toggle", (event) => first(event, false), true);
 
   // Alt+R asks about the first rollout of the strip; browsers that know access keys do so themselves.
   document.addEventListener("keydown", (event) => {
