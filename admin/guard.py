@@ -24,7 +24,7 @@ PUBLIC = frozenset(
     {
         *("admin.asset", "admin.signed_out", "admin.sign_in", "admin.spend_link"),
         *("admin.sign_in_by_password", "admin.invitation", "admin.accept_invitation"),
-        *("admin.sign_in_outside", "admin.back_from_outside"),
+        *("admin.sign_in_outside", "admin.back_from_outside", "admin.sign_in_by_header"),
     }
 )
 """The only endpoints that need no session."""

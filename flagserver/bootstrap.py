@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from sortition.record.checkpoint import LOG_NAME, read_text
 from sortition.record.note import NoteError, SigningKey
 
+from flagserver.auth.alb_header import AlbHeader, LoadBalancer
 from flagserver.auth.oidc import Client, OidcProvider
 from flagserver.auth.passwords import Argon2Passwords
 from flagserver.aws import Aws, Watch
@@ -43,6 +44,7 @@ from flagserver.ports import (
     Notifier,
     Outbox,
     SignalSource,
+    SignedHeader,
     Store,
     TargetDriver,
 )
@@ -79,7 +81,7 @@ from flagserver.services.steering import Steering, samples
 from flagserver.services.syncing import Syncing
 from flagserver.services.tokens import Tokens
 from flagserver.services.watching import Watching
-from flagserver.settings import Oidc, Settings, SettingsError
+from flagserver.settings import Alb, Oidc, Settings, SettingsError
 from flagserver.signals.cloudwatch import CloudWatch
 from flagserver.signals.hosts import Hosts
 from flagserver.signals.metrics import MetricsSource
@@ -163,9 +165,7 @@ def open_provider(settings: Settings, egress: Egress, clock: Clock) -> IdentityP
         "SORTITION_OIDC_CLIENT_SECRET": secret,
         "SORTITION_OIDC_ROLES": told.roles,
     }
-    missing = [name for name, value in needed.items() if not value]
-    if missing:
-        raise SettingsError(f"To sign in by OpenID Connect, set {', '.join(missing)} too.")
+    _check_whole("To sign in by OpenID Connect", needed)
     _check_url(egress, "SORTITION_OIDC_ISSUER", told.issuer)
     client = Client(
         *(told.issuer, told.client_id, secret), told.domains, told.groups_claim or "groups"
@@ -173,15 +173,41 @@ def open_provider(settings: Settings, egress: Egress, clock: Clock) -> IdentityP
     return OidcProvider(egress, clock, client)
 
 
+def open_header(settings: Settings, egress: Egress, clock: Clock) -> SignedHeader | None:
+    """Return what signs people in before they get here, or None. Raises SettingsError."""
+    told = settings.alb
+    if told == Alb():
+        return None
+    needed = {
+        f"SORTITION_ALB_{each.name.upper()}": getattr(told, each.name) for each in fields(Alb)
+    }
+    _check_whole("To sign in by a load balancer", needed)
+    try:
+        balancer = LoadBalancer(told.signer, told.client, told.issuer)
+    except ValueError as error:
+        raise SettingsError(f"SORTITION_ALB_SIGNER {error}.") from None
+    _check_url(egress, "SORTITION_ALB_SIGNER", balancer.keys_url)
+    return AlbHeader(egress, clock, balancer)
+
+
+def _check_whole(what: str, needed: Mapping[str, object]) -> None:
+    missing = [name for name, value in needed.items() if not value]
+    if missing:
+        raise SettingsError(f"{what}, set {', '.join(missing)} too.")
+
+
 def introductions_of(
     settings: Settings, store: Store, people: People, clock: Clock, entropy: Entropy
 ) -> Introductions:
     """Return how people sign in at an identity provider, if there is one."""
+    egress = open_egress(settings)
     return Introductions(
-        open_provider(settings, open_egress(settings), clock),
+        open_provider(settings, egress, clock),
         settings.oidc.roles,
         settings.url + CALLBACK,
         *(store, people, entropy),
+        open_header(settings, egress, clock),
+        settings.alb.roles,
     )
 
 

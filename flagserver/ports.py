@@ -436,6 +436,13 @@ class IdentityProvider(Protocol):
         NotIntroduced."""
 
 
+class SignedHeader(Protocol):
+    """Says who somebody is, by what stands in front of the server and signs its word."""
+
+    def read(self, token: str) -> Outsider:
+        """Return who it is. Raises NotIntroduced."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A role that one process holds. token: rises with every new holder (fencing)."""

@@ -44,6 +44,11 @@ SETTINGS = {
     "SORTITION_OIDC_DOMAINS": "E-mail domains that are let in, with commas. Default: all; "
     "needed with *.",
     "SORTITION_OIDC_GROUPS_CLAIM": "Where tokens name groups. Default groups.",
+    "SORTITION_ALB_SIGNER": "The ARN of the load balancer that signs people in before they get "
+    "here. Default: none.",
+    "SORTITION_ALB_CLIENT": "That load balancer's client id at the identity provider.",
+    "SORTITION_ALB_ISSUER": "The identity provider, as the load balancer names it.",
+    "SORTITION_ALB_ROLES": "Who has which role by it, as in SORTITION_OIDC_ROLES.",
     "SORTITION_OFREP_ORIGINS": "Origins of web pages that may ask by OFREP, with commas: "
     "https://shop.example. Default: none.",
     "SORTITION_EGRESS_HOSTS": "Hosts outside that may be called by https: host or host:port, with "
@@ -139,19 +144,42 @@ class Oidc:
         return cls(
             issuer=environ.get("SORTITION_OIDC_ISSUER") or "",
             client_id=environ.get("SORTITION_OIDC_CLIENT_ID") or "",
-            roles=_group_roles(environ.get("SORTITION_OIDC_ROLES") or "", found),
+            roles=_group_roles(environ, found),
             domains=found,
             groups_claim=environ.get("SORTITION_OIDC_GROUPS_CLAIM") or "",
         )
 
 
-def _group_roles(text: str, domains: tuple[str, ...]) -> tuple[GroupRole, ...]:
+@dataclass(frozen=True, slots=True)
+class Alb:
+    """The load balancer that signs people in before they get here. Empty: not set."""
+
+    signer: str = ""
+    client: str = ""
+    issuer: str = ""
+    roles: tuple[GroupRole, ...] = ()
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Alb:
+        """Return it from an environment. Raises SettingsError."""
+        names = ("signer", "client", "issuer")
+        told = {name: environ.get(f"SORTITION_ALB_{name.upper()}") or "" for name in names}
+        return cls(**told, roles=_roles(environ, "SORTITION_ALB_ROLES"))
+
+
+def _roles(environ: Mapping[str, str], name: str) -> tuple[GroupRole, ...]:
+    text = environ.get(name) or ""
     try:
         found = read_group_roles(text)
     except ValueError as error:
-        raise SettingsError(f"SORTITION_OIDC_ROLES: {error}.") from None
+        raise SettingsError(f"{name}: {error}.") from None
     if text and not found:
-        raise SettingsError("SORTITION_OIDC_ROLES names no role.")
+        raise SettingsError(f"{name} names no role.")
+    return found
+
+
+def _group_roles(environ: Mapping[str, str], domains: tuple[str, ...]) -> tuple[GroupRole, ...]:
+    found = _roles(environ, "SORTITION_OIDC_ROLES")
     # A public provider lets in the whole world.
     if not domains and any(each.group == ANYBODY for each in found):
         raise SettingsError("SORTITION_OIDC_ROLES has *, so SORTITION_OIDC_DOMAINS is needed.")
@@ -176,6 +204,7 @@ class Settings:
     metrics_public: bool = False
     outward: Outward = Outward()
     oidc: Oidc = Oidc()
+    alb: Alb = Alb()
     record_key_file: Path | None = None
     preview_key_file: Path | None = None
     anchors_dir: Path | None = None
@@ -219,6 +248,7 @@ class Settings:
             ofrep_origins=_origins(environ, "SORTITION_OFREP_ORIGINS"),
             outward=Outward.read(environ),
             oidc=Oidc.read(environ),
+            alb=Alb.read(environ),
             record_key_file=_path(environ, "SORTITION_RECORD_KEY_FILE"),
             preview_key_file=_path(environ, "SORTITION_PREVIEW_KEY_FILE"),
             anchors_dir=_path(environ, "SORTITION_ANCHORS_DIR"),

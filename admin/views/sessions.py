@@ -25,6 +25,7 @@ from ..interface import THEME_COOKIE, THEMES, YEAR_SECONDS, Interface, visitor
 
 MAX_SECRET = 200
 MAX_LOGIN = 200
+ALB_HEADER = "X-Amzn-Oidc-Data"
 
 
 class Sessions:
@@ -58,6 +59,14 @@ class Sessions:
         there = self._ui.go(begun.there)
         self._ui.set_cookie(there, self._oidc_cookie, begun.browser, max_age=INTRODUCTION_SECONDS)
         return there
+
+    def sign_in_by_header(self) -> AnyResponse:
+        """Begin a session for whom the load balancer has signed in."""
+        token = ",".join(request.headers.getlist(ALB_HEADER))
+        try:
+            return self._begun(self._ui.services.introductions.by_header(token, self._ui.address()))
+        except (NotFound, Unauthenticated, Forbidden, Conflict, TooMany) as refusal:
+            return self._signed_out(refusal.detail, refusal.status)
 
     def back_from_outside(self) -> AnyResponse:
         """Begin a session with what the identity provider says."""
@@ -125,6 +134,7 @@ class Sessions:
             problem=problem,
             by_password=self._by_password(),
             provider=self._ui.services.introductions.name,
+            by_header=self._ui.services.introductions.has_header,
             login=login[:MAX_LOGIN],
         )
 
@@ -194,6 +204,7 @@ def routes(blueprint: Blueprint, ui: Interface, guard: Guard) -> None:
     blueprint.add_url_rule(
         "/sign-in/oidc/callback", "back_from_outside", sessions.back_from_outside
     )
+    blueprint.add_url_rule("/sign-in/alb", "sign_in_by_header", sessions.sign_in_by_header)
     blueprint.add_url_rule("/sign-in/<secret>", "sign_in", sessions.sign_in)
     blueprint.add_url_rule("/sign-in/<secret>", "spend_link", sessions.spend_link, methods=["POST"])
     blueprint.add_url_rule("/sign-out", "sign_out", sessions.sign_out, methods=["POST"])

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from flagserver.domain.errors import NotFound, Unauthenticated
 from flagserver.domain.people import GroupRole
 from flagserver.domain.tokens import digest
-from flagserver.ports import Entropy, IdentityProvider, Introduction, NotIntroduced
+from flagserver.ports import Entropy, IdentityProvider, Introduction, NotIntroduced, SignedHeader
 from flagserver.ports import Sessions as Secrets
 
 from .people import People
@@ -46,19 +46,43 @@ class Introductions:
         secrets: Secrets,
         people: People,
         entropy: Entropy,
+        header: SignedHeader | None = None,
+        header_mapping: Sequence[GroupRole] = (),
     ) -> None:
-        """mapping: from groups to roles.  callback: where browsers come back to."""
+        """mapping: from groups to roles.  callback: where browsers come back to.
+
+        header: what signs people in before they get here; None, nothing does.
+        """
         self._provider = provider
         self._mapping = mapping
         self._callback = callback
         self._secrets = secrets
         self._people = people
         self._entropy = entropy
+        self._header = header
+        self._header_mapping = header_mapping
 
     @property
     def name(self) -> str | None:
         """What people call the identity provider."""
         return None if self._provider is None else self._provider.name
+
+    @property
+    def has_header(self) -> bool:
+        """Whether something in front of the server signs people in."""
+        return self._header is not None
+
+    def by_header(self, token: str, address: str) -> str:
+        """Return the secret of a new session. Raises NotFound, TooMany, Unauthenticated, Forbidden,
+        Conflict."""
+        if self._header is None:
+            raise NotFound("No load balancer signs people in here.")
+        self._people.count_outside(address)
+        try:
+            somebody = self._header.read(token)
+        except NotIntroduced as error:
+            raise Unauthenticated(f"{error}") from None
+        return self._people.sign_in_outside(somebody, self._header_mapping)
 
     def begin(self, address: str) -> Begun:
         """Begin a sign-in. address: where it comes from; it is not kept.

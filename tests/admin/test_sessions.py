@@ -79,7 +79,7 @@ def test_every_endpoint_is_closed_unless_it_is_named(house: House) -> None:
     public = {
         *("admin.asset", "admin.signed_out", "admin.sign_in", "admin.spend_link"),
         *("admin.sign_in_by_password", "admin.invitation", "admin.accept_invitation"),
-        *("admin.sign_in_outside", "admin.back_from_outside"),
+        *("admin.sign_in_outside", "admin.back_from_outside", "admin.sign_in_by_header"),
     }
 
     for rule in house.app.url_map.iter_rules():
