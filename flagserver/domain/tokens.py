@@ -147,11 +147,12 @@ def rotate(
     at, last = rfc3339(now), now + timedelta(hours=command.overlap_hours)
     if token.expires is not None:
         last = min(last, datetime.fromisoformat(token.expires))
-    same = NewToken.model_construct(
-        scope=token.scope,
-        environment=token.environment,
-        description=token.description,
-        expires=None,
+    same = NewToken.model_validate(
+        {
+            "scope": token.scope,
+            "environment": token.environment,
+            "description": token.description,
+        }
     )
     following, text = create(same, id=id, secret=secret, at=at)
     return replace(token, expires=last.isoformat(), followed_by=following.id), following, text

@@ -96,7 +96,18 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
 
 WRITES = {
     *("initialise", "accept", "commit", "add", "put", "take", "drop", "acquire", "release"),
-    *("note", "count", "post", "append", "saw", "nudge", "delivered", "acquire_all", "secure", "keep_checkpoint"),
+    *(
+        "note",
+        "count",
+        "post",
+        "append",
+        "saw",
+        "nudge",
+        "delivered",
+        "acquire_all",
+        "secure",
+        "keep_checkpoint",
+    ),
     *("tried", "keep_evidence"),
 }
 LOOK_FIRST = {"commit", "secure"}

@@ -16,7 +16,7 @@ from examples.awsfake.scene import APPLICATION, CANARY, GROUP
 from flagserver.domain.engines import Phase
 from flagserver.domain.errors import Conflict, Invalid, TargetUnavailable
 from flagserver.domain.targets import Mode, Target
-from flagserver.targets import codedeploy
+from flagserver.targets import deployments
 from flagserver.targets.codedeploy import CodeDeployDriver
 from tests.awsfake.deploying import INSTALLED, Stage
 from tests.awsfake.double import Double, double, environment_of
@@ -171,7 +171,7 @@ def test_what_the_way_back_needs_to_read_is_tried_at_the_start(stage, driver):
     ],
 )
 def test_a_configuration_is_read_as_a_schedule(routing, text):
-    found = codedeploy.schedule_of("mine", routing)
+    found = deployments.schedule_of("mine", routing)
     assert (found.name, found.text()) == ("mine", text)
 
 
