@@ -333,10 +333,14 @@ class Snapshots:
         if not self.trust.confirm(found):
             self._look_closely()
             return
-        self.source = STORE
+        if self.source == DISK:
+            self.source = STORE
         self._tokens = {key: Token.from_body(d.body) for key, d in tokens.items()}
         for content in contents:
             self._take_whole(content)
+        # Who asks before the first ones are here is told to ask again, not that there is no such
+        # environment.
+        self.source = STORE
 
     def _held(self) -> dict[str, core.SnapshotVersion]:
         return {name: view.snapshot.version for name, view in self.views().items()}

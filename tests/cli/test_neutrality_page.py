@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,9 @@ from sortition.cli.neutrality_page import page
 from sortition.neutrality.numbers import Vector
 from sortition.neutrality.proof import prove
 
-from tests.admin.browser import chromium
-
 pytestmark = pytest.mark.needs("chromium")
 
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,8 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "told": lambda store: store.told("rollout/r-1"),
     "undelivered": lambda store: store.undelivered("slack"),
     "delivered": lambda store: store.delivered("slack", "1-0"),
+    "drop_bodies": lambda store: store.drop_bodies([(1, 1)]),
+    "rewrite_log": lambda store: store.rewrite_log(),
     "keep_checkpoint": lambda store: store.keep_checkpoint("note"),
     "checkpoints": lambda store: store.checkpoints(),
 }
@@ -108,9 +110,9 @@ WRITES = {
         "secure",
         "keep_checkpoint",
     ),
-    *("tried", "keep_evidence"),
+    *("tried", "keep_evidence", "drop_bodies", "rewrite_log"),
 }
-LOOK_FIRST = {"commit", "secure"}
+LOOK_FIRST = {"commit", "secure", "rewrite_log"}
 """Those that read before they write, so that a failure may have nothing to say of a change."""
 
 SERVICE = {"redis": "", "redis-cluster": "", "redis-sentinel": "/flags"}

@@ -391,6 +391,7 @@ def test_the_first_rollout_begins_by_itself(demo: Demo) -> None:
     assert f"rollouts watch {first['id']}" in demo.first_words
 
 
+@pytest.mark.slow
 def test_a_rollout_goes_through_and_weights_and_flag_stand_at_each_of_its_steps(
     demo: Demo,
 ) -> None:

@@ -28,8 +28,8 @@ def scrape(site: Site) -> dict[str, float]:
     return dict(found)
 
 
-def report(site: Site, token: str, seq: int) -> None:
-    """Report one evaluation, as an SDK does."""
+def report(site: Site, token: str, number: int) -> None:
+    """Report one evaluation, as an SDK of that number does with its first batch."""
     counts = {"requests": 0, "failures": 0}
     served = counts | {"flag": FLAG, "variant": "on", "assignments": 1}
     tick = {"at": int(time.time()), "seconds": 5, "service": counts, "flags": [served]}
@@ -37,9 +37,9 @@ def report(site: Site, token: str, seq: int) -> None:
         "format": 1,
         "service.name": "shop",
         "service.version": None,
-        "instance": "0123456789abcdef",
+        "instance": f"{number:016x}",
         "started": 1763880000,
-        "seq": seq,
+        "seq": 1,
         "ticks": [tick],
     }
     headers = {"X-API-Key": token}
@@ -69,8 +69,8 @@ def test_any_web_process_tells_of_the_others_and_of_the_controller(tmp_path: Pat
         for _ in range(asked):
             answer = httpx.get(f"{site.web.url}/api/v1/sdk/snapshot", headers={"X-API-Key": token})
             assert answer.status_code == 200
-        for seq in range(asked):
-            report(site, token, seq)
+        for number in range(asked):
+            report(site, token, number)
 
         snapshots = "sortition_http_requests_total{code=200,handler=snapshot}"
         goal = before.get(snapshots, 0) + asked

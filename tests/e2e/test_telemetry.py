@@ -98,6 +98,7 @@ WRITES = "cloud_calls_total{operation=modify_rule,outcome=ok,service=elbv2}"
 SHOP = "environment=production,service=shop"
 
 
+@pytest.mark.slow
 def test_a_rollout_is_seen_from_outside(
     tmp_path: Path,
     aws: Double,

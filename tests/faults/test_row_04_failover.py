@@ -63,6 +63,7 @@ def test_a_failover_that_lost_nothing_is_a_short_refusal(site: Site):
         asker.until(50)
 
 
+@pytest.mark.slow
 def test_what_a_failover_lost_is_never_taken_back_in_silence(site: Site):
     with at_share(site, 25) as asker, a_replica(site) as (replica, link):
         # given changes that were answered and did not reach the replica: a kill among them

@@ -37,6 +37,7 @@ def test_a_full_store_refuses_changes_as_a_whole_and_goes_on_when_there_is_room(
         asker.until(50)
 
 
+@pytest.mark.slow
 def test_a_store_that_would_throw_flags_away_is_not_begun_with(site: Site):
     from tests.servers import redis_server
 
@@ -77,6 +78,7 @@ def test_a_store_that_begins_to_throw_flags_away_is_no_longer_followed(site: Sit
         asker.until(50)
 
 
+@pytest.mark.slow
 def test_a_store_without_a_log_on_disk_is_named(tmp_path_factory: pytest.TempPathFactory):
     from .site import a_site
 

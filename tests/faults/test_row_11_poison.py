@@ -134,6 +134,7 @@ FIELDS = ("share", "weights", "killed", "conditions", "prerequisites")
 
 
 @pytest.mark.needs("redis-server")
+@pytest.mark.slow
 def test_the_server_writes_none_of_it_and_takes_none_of_it_from_its_store(site: Site):
     with at_share(site, 25) as asker, site.redis.client() as client:
         revision = site.web.ask("GET", STATE).json["revision"]

@@ -26,6 +26,7 @@ def test_an_event_of_the_feed_that_never_came_is_found_by_comparing_versions(sit
         assert asker.until(50) <= CHECK_SECONDS + SLACK_SECONDS
 
 
+@pytest.mark.slow
 def test_a_change_that_never_came_down_the_stream_is_found_by_the_next_beat(site: Site):
     with at_share(site, 25) as asker:
         lost = site.front_proxy.down.drop(b"event: change")

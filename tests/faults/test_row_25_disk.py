@@ -32,7 +32,13 @@ def test_with_a_full_disk_flags_are_served_and_the_disk_is_named(site: Site):
         assert {path.name for path in known.iterdir()} <= {"lock"}, "no half of a file is left"
 
 
-@pytest.mark.parametrize("name", ["flags-production.json", "tokens.json", "store.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flags-production.json",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("tokens.json", "store.json")),
+    ],
+)
 def test_a_flipped_bit_is_found_and_never_served(site: Site, name: str):
     with at_share(site, 25) as asker:
         token = site.sdk_token()

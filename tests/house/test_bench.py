@@ -19,7 +19,10 @@ from bench.split import interval
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(file.name for file in (ROOT / "bench").glob("*.py") if file.name[0] != "_")
-LONG = {"delta.py", "herd.py", "judgement.py", "propagation.py", "streams.py"}
+LONG = {
+    *("delta.py", "herd.py", "judgement.py", "neutrality.py", "propagation.py"),
+    *("record.py", "split.py", "streams.py"),
+}
 """Even with a tiny budget these take five seconds and more."""
 
 

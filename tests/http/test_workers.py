@@ -146,6 +146,7 @@ def test_a_change_in_one_process_is_heard_from_all(web: Web) -> None:
             assert any("heard" in line for line in stream.iter_lines())
 
 
+@pytest.mark.slow
 def test_nothing_is_left_when_the_first_process_is_killed(web: Web) -> None:
     workers = web.workers
 
@@ -154,6 +155,7 @@ def test_nothing_is_left_when_the_first_process_is_killed(web: Web) -> None:
     wait_until(lambda: not any(each.is_running() for each in workers), "the end of all")
 
 
+@pytest.mark.slow
 def test_a_port_in_use_stops_the_start(web: Web) -> None:
     other = web.another()
 
@@ -163,6 +165,7 @@ def test_a_port_in_use_stops_the_start(web: Web) -> None:
     assert web.serves()
 
 
+@pytest.mark.slow
 def test_told_to_stop_it_ends_streams_in_order_and_itself_in_time(web: Web) -> None:
     with streams(web, 40) as opened:
         start = time.monotonic()

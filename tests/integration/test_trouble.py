@@ -180,7 +180,7 @@ def test_a_flag_that_is_shrunk_holds_it_and_stays_so_until_somebody_resumes(
 
 
 def holds_until_there_are_numbers(story: Story) -> None:
-    story.run(300)
+    story.run(150)
     assert (story.stands, story.waits_for()) == ((5, 5), "data")
 
 
@@ -202,6 +202,13 @@ def test_no_data_holds_it(house: Installation) -> None:
     house.blue = house.green = WELL
     story.run(180)
     assert story.stands == (25, 25)
+
+
+def test_without_data_for_three_holds_somebody_is_asked(house: Installation) -> None:
+    story = Story(house, guards=[rate(house)])
+    house.blue = house.green = {}
+    story.run(300)
+    assert (story.stands, story.waits_for()) == ((5, 5), "person")
 
 
 def test_what_is_no_number_holds_it(house: Installation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,7 @@ def is_last(effect: Effect, way: Way) -> bool:
     return effect.what == "acquire controller" and effect.changes == len(way.happened)
 
 
+@pytest.mark.slow
 def test_killed_anywhere(aws: Double, tmp_path: Path) -> None:
     matrix = Matrix(aws, tmp_path)
     ways = (up(5, 25, 50) if everything() else up(5), BACK)

@@ -78,6 +78,7 @@ class Stopped:
         assert stage.actions() == before
 
 
+@pytest.mark.slow
 def test_another_one_goes_on_and_sets_right_what_had_been_sent(aws: Double, tmp_path: Path) -> None:
     with a_stage(aws, tmp_path, "stopped", schedule=SCHEDULE) as stage:
         stopped = Stopped(stage)

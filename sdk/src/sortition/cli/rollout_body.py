@@ -139,11 +139,11 @@ def _added(
     where it is the file's own."""
     lists = {
         "targets": [
-            *(f"--flag {key}" for key in given["flags"]),
-            *(f"--alb {text}" for text in given["albs"]),
-            *(f"--codedeploy {name}" for name in given["deployments"]),
+            *(f"--flag {key}" for key in given.get("flags", ())),
+            *(f"--alb {text}" for text in given.get("albs", ())),
+            *(f"--codedeploy {name}" for name in given.get("deployments", ())),
         ],
-        "alarms": [f"--alarm {name}" for name in given["alarms"]],
+        "alarms": [f"--alarm {name}" for name in given.get("alarms", ())],
     }
     if len(steps) < 2 or not isinstance(steps[1], int):
         return None
