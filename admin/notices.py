@@ -24,6 +24,7 @@ WORDS = {
     "ended": "They may not sign in any more. Their sessions have ended.",
     "forgotten": "Forgotten. What they did stays in the record, under an id.",
     "password": "Your password is changed. Every other session of yours has ended.",
+    "acknowledged": "A new epoch of the record has begun. Things may be enlarged again.",
     "revoked": "Revoked. Whoever shows this token is refused from now on.",
     "archived": "Archived. Services do not get this flag any more; its history stays.",
     "back": "Brought back. It exposes nobody until you say so.",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 from flask import Blueprint, Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain import access
-from flagserver.domain.errors import NotFound
+from flagserver.domain.commands import Acknowledgement
+from flagserver.domain.errors import Conflict, NotFound
 
 from .. import record_page
+from ..forms import Typed, Unusable, build
 from ..interface import Interface, may, principal
 from ..story import line
 
@@ -32,8 +36,42 @@ class Audit:
             subjects=record_page.SUBJECTS,
             environments=[each.environment.key for each in self._services.environments.all()],
             record=self._services.record,
+            standing=self._services.audit.standing(),
             checkpoint=record_page.newest(self._services.audit.checkpoints()),
         )
+
+    def acknowledging(self) -> Response:
+        """Say what is lost, and ask whether that is known."""
+        return self._acknowledging(Typed())
+
+    def acknowledge(self) -> AnyResponse:
+        """Take it that entries are lost, so that things may be enlarged again."""
+        typed = Typed(request.form.to_dict())
+        try:
+            command = build(Acknowledgement, typed, reason=typed.text("reason").strip())
+            self._services.losses.acknowledge(command, principal())
+        except Unusable:
+            return self._acknowledging(typed, 422)
+        except Conflict as refusal:
+            typed.refuse(refusal)
+            return self._acknowledging(typed, refusal.status)
+        return self._ui.go(url_for("admin.audit"), "acknowledged")
+
+    def _acknowledging(self, typed: Typed, status: int = 200) -> Response:
+        access.check(principal(), access.MANAGE)
+        return self._ui.page(
+            "audit_acknowledge.html",
+            status=status,
+            standing=self._services.audit.standing(),
+            form=typed,
+        )
+
+    def proof(self, seq: int) -> Response:
+        """The proof that an entry is in the signed record, as a file for whoever checks it."""
+        made = self._services.audit.proof(seq, principal())
+        answer = Response(json.dumps(made, indent=2) + "\n", mimetype="application/json")
+        answer.headers["Content-Disposition"] = f'attachment; filename="entry-{seq}-proof.json"'
+        return answer
 
     def entry(self, seq: int) -> Response:
         """One entry."""
@@ -50,6 +88,7 @@ class Audit:
             line=line(entry),
             parts_of=record_page.parts(entry.get("before"), entry.get("after")),
             kept=kept,
+            signed=record_page.newest(self._services.audit.checkpoints()),
             text="" if kept is None else (kept.canonical or b"").decode(),
         )
 
@@ -66,4 +105,9 @@ def routes(blueprint: Blueprint, ui: Interface) -> None:
     audit = Audit(ui)
     blueprint.add_url_rule("/audit", "audit", audit.log)
     blueprint.add_url_rule("/audit/<int:seq>", "audit_entry", audit.entry)
+    blueprint.add_url_rule("/audit/<int:seq>/proof", "audit_proof", audit.proof)
+    blueprint.add_url_rule("/audit/acknowledge", "audit_acknowledging", audit.acknowledging)
+    blueprint.add_url_rule(
+        "/audit/acknowledge", "audit_acknowledge", audit.acknowledge, methods=["POST"]
+    )
     blueprint.add_url_rule("/audit/verify", "audit_verify", audit.verify, methods=["POST"])

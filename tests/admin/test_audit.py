@@ -5,6 +5,16 @@ from __future__ import annotations
 import re
 
 import pytest
+from sortition.record.checkpoint import Checkpoint
+from sortition.record.proofs import check
+from sortition.record.verify import WHOLE
+
+from flagserver.domain.documents import Change
+from flagserver.domain.doubts import Doubt
+from flagserver.services.sealing import Sealer
+from flagserver.system import SystemClock, SystemEntropy
+from tests.anchors import FakeAnchors
+from tests.record.records import KEY, LOG
 
 from .house import ANA, House, Visitor
 
@@ -105,3 +115,68 @@ def test_whoever_only_looks_sees_no_hashes(story: House) -> None:
         reader.client.post("/audit/verify", headers={"Sec-Fetch-Site": "same-origin"}).status_code
         == 403
     )
+
+
+# --- what is signed, and what is lost -------------------------------------------------------------
+
+
+def signed(house: House) -> None:
+    Sealer(house.store, KEY, FakeAnchors(), SystemClock(), SystemEntropy()).seal()
+
+
+def test_an_entrys_proof_is_a_file_that_an_outsider_can_check(
+    story: House, visitor: Visitor
+) -> None:
+    signed(story)
+    (kill,) = seqs(story, "flag:kill")
+
+    assert "proof as a file" in visitor.see(f"/audit/{kill}").text
+    answer = visitor.client.get(f"/audit/{kill}/proof")
+
+    assert f"entry-{kill}-proof.json" in answer.headers["Content-Disposition"]
+    found = check(answer.get_json(), [KEY.verifier])
+    assert found.kind == WHOLE
+
+
+def test_an_entry_that_is_not_signed_yet_has_no_proof(story: House, visitor: Visitor) -> None:
+    signed(story)
+    story.share("new-search", 30.0)
+    (newest, *_) = seqs(story, "flag:share:change")
+
+    assert "not signed yet" in visitor.see(f"/audit/{newest}").text
+    assert visitor.client.get(f"/audit/{newest}/proof").status_code == 404
+
+
+class TestALoss:
+    @pytest.fixture(autouse=True)
+    def lost(self, story: House) -> None:
+        words = "9 entries were signed, and 4 are here."
+        doubt = Doubt("truncated", words, "", 1, 4, Checkpoint(LOG, 1, 9, bytes(32)).signed(KEY))
+        change = Change((doubt.write(),), doubt.fact())
+        story.store.commit(change, at=story.clock.now(), salt="5f")
+
+    def test_it_is_said_and_what_still_works(self, visitor: Visitor) -> None:
+        page = visitor.see("/audit")
+
+        assert "The record is not what was signed: 9 entries were signed" in page.text
+        assert "shrinking, killing and rolling back go on" in page.text
+        assert "Acknowledge what is lost" in page.text
+
+    def test_an_admin_acknowledges_it_with_a_reason_and_things_go_on(
+        self, story: House, visitor: Visitor
+    ) -> None:
+        form = visitor.see("/audit/acknowledge")
+        refused = visitor.send(form, "/audit/acknowledge", reason="")
+
+        assert (refused.status, "Reason" in refused.text) == (422, True)
+        done = visitor.send(form, "/audit/acknowledge", reason="the disk was lost")
+
+        assert "A new epoch of the record has begun" in done.text
+        assert story.services.losses.doubt() is None
+        assert "There is nothing to acknowledge" in visitor.see("/audit/acknowledge").text
+
+    def test_nobody_else_may(self, story: House) -> None:
+        auditor = story.visitor(role="auditor")
+
+        assert "Acknowledge what is lost" not in auditor.see("/audit").text
+        assert auditor.see("/audit/acknowledge").status == 403
