@@ -164,7 +164,7 @@ def test_whom_our_load_balancer_signed_in_is_let_in_with_the_roles_of_their_grou
         {"kid": None},
         {"kid": 7},
     ],
-    ids=str,
+    ids=",".join,  # by what is wrong: every worker must collect the same names
 )
 def test_a_head_that_is_not_ours_is_refused_before_any_key_is_asked_for(
     site: Site, head: Mapping[str, Any]
