@@ -74,7 +74,7 @@ def overflow(page: Page) -> int:
     return width
 
 
-@pytest.mark.parametrize(("name", "theme", "width"), a_slice(MATRIX, 22), ids=str)
+@pytest.mark.parametrize(("name", "theme", "width"), a_slice(MATRIX, 12), ids=str)
 def test_a_page_is_accessible(
     tabs: dict[tuple[str, int], Tab], name: str, theme: str, width: int
 ) -> None:
@@ -88,6 +88,7 @@ def test_a_page_is_accessible(
 
 
 @pytest.mark.parametrize("theme", a_slice(["light", "dark"], 1))
+@pytest.mark.slow
 def test_what_a_page_asks_and_refuses_is_accessible(desk: Desk, theme: str) -> None:
     tab = desk.tab(theme=theme, width=390)
     page = tab.live(FLAG)

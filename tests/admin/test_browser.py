@@ -81,6 +81,7 @@ def test_a_page_says_when_the_store_is_away_and_when_it_is_back(desk: Desk) -> N
     expect(page.locator("#trouble")).not_to_contain_text("Flags keep", timeout=10_000)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_refused_is_asked_for_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_stream_that_is_refused_is_asked_for_again(
     expect(page.locator("#live-state")).to_have_text("Live", timeout=10_000)
 
 
+@pytest.mark.slow
 def test_a_hidden_page_gives_its_line_back(desk: Desk) -> None:
     page = desk.tab().live(FLAG)
 

@@ -288,6 +288,7 @@ def follow_within_a_second(demo: Demo, share: float) -> None:
     assert_share(on, total, share)
 
 
+@pytest.mark.slow
 def test_a_share_set_by_api_is_served_within_a_second(demo: Demo) -> None:
     demo.set_share(25)
 
@@ -547,6 +548,7 @@ def test_ctrl_c_leaves_nothing_behind_and_a_second_start_finds_its_data(demo: De
     assert demo.state() == before
 
 
+@pytest.mark.slow
 def test_a_second_demo_on_the_same_data_is_refused(demo: Demo) -> None:
     port, shop_port = free_ports(2)
     other = Demo(demo.directory, port, shop_port)

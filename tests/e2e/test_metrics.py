@@ -47,6 +47,7 @@ def report(site: Site, token: str, number: int) -> None:
     assert answer.json() == {"accepted": True}
 
 
+@pytest.mark.slow
 def test_any_web_process_tells_of_the_others_and_of_the_controller(tmp_path: Path):
     with a_site(tmp_path, started=False) as site:
         site.web.more = ("--workers", "2")

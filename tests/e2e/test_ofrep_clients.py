@@ -223,6 +223,7 @@ def javascript(node: str, npm_project: Callable[[Path], Path]) -> Callable[[str]
 
 
 @pytest.mark.needs("node")
+@pytest.mark.slow
 def test_the_server_sdk_of_javascript(
     server: Server, javascript: Callable[[str], list[str]]
 ) -> None:
@@ -321,6 +322,7 @@ def test_the_web_sdk_of_javascript_follows_changes(server: Server, page: Page) -
 
 
 @pytest.mark.needs("node")
+@pytest.mark.slow
 def test_the_web_sdk_of_javascript_learns_what_was_wrong(server: Server, page: Page) -> None:
     begin = {"url": server.url, "token": server.token, "context": {"email": "ann"}}
 

@@ -39,6 +39,7 @@ def test_it_serves_its_own_disk_read_only_and_goes_on_when_the_store_is_back(sit
         asker.until(50)
 
 
+@pytest.mark.slow
 def test_with_nothing_on_disk_it_refuses_and_never_serves_an_empty_set(site: Site):
     with at_share(site, 25) as asker:
         token = site.sdk_token()

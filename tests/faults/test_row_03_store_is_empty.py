@@ -81,6 +81,7 @@ def test_an_operator_accepts_an_empty_store_and_everybody_follows(site: Site):
         assert version.split(".")[1] == "2"
 
 
+@pytest.mark.slow
 def test_another_store_at_the_same_address_replaces_nothing(site: Site):
     with (
         at_share(site, 25) as asker,

@@ -60,6 +60,7 @@ def test_a_store_that_would_throw_flags_away_is_not_begun_with(site: Site):
         until(lambda: web.ready()["writable"], "the store to be taken")
 
 
+@pytest.mark.slow
 def test_a_store_that_begins_to_throw_flags_away_is_no_longer_followed(site: Site):
     with at_share(site, 25) as asker, site.redis.client() as client:
         client.config_set("maxmemory", "100mb")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs("redis-server")
 SKEWED = Path(__file__).with_name("skewed.py")
 
 
-@pytest.mark.parametrize("seconds", [3600, -3600])
+@pytest.mark.parametrize("seconds", [3600, pytest.param(-3600, marks=pytest.mark.slow)])
 def test_a_wrong_clock_is_named_and_flags_are_served_all_the_same(site: Site, seconds: int):
     with at_share(site, 25) as asker:
         skewed = site.another_web("skewed", program=(sys.executable, str(SKEWED), str(seconds)))
@@ -33,6 +33,7 @@ def test_a_wrong_clock_is_named_and_flags_are_served_all_the_same(site: Site, se
         asker.until(50)
 
 
+@pytest.mark.slow
 def test_controllers_with_clocks_an_hour_apart_agree_who_leads(site: Site):
     environment = {"SORTITION_REDIS_URL": site.store_proxy.url}
     programs = {

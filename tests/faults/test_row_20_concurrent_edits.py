@@ -57,6 +57,7 @@ def test_of_fifty_editors_each_success_is_one_version_and_one_entry(site: Site):
         )
 
 
+@pytest.mark.slow
 def test_a_write_without_a_revision_or_with_an_old_one_is_refused(site: Site):
     with at_share(site, 25):
         body = WHY | {"share": 30}

@@ -17,6 +17,7 @@ LIMITED = (
 )
 
 
+@pytest.mark.slow
 def test_with_a_full_disk_flags_are_served_and_the_disk_is_named(site: Site):
     with at_share(site, 25) as asker:
         full = site.another_web("full", program=(sys.executable, "-c", LIMITED))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(file.name for file in (ROOT / "bench").glob("*.py") if file.name[0] != "_")
 LONG = {
     *("delta.py", "herd.py", "judgement.py", "neutrality.py", "propagation.py"),
-    *("record.py", "split.py", "streams.py"),
+    *("record.py", "serving.py", "split.py", "streams.py"),
 }
 """Even with a tiny budget these take five seconds and more."""
 

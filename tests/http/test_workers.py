@@ -121,6 +121,7 @@ def test_connections_are_spread_over_the_processes(web: Web) -> None:
     assert min(held) >= 10
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_replaced_and_the_other_serves_meanwhile(web: Web) -> None:
     first, second = web.workers
 

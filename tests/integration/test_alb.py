@@ -249,6 +249,7 @@ def test_throttled(house):
     assert house.driver.read(house.target).share == 0
 
 
+@pytest.mark.slow
 def test_timed_out_but_applied(house):
     before = house.driver.read(house.target)
     house.aws.fault("ModifyRule", "applied", seconds=5)
@@ -258,6 +259,7 @@ def test_timed_out_but_applied(house):
     assert house.aws.calls("ModifyRule") == ["ModifyRule"]
 
 
+@pytest.mark.slow
 def test_a_write_that_lands_late_is_found(house):
     before = house.driver.read(house.target)
     house.aws.fault("ModifyRule", "late", seconds=5)
@@ -326,6 +328,7 @@ def test_a_late_reading_is_no_foreign_change(house):
     assert house.driver.set(house.target, QUARTER, before, NEVER).share == QUARTER
 
 
+@pytest.mark.slow
 def test_no_answer_at_all_takes_five_seconds_at_most(house):
     house.aws.fault("*", "hang", times=10, seconds=6)
     began = time.monotonic()

@@ -220,6 +220,7 @@ def test_what_cannot_be_taken_down_is_said_and_keeps_nothing_else(here: Account)
     assert here.left() == [f"{NAME}-blue"]
 
 
+@pytest.mark.slow
 def test_what_is_still_in_use_is_tried_again(here: Account):
     here.aws.fault("CreateDeploymentGroup", "deny", times=1)
     here.aws.fault("DeleteTargetGroup", "fail", times=3)
@@ -268,6 +269,7 @@ def test_another_account_is_left_alone(typed: Callable[..., Result], here: Accou
     assert here.aws.calls() == ["GetCallerIdentity"] * len(here.aws.calls())
 
 
+@pytest.mark.slow
 def test_the_report_is_written(typed: Callable[..., Result], tmp_path: Path):
     to = tmp_path / "report.json"
 

@@ -128,6 +128,7 @@ def test_success(server: Server, flag: str, job: Callable[..., Job]) -> None:
     assert "Deploy run 7" in reasons
 
 
+@pytest.mark.slow
 def test_a_rollback_turns_the_job_red_with_3_until_a_new_run(
     server: Server, flag: str, job: Callable[..., Job]
 ) -> None:

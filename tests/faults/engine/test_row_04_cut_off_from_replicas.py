@@ -85,6 +85,7 @@ def answers_in_time(store: RedisStore) -> None:
     wait_until(lambda: store.secure(lease, ttl_seconds=60), "the replica to have it in time")
 
 
+@pytest.mark.slow
 def test_the_same_in_a_cluster_by_the_replica_of_the_node_that_has_our_keys(
     tmp_path: Path,
 ) -> None:
