@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.needs import find
@@ -17,6 +18,22 @@ FLAGS = {
     "new-search": "New search ranking",
     "legacy-login": "The old way in, kept for the partner API",
 }
+
+
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def check(page: Page) -> None:
+    """See that everybody can use a page."""
+    found = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
+    assert found.violations_count == 0, found.generate_report()
+
+
+def overflow(page: Page) -> int:
+    """Return how many pixels a page is wider than its window."""
+    root = "document.documentElement"
+    width: int = page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
+    return width
 
 
 @contextmanager

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from tests.slices import a_slice
 
-from .browser import FLAG, Desk, Tab, furnish, opened
+from .browser import FLAG, Desk, Tab, check, furnish, opened, overflow
 from .house import House
 
 pytestmark = pytest.mark.needs("chromium")
@@ -47,7 +46,6 @@ PAGES = {
 }
 LOOKS = [(theme, width) for theme in ("light", "dark") for width in (1280, 390)]
 MATRIX = [(name, *look) for look in LOOKS for name in PAGES]
-TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +59,6 @@ def reading_room(browser: Browser) -> Iterator[Desk]:
 @pytest.fixture(scope="module")
 def tabs(reading_room: Desk) -> dict[tuple[str, int], Tab]:
     return {look: reading_room.tab(theme=look[0], width=look[1]) for look in LOOKS}
-
-
-def check(page: Page) -> None:
-    found = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
-    assert found.violations_count == 0, found.generate_report()
-
-
-def overflow(page: Page) -> int:
-    root = "document.documentElement"
-    width: int = page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
-    return width
 
 
 @pytest.mark.parametrize(("name", "theme", "width"), a_slice(MATRIX, 12), ids=str)

@@ -9,20 +9,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from flagserver.domain.states import State
 from tests.serving import following
 from tests.slices import a_slice
 
-from .browser import Desk, Tab, opened
+from .browser import Desk, Tab, check, opened, overflow
 from .rolling import ALARM, BAD, RollingHouse, furnish_rollouts
 
 pytestmark = pytest.mark.needs("chromium")
 
 QUICK = "5%:2s,25%:30s,100%"
-TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 PAGES = {
     "overview": "/",
     "rollouts": "/rollouts",
@@ -265,17 +263,6 @@ def gallery(
     ids = furnish_rollouts(house)
     with house.served() as address, opened(browser, house, address) as desk:
         yield desk, ids, {look: desk.tab(theme=look[0], width=look[1]) for look in LOOKS}
-
-
-def check(page: Page) -> None:
-    found = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}})
-    assert found.violations_count == 0, found.generate_report()
-
-
-def overflow(page: Page) -> int:
-    root = "document.documentElement"
-    width: int = page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
-    return width
 
 
 @pytest.mark.parametrize(("name", "theme", "width"), a_slice(MATRIX, 3), ids=str)
