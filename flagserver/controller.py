@@ -1,5 +1,8 @@
 """The controller's loop: tick, then sleep until the next tick or until a rollout changes.
 
+Ticks go by the clock: just after the reports of a tick of outcomes are in, so that what they show
+waits for nobody.
+
 Any number of controllers run. Each rollout is held by one of them; one leads besides, and looks
 after what there is only one of.
 """
@@ -30,6 +33,18 @@ LEASE = "controller"
 LEASE_SECONDS = 15.0
 WAKE_SECONDS = 0.25
 """Between two ticks lies at least so much, however quickly rollouts change."""
+
+AFTER_SECONDS = 0.1
+"""So long after outcomes have settled a tick begins: a clock that is being set moves by less."""
+
+
+def until_next(now: float, every: float, settle_seconds: float) -> float:
+    """Return how long to wait until the next tick of those that come every so many seconds: the
+    first after the next settling.
+
+    now: unix second.  settle_seconds: after multiples of `every` by the clock, outcomes are in.
+    """
+    return every - (now - settle_seconds) % every + AFTER_SECONDS
 
 
 @dataclass
@@ -78,14 +93,19 @@ class Controller:
         holder: str,
         *,
         tick_seconds: float = TICK_SECONDS,
+        settle_seconds: float = 0.0,
         monotonic: Callable[[], float] = time.monotonic,
+        unix: Callable[[], float] = time.time,
     ) -> None:
+        """settle_seconds: how long after its end a tick of outcomes is in."""
         self._record = record
         self._store = store
         self._steering = steering
         self._holder = holder
         self._tick_seconds = tick_seconds
+        self._settle_seconds = settle_seconds
         self._monotonic = monotonic
+        self._unix = unix
         self._lease: Lease | None = None
         self._reported = False
         self.ticks = Ticks()
@@ -100,7 +120,8 @@ class Controller:
     def run(self, stop: threading.Event) -> None:
         """Tick until told to stop, then give everything up. Survives whatever a tick meets."""
         while not stop.is_set():
-            began, result = self._monotonic(), DONE
+            result, began = DONE, self._monotonic()
+            next_at = began + until_next(self._unix(), self._tick_seconds, self._settle_seconds)
             try:
                 self.tick()
             except Refusal as error:
@@ -110,7 +131,7 @@ class Controller:
                 result = FAILED
                 log.exception("this tick failed")
             self.ticks.add(result, self._monotonic() - began)
-            self._rest(stop, began + self._tick_seconds)
+            self._rest(stop, next_at)
         self._step_down()
 
     def tick(self) -> None:

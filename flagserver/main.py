@@ -29,6 +29,7 @@ from flagserver.controller import Controller
 from flagserver.demo import running
 from flagserver.demo.shop import WAYS, DemoError, Place, Shop
 from flagserver.domain.errors import Refusal
+from flagserver.domain.outcomes import settle_seconds
 from flagserver.domain.stores import EMPTY, UNSAFE
 from flagserver.http import alone, flag_measures, metrics
 from flagserver.http.app import create_app
@@ -162,8 +163,11 @@ def controller() -> None:
     postman = bootstrap.build_postman(settings, services, telemetry)
     if postman is not None:
         postman.start()
-    tick = settings.tick_seconds
-    loop = Controller(services.record, store, steering, holder, tick_seconds=tick)
+    loop = Controller(
+        *(services.record, store, steering, holder),
+        tick_seconds=settings.tick_seconds,
+        settle_seconds=settle_seconds(settings.flush_seconds),
+    )
     board.add(loop.samples)
     show_alone(settings, services, board)
     loop.run(stop)
