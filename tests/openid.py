@@ -22,7 +22,8 @@ from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-CLIENT, SECRET = "sortition", "s3cret: of &client"
+CLIENT, SECRET = "sortition", "s3cret: of &client, \u20ac"
+_POST = "client_secret_post"
 
 
 def a_key() -> rsa.RSAPrivateKey:
@@ -35,7 +36,8 @@ class Provider:
     """One provider with one person, who signs in as soon as their browser comes.
 
     claims: put over those of the token.  sign: instead of by its own key.  broken: path -> status.
-    document: put over the discovery document.
+    document: put over the discovery document.  by_form: the client must show its secret in the
+    form, and in no header.
     """
 
     person: dict[str, Any]
@@ -44,6 +46,7 @@ class Provider:
     claims: dict[str, Any] = field(default_factory=dict)
     document: dict[str, Any] = field(default_factory=dict)
     broken: dict[str, int] = field(default_factory=dict)
+    by_form: bool = False
     kid: str = "first"
     key: rsa.RSAPrivateKey = field(default_factory=a_key)
     sign: Callable[[Provider, dict[str, Any]], str] | None = None
@@ -57,6 +60,7 @@ class Provider:
             "authorization_endpoint": f"{self.issuer}/authorize",
             "token_endpoint": f"{self.issuer}/token",
             "jwks_uri": f"{self.issuer}/keys",
+            **({"token_endpoint_auth_methods_supported": [_POST]} if self.by_form else {}),
         } | self.document
 
     def keys(self) -> dict[str, Any]:
@@ -79,7 +83,7 @@ class Provider:
 
     def token(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
         """Answer the client that spends a code."""
-        if authorization != _basic():
+        if not self._knows(form, authorization):
             return 401, {"error": "invalid_client"}
         asked = self.codes.pop(form.get("code", ""), None)
         known = asked is not None and asked["redirect_uri"] == form.get("redirect_uri")
@@ -96,6 +100,12 @@ class Provider:
             **self.claims,
         }
         return 200, {"access_token": "a", "token_type": "Bearer", "id_token": self.signed(claims)}
+
+    def _knows(self, form: dict[str, str], authorization: str) -> bool:
+        in_form = [form.get(name) for name in ("client_id", "client_secret")]
+        if self.by_form:
+            return not authorization and in_form == [CLIENT, SECRET]
+        return authorization == _basic() and in_form == [None, None]
 
     def signed(self, claims: dict[str, Any]) -> str:
         """Return a token, forged if a test says so."""

@@ -3,23 +3,25 @@
     Client          what the provider knows this server by
     OidcProvider    `ports.IdentityProvider`
 
-The id token is read by PyJWT: signed by a key of the provider's own list, by one of two algorithms
-whatever the token says, for this client, of this sign-in (nonce), and not expired.
+What a client asks is written by Authlib (RFC 6749, RFC 7636), and sent by us. The id token is read
+by PyJWT: signed by a key of the provider's own list, by one of two algorithms whatever the token
+says, for this client, of this sign-in (nonce), and not expired.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
 import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote_plus, urlencode, urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import jwt
+from authlib.oauth2 import ClientAuth
+from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from flagserver.domain.people import Outsider, Source
 from flagserver.ports import Clock, Egress, EgressError, Introduction, NotIntroduced
@@ -80,18 +82,14 @@ class OidcProvider:
 
     def begin(self, told: Introduction) -> str:
         """Return where the browser is sent. Raises NotIntroduced."""
-        there = self._address("authorization_endpoint")
-        asked = {
-            "response_type": "code",
-            "client_id": self._client.id,
-            "redirect_uri": told.callback,
-            "scope": SCOPE,
-            "state": told.state,
-            "nonce": told.nonce,
-            "code_challenge": challenge(told.verifier),
-            "code_challenge_method": "S256",
-        }
-        return f"{there}{'&' if '?' in there else '?'}{urlencode(asked)}"
+        there: str = prepare_grant_uri(
+            self._address("authorization_endpoint"),
+            *(self._client.id, "code", told.callback, SCOPE, told.state),
+            nonce=told.nonce,
+            code_challenge=create_s256_code_challenge(told.verifier),
+            code_challenge_method="S256",
+        )
+        return there
 
     def finish(self, told: Introduction, code: str) -> Outsider:
         """Spend the code and return who it is. Raises NotIntroduced."""
@@ -133,28 +131,27 @@ class OidcProvider:
     # The code and the token
 
     def _id_token(self, told: Introduction, code: str) -> str:
-        form = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": told.callback,
-            "code_verifier": told.verifier,
-        }
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        if self._in_header():
-            headers["Authorization"] = _basic(self._client.id, self._client.secret)
-        else:
-            form |= {"client_id": self._client.id, "client_secret": self._client.secret}
-        body = urlencode(form).encode()
-        answer = self._asked(self._address("token_endpoint"), headers=headers, body=body)
-        token = answer.get("id_token")
+        there, headers, body = self._auth().prepare(
+            *("POST", self._address("token_endpoint")),
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            prepare_token_request(
+                *("authorization_code", "", told.callback), code=code, code_verifier=told.verifier
+            ),
+        )
+        token = self._asked(there, headers=headers, body=body.encode()).get("id_token")
         if not isinstance(token, str):
             raise NotIntroduced(f"{self.name} did not say who signed in.")
         return token
 
-    def _in_header(self) -> bool:
-        """Tell where the secret goes. OpenID Connect Discovery 1.0, 3: the header by default."""
+    def _auth(self) -> ClientAuth:
+        """Return how our secret is shown: OpenID Connect Discovery 1.0, 3, and in a header else."""
+        id, secret = self._client.id, self._client.secret
         ways = self._provider().document.get("token_endpoint_auth_methods_supported")
-        return not isinstance(ways, list) or "client_secret_basic" in ways
+        if isinstance(ways, list) and "client_secret_basic" not in ways:
+            return ClientAuth(id, secret, "client_secret_post")
+        # RFC 6749, 2.3.1: both are written as in a form before they are joined, which the library
+        # leaves to us.
+        return ClientAuth(quote_plus(id), quote_plus(secret), "client_secret_basic")
 
     def _claims(self, token: str, nonce: str) -> Mapping[str, Any]:
         try:
@@ -223,18 +220,6 @@ class OidcProvider:
         if not isinstance(found, dict):
             raise NotIntroduced(f"{self.name} answered with something else than JSON.")
         return found
-
-
-def challenge(verifier: str) -> str:
-    """Return what the provider is told of a verifier beforehand (RFC 7636, 4.2, S256)."""
-    told = hashlib.sha256(verifier.encode()).digest()
-    return base64.urlsafe_b64encode(told).rstrip(b"=").decode()
-
-
-def _basic(id: str, secret: str) -> str:
-    """RFC 6749, 2.3.1: both are written as in a form before they are joined."""
-    told = f"{quote_plus(id)}:{quote_plus(secret)}"
-    return f"Basic {base64.b64encode(told.encode()).decode()}"
 
 
 def _keys(document: Mapping[str, Any]) -> dict[str, jwt.PyJWK]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import jwt
 import pytest
@@ -105,6 +107,48 @@ def test_somebody_is_known_from_their_first_sign_in_with_the_roles_of_their_grou
     [bea] = site.people()
     assert (bea.name, bea.login, bea.source) == ("Bea Berg", "Bea@example.com", Source.OIDC)
     assert bea.roles == {EVERYWHERE: "responder", "staging": "editor"}
+
+
+def test_the_secret_is_shown_where_the_provider_wants_it(site: Site):
+    site.provider.by_form = True
+
+    assert site.sign_in().status_code == 303
+
+
+def test_an_address_that_has_a_query_already_keeps_it(site: Site):
+    site.provider.document = {
+        "authorization_endpoint": f"{site.provider.issuer}/authorize?tenant=a%2Fb"
+    }
+
+    there = site.browser().get("/sign-in/oidc").headers["Location"]
+
+    asked = dict(parse_qsl(urlsplit(there).query))
+    assert (asked["tenant"], asked["response_type"]) == ("a/b", "code")
+
+
+def test_the_verifier_leaves_only_with_the_code(site: Site):
+    """Of the proof key (RFC 7636), the browser carries the hash alone."""
+    browser = site.browser()
+    there = browser.get("/sign-in/oidc").headers["Location"]
+    asked = dict(parse_qsl(urlsplit(there).query))
+
+    assert set(asked) == {
+        *("response_type", "client_id", "redirect_uri", "scope", "state", "nonce"),
+        *("code_challenge", "code_challenge_method"),
+    }
+    assert len(asked["code_challenge"]) == 43
+
+
+def test_no_token_is_read_by_the_library_that_writes_what_we_ask():
+    """Its own (`authlib.jose`) had forged signatures: CVE-2026-96760, CVE-2026-114615 and more."""
+    code = "import flagserver.bootstrap, sys; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    names = set(loaded.stdout.split())
+    assert {"authlib.oauth2", "jwt"} <= names
+    assert not {"authlib.jose", "authlib.oidc", "joserfc", "requests", "httpx"} & names
 
 
 def test_the_record_says_that_they_came_and_not_who_they_are(site: Site):
