@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from sortition.core.bucketing import WHOLE
+from sortition.core.ticks import TICK_SECONDS
 from sortition.judgement.counts import BEFORE, MOST, Counts, Latencies, Tick
 from sortition.judgement.design import (
     CRITICAL_PATH,
@@ -33,7 +34,6 @@ from sortition.judgement.trial import Subject, Trial
 from .flags import State
 from .guards import Guard, NoData, OnBreach
 from .outcomes import (
-    TICK_SECONDS,
     Part,
     Totals,
     added,

@@ -8,13 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sortition.core.ticks import REPORTED_WITHIN, TICK_SECONDS
 from sortition.judgement.design import standard_edges
 
-TICK_SECONDS = 5
-"""The grid on which outcomes are judged, by the unix second: what ended in (t - 5, t] is of tick
-t."""
-
-ARRIVAL_SECONDS = 2.5
+ARRIVAL_SECONDS = 2.0
 """How long a report is on its way to the store at most, or it is late."""
 
 
@@ -26,11 +23,11 @@ def tick_of(at: int) -> int:
 def settle_seconds(flush_seconds: float) -> float:
     """Return how long after a tick's end the last report of it is in.
 
-    SDKs report once in `flush_seconds`; where that is as long as a tick, within the first half of
-    the next one.
+    SDKs report once in `flush_seconds`; where that is as long as a tick, within a part of the next
+    one.
     """
     on_grid = flush_seconds == TICK_SECONDS
-    return (flush_seconds / 2 if on_grid else flush_seconds) + ARRIVAL_SECONDS
+    return flush_seconds * (REPORTED_WITHIN if on_grid else 1) + ARRIVAL_SECONDS
 
 
 def settled_tick(now: float, flush_seconds: float) -> int:

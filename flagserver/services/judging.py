@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from sortition.core.ticks import TICK_SECONDS
 from sortition.judgement.counts import BEFORE, Tick
 from sortition.judgement.evidence import onset
 from sortition.judgement.policy import Outside, Seen
@@ -26,7 +27,7 @@ from flagserver.domain.comparisons import Comparison, Place
 from flagserver.domain.errors import Conflict, Refusal
 from flagserver.domain.flags import State as FlagState
 from flagserver.domain.guards import Action
-from flagserver.domain.outcomes import TICK_SECONDS, Part, Totals, added, settled_tick
+from flagserver.domain.outcomes import Part, Totals, added, settled_tick
 from flagserver.domain.plan import NO_STEP
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.states import State

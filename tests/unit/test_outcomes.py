@@ -21,12 +21,12 @@ def test_a_tick_ends_on_the_grid(at: int, tick: int):
 @pytest.mark.parametrize(
     ("flush", "after", "settled"),
     [
-        (5.0, 4.9, NOW - 5),
-        (5.0, 5.0, NOW),
-        (1.0, 3.4, NOW - 5),
-        (1.0, 3.5, NOW),
-        (60.0, 62.4, NOW - 5),
-        (60.0, 62.5, NOW),
+        (5.0, 5.4, NOW - 5),
+        (5.0, 5.5, NOW),
+        (1.0, 2.9, NOW - 5),
+        (1.0, 3.0, NOW),
+        (60.0, 61.9, NOW - 5),
+        (60.0, 62.0, NOW),
     ],
 )
 def test_a_tick_is_settled_when_its_last_report_is_in(flush: float, after: float, settled: int):

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
-from flagserver.domain.outcomes import TICK_SECONDS, Drawn, Part, Report, Row, Totals, tick_of
+from sortition.core.ticks import TICK_SECONDS
+
+from flagserver.domain.outcomes import Drawn, Part, Report, Row, Totals, tick_of
 
 from . import keys
 from .scripts import script
@@ -36,6 +38,12 @@ PERIOD_SECONDS = 60 * 60
 
 MINUTE_FIELDS = 50_000
 """Most counts of one subject in one minute: sixty ticks of a dozen variants, every bucket used."""
+
+SEARCHED_SECONDS = 20
+"""Less than that of a minute is searched for, and not picked out of the whole of it."""
+
+SEARCHED_FIELDS = 4 * MINUTE_FIELDS
+"""How much of a hash one search goes through: all of it, where names and numbers are counted."""
 
 SOURCES = 5_000
 """Most sources of an environment; those silent for longest are forgotten first."""
@@ -129,7 +137,7 @@ class RedisOutcomes:
         )
         minutes = range((since + 1) // 60, until // 60 + 1)
         asked = [(*subject, minute) for subject in dict.fromkeys(wanted) for minute in minutes]
-        answers = self._server.read_all([("HGETALL", keys.ticks(*each)) for each in asked])
+        answers = self._of_minutes([(keys.ticks(*each), each[-1]) for each in asked], since, until)
         sums: dict[tuple[str, str], dict[int, dict[Part, _Sums]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(_Sums))
         )
@@ -195,6 +203,23 @@ class RedisOutcomes:
         found = self._server.read("HMGET", keys.sources(environment), *seen)
         return [json.loads(value.partition(b" ")[2]) for value in found if value is not None]
 
+    def _of_minutes(
+        self, wanted: Sequence[tuple[str, int]], since: int, until: int
+    ) -> list[Mapping[bytes, bytes]]:
+        """Return what hashes of ticks have at least of (since, until]. wanted: (key, minute)."""
+        asked = [
+            _search(key, max(since + 1, minute * 60), min(until, minute * 60 + 59))
+            for key, minute in wanted
+        ]
+        found: list[Mapping[bytes, bytes]] = []
+        for (name, key, *_), answer in zip(asked, self._server.read_all(asked), strict=True):
+            if name == "HGETALL":
+                found.append(answer)
+            else:
+                rest, counts = answer
+                found.append(self._server.read("HGETALL", key) if rest else counts)
+        return found
+
     def _take_in(
         self,
         environment: str,
@@ -241,6 +266,20 @@ class RedisOutcomes:
         commands = [("HGETALL", keys.ticks(environment, subject, each)) for each in minutes]
         for found in self._server.read_all(commands):
             yield from _read(found, since, until)
+
+
+def _search(key: str, first: int, last: int) -> tuple[Any, ...]:
+    """Return the command that reads of a hash of ticks what ended from `first` to `last`, and maybe
+    what ended at seconds with the same digits in their places.
+
+    A hash of a minute is hundreds of fields, twelve times what one tick needs. Searched at the
+    server it costs that 0.1 ms more, and who asks 2 ms less.
+    """
+    if last - first >= SEARCHED_SECONDS:
+        return "HGETALL", key
+    places = zip(*map(str, range(first, last + 1)), strict=True)
+    pattern = "".join(f"[{''.join(sorted(set(digits)))}]" for digits in places)
+    return "HSCAN", key, 0, "MATCH", f"{pattern}:*", "COUNT", SEARCHED_FIELDS
 
 
 def _minutes_end(at: int) -> int:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .core.model import KEY
+from .core.ticks import TICK_SECONDS
 
 TYPE_CHECKING = False  # see core.records
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ else:
     Open = object
 
 FORMAT = 1
-TICK_SECONDS = 5
-"""Ticks end when the unix time is a multiple of this."""
 MAX_ROWS = 5000
 MAX_METRICS = 20
 MAX_TICKS = 60

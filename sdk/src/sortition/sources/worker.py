@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from sortition import __version__
 from sortition.core.model import Change, Gap, InvalidSnapshot, Snapshot, SnapshotVersion
 from sortition.core.reading import read_snapshot
-from sortition.outcomes import FORMAT, TICK_SECONDS, Outcomes
+from sortition.core.ticks import REPORTED_WITHIN, TICK_SECONDS
+from sortition.outcomes import FORMAT, Outcomes
 from sortition.snapshots import Held
 
 from . import transport
@@ -48,6 +49,8 @@ HEALTHY_SECONDS = 60.0
 LONGEST_RETRY = 30.0
 LONGEST_RETRY_AFTER = 300.0
 FIRST_FLUSH_SECONDS = 1.0
+SURELY_ENDED = 0.01
+"""Of a tick's length: after this it is over for whoever looks at another clock."""
 
 CONNECTED = "connected"
 FOLLOWING = "following"
@@ -245,7 +248,8 @@ class Worker:
         doubled = self._first_backoff * 2.0 ** min(failures - 1, 20)
         pause = random.random() * min(longest, doubled)  # noqa: S311 (no secret)
         asked = error.retry_after if isinstance(error, Refused) else None
-        return pause if asked is None else max(pause, asked * random.uniform(1.0, 1.2))  # noqa: S311
+        spread = random.uniform(1.0, 1.2)  # noqa: S311 (no secret)
+        return pause if asked is None else max(pause, asked * spread)
 
     @contextlib.contextmanager
     def _connected(self, timeout: float, *, also_last: bool = False) -> Iterator[Connection]:
@@ -397,9 +401,10 @@ class Worker:
 
     def _until_flush(self, seconds: float) -> float:
         """Return how long to wait for the next report: it goes off a while of our own after a
-        multiple of the interval by the clock; where ticks are no longer than that, within the first
-        half, and not before the tick has surely ended."""
-        lag = seconds * (0.01 + 0.49 * self._lag if seconds >= TICK_SECONDS else self._lag)
+        multiple of the interval by the clock; where ticks are no longer than that, soon, but not
+        before the tick has surely ended."""
+        soon = SURELY_ENDED + (REPORTED_WITHIN - SURELY_ENDED) * self._lag
+        lag = seconds * (soon if seconds >= TICK_SECONDS else self._lag)
         return seconds - (time.time() - lag) % seconds
 
     def _report(self) -> bool:
