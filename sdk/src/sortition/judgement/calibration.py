@@ -8,15 +8,19 @@ makes the tests slower by as much as there is less information:
     dispersion  of counts within a tick: factors are tempered with their root by it
     drift       how many times a half's rate is no harm: what halves differ by over minutes
     slowdown    likewise for latency
+
+All of them come from sums (`RateScatter`, `LatencyScatter`), and the sums of two spans of time,
+added up, are those of both: a history is kept as sums of a few minutes each.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import exp, log, sqrt
+from math import exp, isfinite, log, sqrt
+from typing import Any, TypeVar
 
 from .counts import Counts, Histogram, Latencies, Tally
 from .latency import LEAST, Summed, requests
@@ -62,73 +66,189 @@ class LatencyNoise:
     dispersion: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """How the failures of two halves scatter, as sums over windows of one length.
+
+    seen: sum (A - X w)^2.  expected: sum X w (1-w), what it is of independent requests. A: failures
+    of one half, X of both, w its share of requests.  failures: of both.  windows: how many there
+    were, those without requests of both halves among them.
+    """
+
+    seen: float = 0.0
+    expected: float = 0.0
+    failures: int = 0
+    windows: int = 0
+
+    @property
+    def phi(self) -> float:
+        """How many times as much they scatter as those of independent requests."""
+        return self.seen / self.expected if self.expected else 1.0
+
+    @property
+    def mean(self) -> float:
+        """The mean failures of a half in a window; 0 where they say nothing."""
+        return self.failures / 2 / self.windows if self.expected else 0.0
+
+    def __add__(self, other: Scatter) -> Scatter:
+        return Scatter(
+            self.seen + other.seen,
+            self.expected + other.expected,
+            self.failures + other.failures,
+            self.windows + other.windows,
+        )
+
+    def to_body(self) -> list[float]:
+        """Return it as JSON has it."""
+        return [self.seen, self.expected, self.failures, self.windows]
+
+    @classmethod
+    def from_body(cls, body: Sequence[Any]) -> Scatter:
+        """Return what `to_body` wrote down. Raises ValueError or TypeError for anything else."""
+        seen, expected, failures, windows = (_number(value) for value in body)
+        return cls(seen, expected, int(failures), int(windows))
+
+
+@dataclass(frozen=True, slots=True)
+class RateScatter:
+    """What is kept of a rate's A/A history. tick: of ticks.  slow: of each of SLOW_SECONDS."""
+
+    tick: Scatter = Scatter()
+    slow: tuple[Scatter, ...] = (Scatter(),) * len(SLOW_SECONDS)
+
+    def __add__(self, other: RateScatter) -> RateScatter:
+        return RateScatter(self.tick + other.tick, _each_added(self.slow, other.slow))
+
+    def noise(self) -> RateNoise:
+        """Return what a metric's A/A history says.
+
+        phi(k) of windows of k seconds is 1 for independent requests. What it grows by from a tick
+        to two or five minutes is drift, if it is more than two standard errors: the log of the
+        halves' ratio has a variance of (phi_k - phi_tick) (1/mu_A + 1/mu_B), mu the mean failures
+        of a half in k seconds.
+        """
+        dispersion = max(1.0, self.tick.phi)
+        drift = min(MOST_TOLERATED, max(_drift(slow, dispersion) for slow in self.slow))
+        return RateNoise(dispersion, drift, max(TOLERATED, drift))
+
+    def to_body(self) -> list[list[float]]:
+        """Return it as JSON has it."""
+        return [one.to_body() for one in (self.tick, *self.slow)]
+
+    @classmethod
+    def from_body(cls, body: Sequence[Any]) -> RateScatter:
+        """Return what `to_body` wrote down. Raises ValueError or TypeError for anything else."""
+        tick, *slow = (Scatter.from_body(one) for one in body)
+        return cls(tick, _of_length(slow, len(SLOW_SECONDS)))
+
+
+def rate_scatter(history: Sequence[Counts], tick_seconds: float) -> RateScatter:
+    """Return the sums of a metric's A/A history, tick by tick."""
+    slow = (_windows(history, _ticks_in(seconds, tick_seconds)) for seconds in SLOW_SECONDS)
+    return RateScatter(_scattered(history), tuple(_scattered(list(windows)) for windows in slow))
+
+
 def rate_noise(history: Sequence[Counts], tick_seconds: float) -> RateNoise:
-    """Return what a metric's A/A history says.
-
-    phi(k) = sum (A - X w)^2 / sum X w (1-w) over windows of k seconds, A the failures of one half,
-    X of both, w its share of requests: 1 for independent requests. What phi grows by from a tick to
-    two or five minutes is drift, if it is more than two standard errors: the log of the halves'
-    ratio has a variance of (phi_k - phi_tick) (1/mu_A + 1/mu_B), mu the mean failures of a half in
-    k seconds.
-    """
-    phi, _ = _dispersion(history)
-    dispersion = max(1.0, phi)
-    drift = max(_drift(history, dispersion, seconds, tick_seconds) for seconds in SLOW_SECONDS)
-    drift = min(MOST_TOLERATED, drift)
-    return RateNoise(dispersion, drift, max(TOLERATED, drift))
+    """Return what a metric's A/A history says, see `RateScatter.noise`."""
+    return rate_scatter(history, tick_seconds).noise()
 
 
-def _drift(
-    history: Sequence[Counts], dispersion: float, seconds: float, tick_seconds: float
-) -> float:
-    windows = list(_windows(history, max(1, round(seconds / tick_seconds))))
-    phi, mean = _dispersion(windows)
-    if not mean:
+def _drift(slow: Scatter, dispersion: float) -> float:
+    if not slow.mean:
         return 1.0
-    by_chance = dispersion * (1 + 2 * sqrt(2 / len(windows)))
-    return exp(NORMAL_99 * sqrt(2 * (phi - dispersion) / mean)) if phi > by_chance else 1.0
+    by_chance = dispersion * (1 + 2 * sqrt(2 / slow.windows))
+    differ = slow.phi > by_chance
+    return exp(NORMAL_99 * sqrt(2 * (slow.phi - dispersion) / slow.mean)) if differ else 1.0
 
 
-def latency_noise(history: Sequence[Latencies], tick_seconds: float) -> LatencyNoise:
-    """Return what the latency's A/A history says.
+@dataclass(frozen=True, slots=True)
+class LatencyScatter:
+    """What is kept of the latency's A/A history, for p50 and p95.
 
-    Per five minutes the log of the halves' ratio at p50 and p95, whose variance is twice an arm's
-    plus that of sampling, which is taken off: a quantile's is p (1-p) / n over its density squared.
+    between: (sum of squared logs of the halves' ratio in five minutes less what sampling adds, of
+    how many windows).  beyond: how many requests of a tick lie beyond it.
     """
-    size = max(1, round(SLOW_SECONDS[-1] / tick_seconds))
-    found = 0.0
-    windows = list(_added(history, size))
-    for p in _QUANTILES:
-        squares = [
-            (_log_quantile(one.canary, p) - _log_quantile(one.control, p)) ** 2
-            - _sampling(one.canary, p)
-            - _sampling(one.control, p)
-            for one in windows
-            if min(requests(one.canary), requests(one.control)) >= LEAST
-        ]
-        if squares:
-            found = max(found, sum(squares) / len(squares))
-    between = sqrt(found)
+
+    between: tuple[tuple[float, int], ...] = ((0.0, 0),) * len(_QUANTILES)
+    beyond: tuple[Scatter, ...] = (Scatter(),) * len(_QUANTILES)
+
+    def __add__(self, other: LatencyScatter) -> LatencyScatter:
+        between = zip(self.between, other.between, strict=True)
+        return LatencyScatter(
+            tuple((a + b, m + n) for (a, m), (b, n) in between),
+            _each_added(self.beyond, other.beyond),
+        )
+
+    def noise(self) -> LatencyNoise:
+        """Return what the latency's A/A history says.
+
+        The log of the halves' ratio at p50 and p95 in five minutes has a variance of twice an arm's
+        plus that of sampling, which is taken off.
+        """
+        found = max((total / windows for total, windows in self.between if windows), default=0.0)
+        between = sqrt(max(0.0, found))
+        return LatencyNoise(
+            min(MOST_SLOWDOWN, max(SLOWDOWN, exp(NORMAL_99 * between))),
+            min(MOST_SLOWDOWN, max(NOTICED, exp(_NORMAL_90 * between))),
+            max(1.0, *(one.phi for one in self.beyond)),
+        )
+
+    def to_body(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "between": [list(one) for one in self.between],
+            "beyond": [one.to_body() for one in self.beyond],
+        }
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> LatencyScatter:
+        """Return what `to_body` wrote down. Raises ValueError, TypeError or KeyError for anything
+        else."""
+        between = tuple((_number(total), int(_number(n))) for total, n in body["between"])
+        beyond = [Scatter.from_body(one) for one in body["beyond"]]
+        size = len(_QUANTILES)
+        return cls(_of_length(between, size), _of_length(beyond, size))
+
+
+def latency_scatter(history: Sequence[Latencies], tick_seconds: float) -> LatencyScatter:
+    """Return the sums of the latency's A/A history, tick by tick. A request lies beyond a quantile
+    of what one half had in all of that time."""
+    windows = list(_added(history, _ticks_in(SLOW_SECONDS[-1], tick_seconds)))
     whole = next(_added(history, len(history)), Latencies({}, {}))
-    return LatencyNoise(
-        min(MOST_SLOWDOWN, max(SLOWDOWN, exp(NORMAL_99 * between))),
-        min(MOST_SLOWDOWN, max(NOTICED, exp(_NORMAL_90 * between))),
-        max(1.0, *(_scatter(history, whole, p) for p in _QUANTILES)),
+    return LatencyScatter(
+        tuple(_apart(windows, p) for p in _QUANTILES),
+        tuple(_beyond(history, whole, p) for p in _QUANTILES),
     )
 
 
-def _scatter(history: Sequence[Latencies], whole: Latencies, p: float) -> float:
-    """Return the dispersion of how many requests of a tick lie beyond the quantile of all."""
+def latency_noise(history: Sequence[Latencies], tick_seconds: float) -> LatencyNoise:
+    """Return what the latency's A/A history says, see `LatencyScatter.noise`."""
+    return latency_scatter(history, tick_seconds).noise()
+
+
+def _apart(windows: Sequence[Latencies], p: float) -> tuple[float, int]:
+    squares = [
+        (_log_quantile(one.canary, p) - _log_quantile(one.control, p)) ** 2
+        - _sampling(one.canary, p)
+        - _sampling(one.control, p)
+        for one in windows
+        if min(requests(one.canary), requests(one.control)) >= LEAST
+    ]
+    return sum(squares), len(squares)
+
+
+def _beyond(history: Sequence[Latencies], whole: Latencies, p: float) -> Scatter:
+    """Return how the requests of a tick that lie beyond the quantile of all scatter."""
     if not whole.canary:
-        return 1.0
+        return Scatter()
     at = [int(_log_quantile(whole.canary, p) / _LOG_GROWTH)]
     arms = [(Summed(one.canary), Summed(one.control)) for one in history]
-    counts = [Counts(a.requests, a.beyond(at)[0], b.requests, b.beyond(at)[0]) for a, b in arms]
-    return _dispersion(counts)[0]
+    return _scattered(
+        [Counts(a.requests, a.beyond(at)[0], b.requests, b.beyond(at)[0]) for a, b in arms]
+    )
 
 
-def _dispersion(history: Sequence[Counts]) -> tuple[float, float]:
-    """Return the dispersion, and the mean failures of a half."""
+def _scattered(history: Sequence[Counts]) -> Scatter:
     seen = expected = 0.0
     failures = 0
     for n_a, x_a, n_b, x_b in history:
@@ -138,9 +258,30 @@ def _dispersion(history: Sequence[Counts]) -> tuple[float, float]:
         seen += (x_a - x * w) ** 2
         expected += x * w * (1 - w)
         failures += x
-    if not expected:
-        return 1.0, 0.0
-    return seen / expected, failures / 2 / len(history)
+    return Scatter(seen, expected, failures, len(history))
+
+
+def _each_added(some: Sequence[Scatter], others: Sequence[Scatter]) -> tuple[Scatter, ...]:
+    return tuple(a + b for a, b in zip(some, others, strict=True))
+
+
+def _ticks_in(seconds: float, tick_seconds: float) -> int:
+    return max(1, round(seconds / tick_seconds))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return value
+
+
+_Any = TypeVar("_Any")
+
+
+def _of_length(some: Sequence[_Any], length: int) -> tuple[_Any, ...]:
+    if len(some) != length:
+        raise ValueError(f"{length} are meant, not {len(some)}")
+    return tuple(some)
 
 
 def _windows(history: Sequence[Counts], size: int) -> Iterator[Counts]:
