@@ -133,7 +133,7 @@ class Library:
         body = body.replace("<th></th>", "<td></td>")
         body = _NAMELESS.sub("", body)
         # What Markdown makes of text without HTML is safe: see `_markdown`.
-        return Page(path, self._title(path), Markup(body), headings)  # noqa: S704
+        return Page(path, self._title(path), Markup(body), headings)  # noqa: S704 (as said above)
 
     def _lead(self, tokens: Sequence[Token], path: str) -> None:
         """Let links between documents lead to their pages, and others out of here nowhere."""

@@ -577,7 +577,8 @@ def welcome(settings: Settings) -> None:
 
 def answers(settings: Settings, path: str) -> bool:
     """Tell whether our server answers 200 at a path."""
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    everywhere = settings.host in ("0.0.0.0", "::")  # noqa: S104 (that somebody set)
+    host = "127.0.0.1" if everywhere else settings.host
     try:
         with urllib.request.urlopen(f"http://{host}:{settings.port}{path}", timeout=1) as answer:
             return bool(answer.status == 200)

@@ -1,4 +1,4 @@
-"""Programs that some tests need from the system, and what happens where one is missing.
+"""Programs and services that some tests need, and what happens where one is missing.
 
     @pytest.mark.needs("redis-server")
     def test_something(): ...
@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from tests import advisories
 
 
 class Tool(NamedTuple):
@@ -47,6 +49,7 @@ TOOLS = {
         _on_path("chromium", "chromium-browser"), "apt-get install chromium fonts-dejavu-core"
     ),
     "node": Tool(_node, "install Node.js with npm, or pip install -r requirements/node.txt"),
+    "advisories": Tool(advisories.reached, "run it where pip-audit can ask what is vulnerable"),
 }
 
 

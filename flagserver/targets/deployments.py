@@ -122,7 +122,7 @@ def newer(it: Followed, info: Told, newest: Told | None) -> str | None:
 
 def lane_of(reading: Reading) -> Lane:
     """Return what is followed's lane, which its readings have."""
-    assert reading.lane is not None  # noqa: S101
+    assert reading.lane is not None  # noqa: S101 (says the docstring)
     return reading.lane
 
 

@@ -465,7 +465,7 @@ class TestItsDirectory:
         directory = tmp_path / ("x" * 150)
         url = EmbeddedStore(directory).url
 
-        monkeypatch.setenv("TMPDIR", "/var/tmp")
+        monkeypatch.setenv("TMPDIR", "/var/tmp")  # noqa: S108 (nothing is written there)
 
         assert EmbeddedStore(directory).url == url
 

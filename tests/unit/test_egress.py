@@ -166,7 +166,7 @@ NOTATIONS = [
     "127.0.0.0x1",
     "00000127.0.0.1",
     "0",
-    "0.0.0.0",
+    "0.0.0.0",  # noqa: S104 (one of the ways to say this machine)
     "127.127.127.127",
     "2852039166",
     "0xa9fea9fe",
@@ -287,7 +287,8 @@ def test_inside_is_reached_where_the_list_says_so(address: str):
     [
         *(METADATA, "169.254.170.2", "169.254.170.23", "100.100.100.200", "168.63.129.16"),
         *("fd00:ec2::254", "fd20:ce::254", "fe80::1%eth0", "::ffff:169.254.169.254"),
-        *("64:ff9b::169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1"),
+        *("64:ff9b::169.254.169.254", "224.0.0.1", "255.255.255.255", "::", "ff02::1"),
+        "0.0.0.0",  # noqa: S104 (one of the ways to say this machine)
     ],
 )
 def test_a_clouds_metadata_is_reached_by_nobody(address: str):

@@ -79,7 +79,8 @@ class Verifier:
                 return result
             longest = min(LONGEST_WAIT, check.wait * 2.0 ** min(attempt - 1, 10))
             # Spread, so that checks that failed together do not come back together.
-            self._sleep(min(longest * (0.5 + 0.5 * random.random()), self._left()))  # noqa: S311
+            pause = longest * (0.5 + 0.5 * random.random())  # noqa: S311 (jitter)
+            self._sleep(min(pause, self._left()))
         return result
 
     def _left(self) -> float:
