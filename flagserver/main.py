@@ -38,11 +38,12 @@ from flagserver.http.rollout_measures import Standings
 from flagserver.http.streams import Hub, Limits
 from flagserver.measures import Board
 from flagserver.ports import Store, StoreIdentity
-from flagserver.processes import Child, ProcessError, Supervisor, wait_for_port
+from flagserver.processes import Child, ProcessError, wait_for_port
 from flagserver.services import Services, recovery
 from flagserver.services.silence import Vigil
 from flagserver.settings import Settings, SettingsError
 from flagserver.storage.embedded import EmbeddedStore
+from flagserver.supervisor import Supervisor
 from flagserver.system import SystemClock, SystemEntropy
 from flagserver.telemetry import Telemetry, read_exporters
 from flagserver.web import Workers, allow_many_files, follow_in_background, listen, serve

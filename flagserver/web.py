@@ -25,9 +25,10 @@ from typing import Any, Protocol
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from flagserver.processes import Child, PortInUse, ProcessError, Supervisor
+from flagserver.processes import Child, PortInUse, ProcessError
 from flagserver.services.snapshots import Snapshots
 from flagserver.settings import Settings
+from flagserver.supervisor import Supervisor
 
 CONNECTION = "sortition.connection"
 """The extension of ASGI's scope that holds the transport below a request."""

@@ -17,8 +17,9 @@ from typing import Any
 
 import click
 
-from flagserver.processes import Child, Supervisor, wait_for_port
+from flagserver.processes import Child, wait_for_port
 from flagserver.settings import Settings
+from flagserver.supervisor import Supervisor
 
 from .shop import ENVIRONMENT, FLAG, SIDES, Api, DemoError, Place, Shop, write_private
 

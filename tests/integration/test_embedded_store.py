@@ -68,7 +68,7 @@ while True:
     SUPERVISED = """
 import sys
 from pathlib import Path
-from flagserver.processes import Supervisor
+from flagserver.supervisor import Supervisor
 from flagserver.storage.embedded import EmbeddedStore
 store = EmbeddedStore(Path(sys.argv[1]))
 keeper = Supervisor([store.child()])

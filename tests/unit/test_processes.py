@@ -29,10 +29,10 @@ from flagserver.processes import (
     Process,
     Restarts,
     StartFailed,
-    Supervisor,
     spawn_bound,
     wait_for_port,
 )
+from flagserver.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[2]
 RESTARTS = Restarts()
@@ -595,7 +595,8 @@ class TestSupervisorForReal:
 
     KEEPER = """
 import sys
-from flagserver.processes import Child, Supervisor
+from flagserver.processes import Child
+from flagserver.supervisor import Supervisor
 stubborn = "trap '' TERM INT; echo up $$; while :; do sleep 0.1; done"
 gentle = "echo up $$; exec sleep 300"
 Supervisor([
