@@ -154,7 +154,14 @@ class Documents(Protocol):
     def history(
         self, *, target: str | None, environment: str | None, before: int | None, limit: int
     ) -> list[Mapping[str, Any]]:
-        """Return decoded entries, newest first; `environment` keeps those of it and of none."""
+        """Return decoded entries, newest first; `environment` keeps those of it and of none.
+
+        Those of a target are found by an index, which `commit` and `drop_bodies` keep."""
+
+    def index(self) -> bool:
+        """Put a further part of the record into that index, which a store that older versions
+        wrote to lacks. Returns whether all of it is there. `history` is right without, and slower.
+        """
 
     def events(self, after: str, wait_seconds: float) -> list[Event]:
         """Return events after a position (of `feed_end` or an event), oldest first, waiting at
@@ -317,14 +324,19 @@ class Outcomes(Protocol):
         """Return the same per tick, by the unix second at which it ended."""
 
     def ticks(
-        self, wanted: Collection[tuple[str, str]], *, since: int, until: int
+        self,
+        wanted: Collection[tuple[str, str]],
+        *,
+        since: int,
+        until: int,
+        halves: bool = False,
     ) -> Mapping[tuple[str, str], Mapping[int, Mapping[Part, Totals]]]:
         """Return totals per aligned tick (see `domain.outcomes.tick_of`) in (since, until] and
         part, of many subjects at once.
 
-        wanted: (environment, subject). A service's parts are its versions; a flag's are its
-        variants by the service and version that served them. What is empty is left out, and a
-        tick that only began by `until` is not told.
+        wanted: (environment, subject). A service's parts are its versions, and with `halves` the
+        halves of those; a flag's are its variants by the service and version that served them.
+        What is empty is left out, and a tick that only began by `until` is not told.
         """
 
     def minutes(

@@ -36,6 +36,9 @@ SOON_SECONDS = 2.0
 RETRY_SECONDS = 60.0
 """How soon it is tried again where that failed."""
 
+PARTS = 20
+"""How many parts of the record are put into its index in one look, where they are missing."""
+
 TRIES = 5
 """How often the flags are read anew because one changed meanwhile."""
 
@@ -78,6 +81,11 @@ class Pruner:
             log.info("bodies up to entry %d are pruned", self._told.ranges[-1][1])
             self._told = None
         return self._store.rewrite_log()
+
+    def index(self) -> bool:
+        """See that histories are found by an index, also in a store that older versions wrote to.
+        Returns whether all of it is there; else it goes on soon. Raises StoreUnavailable."""
+        return any(self._store.index() for _ in range(PARTS))
 
     def _tell(self) -> _Told | None:
         """Write down which bodies are to go; None: there are none."""
@@ -177,7 +185,8 @@ class Pruning(Background):
 
     def look(self) -> None:
         """Prune once, if nobody else does. Raises what `Pruner.prune` raises."""
-        self._done = self._alone.take() is None or self._pruner.prune()
+        alone = self._alone.take() is not None
+        self._done = not alone or (self._pruner.index() and self._pruner.prune())
 
     def pause(self, well: bool) -> float:
         """Return the seconds until the next look."""

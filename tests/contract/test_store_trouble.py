@@ -52,6 +52,10 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "commit": lambda store: commit(store, set_share(5, revision=0)),
     "record": lambda store: store.record(),
     "history": lambda store: store.history(target=None, environment=None, before=None, limit=1),
+    "history of a target": lambda store: store.history(
+        target="flag/a", environment=None, before=None, limit=1
+    ),
+    "index": lambda store: store.index(),
     "events": lambda store: store.events("0-0", 30),
     "feed_end": lambda store: store.feed_end(),
     "ping": lambda store: store.ping(),

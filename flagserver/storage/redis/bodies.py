@@ -69,7 +69,7 @@ class RedisBodies:
             if last > copied and first <= copied + PART
             for edge in (first, last)
         ]
-        names = [keys.RECORD, keys.RECORD_COPY, keys.REWRITE]
+        names = [keys.RECORD, keys.RECORD_COPY, keys.REWRITE, keys.TARGETS]
         call = Call(script("prune"), names, [copied, PART, *within])
         answer: list[Any] = self._server.run(call)
         return answer

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
@@ -80,6 +80,12 @@ ENTRIES = 100
 
 HISTORY_SCAN = 20_000
 """How far back `history` looks, in entries, before it gives what it found."""
+
+SOME = 10
+"""How many of a target's entries are read at once, at least."""
+
+INDEXED = 200
+"""Entries that are put into the index at once: a few milliseconds of the store's time."""
 
 T = TypeVar("T")
 
@@ -416,18 +422,60 @@ class RedisDocuments:
         self, *, target: str | None, environment: str | None, before: int | None, limit: int
     ) -> list[Mapping[str, Any]]:
         """Return decoded entries, newest first; looks through HISTORY_SCAN entries at most."""
+        if target is None:
+            entries = self._newest_first(before)
+        else:
+            entries = self._about(target, before, min(max(limit, SOME), ENTRIES))
         wanted = (
             entry
-            for entry in self._newest_first(before)
+            for entry in islice(entries, HISTORY_SCAN)
             if target in {None, entry["target"]}
             if environment is None or entry["environment"] in {environment, None}
         )
         return list(islice(wanted, limit))
 
-    def _newest_first(self, before: int | None) -> Iterator[Mapping[str, Any]]:
+    def index(self) -> bool:
+        """Put a further part of the record into the index of targets; tell whether it has all."""
+        call = Call(script("index"), [keys.META, keys.RECORD, keys.TARGETS], [INDEXED])
+        found: bytes = self._server.run(call)
+        return int(found) <= 1
+
+    def _about(self, target: str, before: int | None, count: int) -> Iterator[Mapping[str, Any]]:
+        """Return the entries among which those of a target are: of what the index has, these alone;
+        of what is newer or older than it, all. count: how many are read at once."""
+        found = self._server.read("HMGET", keys.META, "indexed_from", "indexed_to")
+        first, last = (int(edge or 0) for edge in found)
+        end = last + 1 if before is None else min(before, last + 1)
+        if before is None or before > last + 1:
+            yield from self._newest_first(before, after=last)
+        yield from self._indexed(target, first, end, count)
+        if first > 1:
+            yield from self._newest_first(first if before is None else min(before, first))
+
+    def _indexed(
+        self, target: str, first: int, before: int, count: int
+    ) -> Iterator[Mapping[str, Any]]:
+        """Return a target's entries that the index has, from one on and before another."""
+        lowest = b"[" + _member(target, first)
+        while True:
+            highest = b"(" + _member(target, max(before, 0))
+            question = ("ZREVRANGEBYLEX", keys.TARGETS, highest, lowest, "LIMIT", 0, count)
+            numbers = [int(member.rpartition(b"\n")[2]) for member in self._server.read(*question)]
+            places = [f"{number}-0" for number in numbers]
+            asked = [("XRANGE", keys.RECORD, place, place) for place in places]
+            for _, fields in chain.from_iterable(self._server.read_all(asked)):
+                if b"entry" in fields:
+                    yield json.loads(fields[b"entry"])
+            if len(numbers) < count:
+                return
+            before = numbers[-1]
+
+    def _newest_first(self, before: int | None, after: int = 0) -> Iterator[Mapping[str, Any]]:
+        """Return the entries between two, newest first."""
         newest = "+" if before is None else f"({max(before, 1)}-0"
+        oldest = f"({after}-0"
         for _ in range(HISTORY_SCAN // ENTRIES):
-            found = self._server.read("XREVRANGE", keys.RECORD, newest, "-", "COUNT", ENTRIES)
+            found = self._server.read("XREVRANGE", keys.RECORD, newest, oldest, "COUNT", ENTRIES)
             for _, fields in found:
                 if b"entry" in fields:
                     yield json.loads(fields[b"entry"])
@@ -473,6 +521,7 @@ class _Plan:
     documents: str
     flags: str
     fingerprint: str
+    target: str
     counts: list[int]
     details: list[str | bytes]
     successor: StoreIdentity | None = None
@@ -495,12 +544,13 @@ class _Plan:
             keys=[
                 *(keys.META, keys.VERSIONS, keys.RECORD, keys.FEED, keys.CLAIMS),
                 keys.once(_digest(once.key)) if once else keys.NO_ONCE,
-                keys.OUTBOX,
+                *(keys.OUTBOX, keys.TARGETS),
                 *(keys.documents(collection) for collection, _ in places),
             ],
             documents=_json(places).decode(),
             flags=_json(change.flags).decode(),
             fingerprint=_digest(once.fingerprint) if once else "",
+            target=change.fact.target,
             counts=[len(places), *(len(each) for each in counted)],
             details=[*writes, *releases, *claims, *guards, *environments, *notices],
         )
@@ -515,7 +565,7 @@ class _Plan:
                 *(began.store, began.epoch, head.seq, head.chain),
                 *(linked.seq, linked.canonical or b"", linked.leaf.hex(), linked.chain.hex()),
                 *(self.documents, self.flags, self.fingerprint, ONCE_SECONDS * 1000, FEED_LENGTH),
-                *(after.store, after.epoch, OUTBOX_LENGTH),
+                *(after.store, after.epoch, OUTBOX_LENGTH, self.target),
                 *self.counts,
                 *self.details,
             ],
@@ -608,6 +658,11 @@ def _link(id: bytes, fields: Mapping[bytes, bytes]) -> Link:
     seq, _, _ = id.partition(b"-")
     leaf, chain = (bytes.fromhex(fields[name].decode()) for name in (b"leaf", b"chain"))
     return Link(int(seq), fields.get(b"entry"), leaf, chain)
+
+
+def _member(target: str, seq: int) -> bytes:
+    """Return how the index has it that an entry is about a target."""
+    return f"{target}\n{seq:016}".encode()
 
 
 def _place(id: str) -> tuple[int, int]:

@@ -26,6 +26,9 @@ RECORD_COPY = "{sortition}:record:copy"
 REWRITE = "{sortition}:record:rewrite"
 """There while the store's log on disk still has such bodies."""
 
+TARGETS = "{sortition}:record:targets"
+"""Which entries of the record are about what: an index, and no part of the record."""
+
 CHECKPOINTS = "{sortition}:checkpoints"
 """Signed checkpoints of the record, the newest last."""
 

@@ -4,14 +4,16 @@
 -- knew; if the record has moved on, it is told the new head, hashes again and comes back. The same
 -- call twice does the thing once: an entry that is there already, with the same chain, was ours.
 --
--- KEYS  1 meta      hash: store, epoch, seq, head; was: the store's id before the last it got
+-- KEYS  1 meta      hash: store, epoch, seq, head; was: the store's id before the last it got;
+--                   indexed_from, indexed_to: entries that `targets` has, both included
 --       2 versions  hash: environment -> snapshot version
 --       3 record    stream: <seq>-0 -> entry, leaf, chain
 --       4 feed      stream: <epoch>-<seq> -> documents, flags, from/<environment>...
 --       5 claims    hash: name -> owner
 --       6 once      hash: fingerprint, seq, to/<environment>...  (not touched if fingerprint is "")
 --       7 outbox    stream: notice, JSON      (not touched without notices)
---       8 and on    hash of each write's collection: key -> <revision>|<json>
+--       8 targets   sorted set, all of one score: <target>\n<seq, 16 digits>; no part of the record
+--       9 and on    hash of each write's collection: key -> <revision>|<json>
 --
 -- ARGV  1 store  2 epoch                 which store the caller began with
 --       3 previous seq  4 previous head  what the entry follows
@@ -21,7 +23,8 @@
 --      13 length of the feed, about
 --      14 store  15 epoch               which the store is from now on; mostly as it was
 --      16 length of the outbox, about
---      17 writes  18 releases  19 claims  20 guards  21 environments  22 notices   how many follow:
+--      17 target                        what the entry is about
+--      18 writes  19 releases  20 claims  21 guards  22 environments  23 notices   how many follow:
 --         writes        key, expected revision ("0": none), new value ("": the document goes)
 --         releases      name, owner
 --         claims        name, owner
@@ -38,14 +41,15 @@
 --         {"torn", name, id}                  a stream does not end where it must
 --         {"head", seq, head}                 the record moved on: hash again
 
-local META, VERSIONS, RECORD, FEED, CLAIMS, ONCE, OUTBOX = unpack(KEYS, 1, 7)
+local META, VERSIONS, RECORD, FEED, CLAIMS, ONCE, OUTBOX, TARGETS = unpack(KEYS, 1, 8)
+local OTHERS = 8
 local store, epoch, previous, head, seq, entry, leaf, chain = unpack(ARGV, 1, 8)
 local documents, flags, fingerprint, milliseconds, feed_length = unpack(ARGV, 9, 13)
-local new_store, new_epoch, outbox_length = unpack(ARGV, 14, 16)
-local writes, releases, claims = tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
-local guards, environments, notices = tonumber(ARGV[20]), tonumber(ARGV[21]), tonumber(ARGV[22])
+local new_store, new_epoch, outbox_length, target = unpack(ARGV, 14, 17)
+local writes, releases, claims = tonumber(ARGV[18]), tonumber(ARGV[19]), tonumber(ARGV[20])
+local guards, environments, notices = tonumber(ARGV[21]), tonumber(ARGV[22]), tonumber(ARGV[23])
 
-local position = 22
+local position = 23
 local function following()
   position = position + 1
   return ARGV[position]
@@ -72,7 +76,7 @@ end
 
 -- Which store is this?
 
-local meta = redis.call('HMGET', META, 'store', 'epoch', 'seq', 'head')
+local meta = redis.call('HMGET', META, 'store', 'epoch', 'seq', 'head', 'indexed_to')
 if meta[1] ~= store or meta[2] ~= epoch then
   return {'store', meta[1] or '', meta[2] or ''}
 end
@@ -100,7 +104,7 @@ end
 local new = {}
 for i = 1, writes do
   local key, expected, value = following(), following(), following()
-  local kept = redis.call('HGET', KEYS[7 + i], key)
+  local kept = redis.call('HGET', KEYS[OTHERS + i], key)
   local revision = kept and string.match(kept, '^(%d+)|') or '0'
   if revision ~= expected then
     if expected == '0' then return {'exists', tostring(i)} end
@@ -164,15 +168,20 @@ end
 
 redis.call('XADD', RECORD, seq .. '-0', 'entry', entry, 'leaf', leaf, 'chain', chain)
 redis.call('XADD', FEED, 'MAXLEN', '~', feed_length, new_epoch .. '-' .. seq, unpack(event))
-redis.call('HSET', META, 'seq', seq, 'head', chain)
+redis.call('ZADD', TARGETS, 0, target .. '\n' .. string.rep('0', 16 - #seq) .. seq)
+redis.call('HSET', META, 'seq', seq, 'head', chain, 'indexed_to', seq)
+if meta[5] ~= previous then
+  -- What came before was written by a process that knew no index: it begins here.
+  redis.call('HSET', META, 'indexed_from', seq)
+end
 if new_store ~= store or new_epoch ~= epoch then
   redis.call('HSET', META, 'store', new_store, 'epoch', new_epoch, 'was', store)
 end
 for i, each in ipairs(new) do
   if each[2] == '' then
-    redis.call('HDEL', KEYS[7 + i], each[1])
+    redis.call('HDEL', KEYS[OTHERS + i], each[1])
   else
-    redis.call('HSET', KEYS[7 + i], each[1], each[2])
+    redis.call('HSET', KEYS[OTHERS + i], each[1], each[2])
   end
 end
 for name in pairs(released) do
