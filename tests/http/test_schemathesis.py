@@ -1,8 +1,15 @@
 """Requests that schemathesis makes from our own document: none ends in an error of ours, and none
-is answered in a way that the document does not show."""
+is answered in a way that the document does not show.
+
+They come from who may (a token of the scope that a route is for), and from who may not: nobody, a
+token that is none, and a person's session, which opens pages and not the API. A whole run
+(SORTITION_ALL=1) asks LEAST cases of either kind, and counts them.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
@@ -30,8 +37,11 @@ from tests.slices import everything
 from . import routes
 from .api import Api, an_api
 
-EXAMPLES = 150 if everything() else 10
+EXAMPLES = 150 if everything() else 4
 """Of each operation and each way to make requests."""
+
+LEAST = 5000
+"""Cases of a whole run whose caller may ask, and as many whose caller may not."""
 
 CHECKS = [
     not_a_server_error,
@@ -88,9 +98,24 @@ WAYS = [
 ]
 
 
+CLOSED = [pytest.param(route, id=name_of(route)) for route in ALL if route.action != PUBLIC]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cases() -> Iterator[Counter[str]]:
+    """Count what is asked, as `<who asks> <what>`; a whole run that asked too little has failed."""
+    asked: Counter[str] = Counter()
+    yield asked
+    # Not one that was asked for a few of the operations only.
+    if everything() and len(asked) == len(WAYS) + len(CLOSED):
+        for who in ("let in", "kept out"):
+            told = sum(count for name, count in asked.items() if name.startswith(who))
+            assert told >= LEAST, f"{told} cases of who is {who}"
+
+
 @pytest.mark.parametrize(("route", "mode"), WAYS)
 def test_every_answer_is_as_the_document_says(
-    api: Api, document: Any, route: Route, mode: GenerationMode
+    api: Api, document: Any, cases: Counter[str], route: Route, mode: GenerationMode
 ) -> None:
     operation = document[route.path][route.method]
 
@@ -109,24 +134,58 @@ def test_every_answer_is_as_the_document_says(
         if route.revision and mode is GenerationMode.POSITIVE:
             headers["If-Match"] = f'"{revision}"'
         answer = case.call(headers=headers)
+        cases[f"let in {name_of(route)} {mode.value}"] += 1
         api.follow()
         case.validate_response(answer, checks=checks_of(route))
 
     ask()
 
 
-@pytest.mark.parametrize("route", [route for route in ALL if route.action != PUBLIC], ids=name_of)
-def test_nothing_is_told_to_who_has_no_token(api: Api, document: Any, route: Route) -> None:
+@pytest.mark.parametrize("route", CLOSED)
+def test_nothing_is_told_to_who_has_no_token(
+    api: Api, document: Any, cases: Counter[str], route: Route
+) -> None:
     operation = document[route.path][route.method]
+    strangers = strangers_to(api)
 
     @CALM
-    @given(operation.as_strategy())
-    def ask(case: Case) -> None:
-        answer = case.call(headers={"Authorization": "Bearer srt_admin_000000000000_" + "0" * 64})
+    @given(operation.as_strategy(), st.sampled_from(sorted(strangers)))
+    def ask(case: Case, who: str) -> None:
+        # What it draws as a token is left out, for a stranger shows none.
+        case.headers.pop("Authorization", None)
+        answer = case.call(headers=strangers[who])
+        cases[f"kept out {name_of(route)}"] += 1
         assert answer.status_code == 401
         case.validate_response(answer, checks=[*checks_of(route), ignored_auth])
 
     ask()
+
+
+def strangers_to(api: Api) -> dict[str, dict[str, str]]:
+    """Return headers of those who have no token, by who they are."""
+    session = person_session(api)
+    return {
+        "nobody": {},
+        "a token that is none": {
+            "Authorization": "Bearer srt_admin_000000000000_" + "0" * 64,
+        },
+        "another scheme": {"Authorization": f"Basic {api.admin_token}"},
+        "a person's session": {
+            "Cookie": f"sortition_session={session}; __Host-sortition_session={session}",
+            "Sec-Fetch-Site": "same-origin",
+        },
+        "a session as a token": {"Authorization": f"Bearer {session}"},
+    }
+
+
+def person_session(api: Api) -> str:
+    """Return the secret of an admin's session, which is one of pages."""
+    held: str | None = api.app.extensions.get("tests.session")
+    if held is None:
+        sessions = api.services.sessions
+        held = api.app.extensions["tests.session"] = str(sessions.sign_in(sessions.make_link()))
+        assert sessions.principal(held) is not None
+    return held
 
 
 def token(api: Api, route: Route) -> str:
