@@ -51,10 +51,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "versions": lambda store: store.versions(),
     "commit": lambda store: commit(store, set_share(5, revision=0)),
     "record": lambda store: store.record(),
-    "history": lambda store: store.history(target=None, environment=None, before=None, limit=1),
-    "history of a target": lambda store: store.history(
-        target="flag/a", environment=None, before=None, limit=1
-    ),
+    "history": lambda store: store.history(target="a", environment=None, before=None, limit=1),
     "index": lambda store: store.index(),
     "events": lambda store: store.events("0-0", 30),
     "feed_end": lambda store: store.feed_end(),
@@ -114,7 +111,7 @@ WRITES = {
         "secure",
         "keep_checkpoint",
     ),
-    *("tried", "keep_evidence", "drop_bodies", "rewrite_log"),
+    *("tried", "keep_evidence", "drop_bodies", "rewrite_log", "index"),
 }
 LOOK_FIRST = {"commit", "secure", "rewrite_log"}
 """Those that read before they write, so that a failure may have nothing to say of a change."""
