@@ -258,6 +258,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "readable": present.readable,
     "short": present.short,
     "time": present.time,
+    "day_time": present.day_time,
 }
 
 

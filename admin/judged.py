@@ -162,11 +162,20 @@ def _row(guard: Guard, verdict: Body | None, compared: Body | None) -> Row:
         used=_used(guard, value),
         sample=present.NOTHING if sample is None else present.count(int(sample)),
         word=_word(kind, compared),
-        says="" if verdict is None or kind == Kind.PASS else str(verdict.get("sentence", "")),
+        says=_says(guard, verdict),
         on_fail="rolls back" if guard.on_breach is OnBreach.ROLL_BACK else "holds",
         between=_between(guard, compared),
         evidence=tuple(_evidence(verdict, compared)),
     )
+
+
+def _says(guard: Guard, verdict: Body | None) -> str:
+    """Return the verdict's sentence without what its row says beside it."""
+    if verdict is None or verdict.get("kind") == Kind.PASS:
+        return ""
+    sentence = str(verdict.get("sentence", "")).removeprefix(f"{guard.name}: ")
+    word = WORDS.get(str(verdict.get("kind")))
+    return "" if word is not None and sentence.rstrip(".") == word.words else sentence
 
 
 def _word(kind: str | None, compared: Body | None) -> Word:
@@ -224,7 +233,8 @@ def _evidence(verdict: Body | None, compared: Body | None) -> Iterable[tuple[str
         yield "harm", "proven"
     weighed = compared or (verdict or {}).get("evidence") or {}
     harm, bound = _number(weighed, "evidence"), _number(weighed, "rolls_back_at")
-    if harm is not None and bound is not None:
+    counted = compared is None or compared["canary"]["requests"] or compared["control"]["requests"]
+    if harm is not None and bound is not None and counted:
         yield "evidence of harm", f"{_odds(harm)} of {_odds(bound)}"
     if compared is not None and compared.get("says"):
         yield str(compared["says"]), ""

@@ -169,8 +169,10 @@ def chance(share: int, draws: int) -> float | None:
 
 
 def clock(total: float) -> str:
-    """Return how much time is left as a clock shows it: `5:27`, `1:05:00`."""
+    """Return how much time is left as a clock shows it: `5:27`, `1:05:00`; of days, `8 d 23 h`."""
     whole = max(0, round(total))
+    if whole >= 86_400:
+        return f"{whole // 86_400}{THIN}d {whole // 3600 % 24}{THIN}h"
     hours, minutes, seconds = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
@@ -195,14 +197,26 @@ def time(at: float | str | datetime | None) -> str:
     return at.strftime("%H:%M:%S")
 
 
+def day_time(at: float, now: datetime) -> str:
+    """Return an instant (unix seconds) as a time of day, UTC, with its date where that is another
+    day: `12:05:00`, `7 Dec, 22:23`."""
+    moment = datetime.fromtimestamp(at, UTC)
+    if moment.date() == now.astimezone(UTC).date():
+        return time(moment)
+    year = "" if moment.year == now.astimezone(UTC).year else f" {moment.year}"
+    return f"{moment.day} {moment:%b}{year}, {moment:%H:%M}"
+
+
 _VERB = re.compile(r"^(?:ROLL BACK|HOLD) [^,:]*, ")
 """What follows and for which target: beside the state that says so, once too often."""
 
 _ARN = re.compile(r"(?:(\w+)/)?(arn:aws[\w:/.-]*\w)")
+_MANY_SECONDS = re.compile(r"\b(\d{3,}) s\b")
 
 
 def readable(sentence: str) -> str:
-    """Return a sentence with the names of targets and verdicts as people say them."""
+    """Return a sentence with targets, verdicts and long times as people say them."""
+    sentence = _MANY_SECONDS.sub(lambda found: hold(int(found[1])), sentence)
     said = _ARN.sub(lambda found: f"{found[1] or ''} {short(found[2])}".strip(), sentence)
     return _VERB.sub("", said).replace("not_enough_data", "not enough data")
 
@@ -212,7 +226,7 @@ def short(name: str) -> str:
     if not name.startswith("arn:"):
         return name if len(name) <= 40 else f"{name[:18]}…{name[-18:]}"
     kind, _, rest = name.rpartition(":")[2].partition("/")
-    parts = rest.split("/")
+    parts = [part for part in rest.split("/") if part]
     told = [part for part in parts if part != "app"][:1] or [kind]
     return f"{told[0]} …{parts[-1][-6:]}" if len(parts) > 1 else told[0]
 

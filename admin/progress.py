@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flagserver.domain import verbs
+from flagserver.domain.engines import Event, Lane, Phase
 from flagserver.domain.environments import Environment
 from flagserver.domain.errors import Conflict
 from flagserver.domain.plan import NO_STEP
@@ -46,6 +47,8 @@ class Stage:
     minimum_sample: int | None
     part: float
     when: float | None
+    kept: str
+    """What stays on the old version in it, "" for nothing."""
     ended_here: bool = False
     """Whether the rollout went back, or was replaced, at this step."""
 
@@ -68,11 +71,6 @@ class Weight:
     observed: int | None
     reached: float | None = None
     drawn: int = 0
-
-    @property
-    def by(self) -> str:
-        """Who moves it."""
-        return "its engine" if self.target.is_followed else "the controller"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +146,38 @@ class Progress:
         return max(self.now, self.standing.due) + sum(step.hold for step in later)
 
     @property
+    def engine(self) -> str | None:
+        """Whoever moves the traffic at this step in our stead, None: nobody."""
+        if not self.rollout.mirrors:
+            return None
+        lane = self.rollout.lane
+        return "Its engine" if lane is None else lane.engine
+
+    @property
+    def phase(self) -> tuple[str, str, str] | None:
+        """How far the engine that is followed is: icon, words, role; None where none is."""
+        lane = self.rollout.lane
+        return None if lane is None else PHASES[lane.phase]
+
+    @property
+    def lifecycle(self) -> list[tuple[str, str | None, list[Happening]]]:
+        """What the engine that is followed does; see `happenings`."""
+        lane = self.rollout.lane
+        return [] if lane is None else happenings(lane, self.now)
+
+    @property
+    def kept(self) -> str:
+        """What stays on the old version at this step, "" for nothing."""
+        rollout = self.rollout
+        kept = 0 if rollout.step == NO_STEP else rollout.plan[rollout.step].kept
+        return present.percent(kept) if kept else ""
+
+    @property
+    def holds_split(self) -> bool:
+        """Whether it is at the share that it holds until a date."""
+        return self.rollout.is_split and self.rollout.step == len(self.rollout.plan) - 1
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing will happen to it any more."""
         return self.rollout.state.shown.terminal
@@ -176,6 +206,58 @@ class Progress:
     def can(self, verb: str) -> bool:
         """Tell whether a verb would change anything now, by the domain's own answer."""
         return can(self.rollout, verb, self.now)
+
+
+PHASES = {
+    Phase.PREPARING: ("◷", "Nobody gets the new version yet", "neutral"),
+    Phase.READY: ("⏸", "Waits for leave to begin", "warn"),
+    Phase.SHIFTING: ("▶", "Shifts the traffic", "ok"),
+    Phase.WATCHING: ("▶", "All traffic is over; the old version stands by", "ok"),
+    Phase.DONE: ("✔", "Done", "ok"),
+    Phase.GOING_BACK: ("↺", "Takes the traffic back", "danger"),
+    Phase.GONE_BACK: ("✖", "Has taken the traffic back", "danger"),
+    Phase.BROKEN: ("‼", "Broke off, and leaves the traffic where it is", "danger"),
+}
+"""How far an engine is: icon, words, role."""
+
+_EVENTS = {
+    "Succeeded": ("✔", "ok"),
+    "Failed": ("✖", "danger"),
+    "InProgress": ("◷", "accent"),
+    "Skipped": ("–", "neutral"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One event of an engine's lifecycle, as a line. took: `1:36`, `2:05 so far`, "" unknown."""
+
+    icon: str
+    role: str
+    event: Event
+    took: str
+
+
+def happenings(lane: Lane, now: float) -> list[tuple[str, str | None, list[Happening]]]:
+    """Return an engine's lifecycle by deployment: its id, its status (None of the first, whose
+    status stands above), its events. The one by which it goes back comes last."""
+    found: list[tuple[str, str | None, list[Happening]]] = [(lane.deployment, None, [])]
+    if lane.back is not None:
+        found.append((lane.back, lane.back_status, []))
+    for event in lane.events:
+        of_back = event.deployment == lane.back
+        found[-1 if of_back else 0][2].append(_happening(event, now))
+    return found
+
+
+def _happening(event: Event, now: float) -> Happening:
+    icon, role = _EVENTS.get(event.status, ("○", "neutral"))
+    took = ""
+    if event.began is not None and event.ended is not None:
+        took = present.clock(event.ended - event.began)
+    elif event.began is not None and event.status == "InProgress":
+        took = f"{present.clock(now - event.began)} so far"
+    return Happening(icon, role, event, took)
 
 
 def title(rollout: Rollout) -> str:
@@ -237,7 +319,7 @@ def stages(progress: Progress) -> list[Stage]:
         found.append(
             Stage(
                 *(i + 1, at, present.percent(step.shown), step.hold, step.approval),
-                *(step.minimum_sample, part, when),
+                *(step.minimum_sample, part, when, present.percent(step.kept) if step.kept else ""),
                 ended_here=at == "now" and (progress.is_over or progress.goes_back),
             )
         )
@@ -250,7 +332,8 @@ def wants(progress: Progress) -> str | None:
     if rollout.state is State.ROLLBACK_FAILED:
         return "The rollback is not confirmed: traffic may still reach the canary."
     if progress.state is State.UNKNOWN:
-        return "No controller looks at it. Its weights stay where they are."
+        stays = f"{engine} goes on by itself." if (engine := progress.engine) else _STAYS
+        return f"No controller looks at it. {stays}"
     if progress.unexplained:
         return "It was rolled back by hand, and nobody has said why yet."
     if rollout.state is State.PAUSED:
@@ -258,6 +341,9 @@ def wants(progress: Progress) -> str | None:
     if rollout.waiting is not None and rollout.waiting.why in NEEDS_A_PERSON:
         return rollout.waiting.reason
     return None
+
+
+_STAYS = "Its weights stay where they are."
 
 
 def can(rollout: Rollout, verb: str, now: float) -> bool:

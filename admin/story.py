@@ -109,6 +109,22 @@ def _goes_back(before: Body, after: Body) -> str:
     return f"rolling back from {share}" if before.get("confirmed") else "rolling back"
 
 
+def _followed(before: Body, after: Body) -> str:
+    return f"followed {_engine(after)} to {_largest(after['confirmed'])}"
+
+
+def _engine_says(before: Body, after: Body) -> str:
+    """Tell the newest that an engine says of itself: `CodeDeploy: Install Succeeded`."""
+    lane = after.get("lane") or {}
+    told = [it for it in lane.get("events", ()) if it["status"] not in {"Pending", "Skipped"}]
+    newest = f"{told[-1]['name']} {told[-1]['status']}" if told else lane.get("status", "")
+    return f"{_engine(after)}: {newest}"
+
+
+def _engine(after: Body) -> str:
+    return str((after.get("lane") or {}).get("engine", "the engine"))
+
+
 def _largest(shares: Body) -> str:
     return present.percent(max(shares.values(), default=0))
 
@@ -120,6 +136,8 @@ _TELLERS: dict[str, tuple[Callable[[Body, Body], str], str]] = {
     "flag:unkill": (_unkilled, "accent"),
     "rollout:step:begin": (_step_begun, "neutral"),
     "rollout:step:confirm": (_step_confirmed, "accent"),
+    "rollout:step:follow": (_followed, "accent"),
+    "rollout:engine:note": (_engine_says, "neutral"),
     "rollout:wait:begin": (_said("holds"), "warn"),
     "rollout:wait:change": (_said("holds for another reason"), "warn"),
     "rollout:rollback:begin": (_goes_back, "danger"),

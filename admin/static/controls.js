@@ -109,6 +109,7 @@
 
   const clock = (left) => {
     const two = (number) => String(number).padStart(2, "0");
+    if (left >= 86_400) return `${Math.floor(left / 86_400)}\u202fd ${Math.floor(left / 3_600) % 24}\u202fh`;
     const hours = Math.floor(left / 3_600), minutes = Math.floor(left / 60) % 60;
     return (hours ? hours + ":" + two(minutes) : minutes) + ":" + two(left % 60);
   };

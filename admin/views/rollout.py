@@ -18,7 +18,7 @@ from flagserver.domain.errors import (
 )
 from flagserver.services.rollouts import Enlarge
 
-from .. import judged, progress
+from .. import differences, judged, progress
 from ..board import Board
 from ..forms import Typed, Unusable, read_enlarging, read_reason, read_revision
 from ..interface import Interface, now, principal
@@ -64,6 +64,11 @@ class Rollout:
         """The charts."""
         found = self._board().one(id)
         return self._ui.fragment("_charts.html", progress=found, charts=self._drawn(found))
+
+    def differences(self, id: str) -> Response:
+        """How both versions of a split differ."""
+        found = self._board().one(id)
+        return self._ui.fragment("_differences.html", **self._compared(found))
 
     # What lets nothing grow: at once, to whatever it has become
 
@@ -180,7 +185,7 @@ class Rollout:
             status=status,
             charts=self._drawn(found),
             form=typed or Typed(),
-            **(self._standing(found) | self._told(found)),
+            **(self._standing(found) | self._compared(found) | self._told(found)),
         )
 
     def _standing(self, found: Progress) -> dict[str, Any]:
@@ -194,7 +199,16 @@ class Rollout:
 
     def _told(self, found: Progress) -> dict[str, Any]:
         history = self._services.rollouts.history(found.rollout.id, principal(), limit=EVENTS)
-        return {"progress": found, "events": [line(entry) for entry in history]}
+        # All of it is in one environment, which stands above.
+        events = [replace(line(entry), environment=None) for entry in history]
+        return {"progress": found, "events": events}
+
+    def _compared(self, found: Progress) -> dict[str, Any]:
+        shown = None
+        if found.holds_split:
+            grounds = self._services.grounds
+            shown = differences.table(grounds.differences(found.rollout.id, principal()))
+        return {"progress": found, "differences": shown}
 
     def _drawn(self, found: Progress) -> list[judged.Chart]:
         looks = self._services.rollouts.looks(found.rollout.id, principal(), limit=LOOKS)
@@ -222,6 +236,7 @@ def routes(blueprint: Blueprint, ui: Interface) -> None:
     add(here, "rollout", rollout.show)
     add("/ui/rollouts/<id>", "rollout_live", rollout.live)
     add("/ui/rollouts/<id>/story", "rollout_story", rollout.story)
+    add("/ui/rollouts/<id>/differences", "rollout_differences", rollout.differences)
     add("/ui/rollouts/<id>/charts", "rollout_charts", rollout.charts)
     add(f"{here}/rollback", "rollout_rollback_ask", rollout.ask)
     add(f"{here}/rollback", "rollout_rollback", rollout.roll_back, methods=["POST"])

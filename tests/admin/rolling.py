@@ -16,11 +16,13 @@ from flagserver.domain.rollout_commands import NewRollout
 from flagserver.domain.signals import Measure, Measured, Point, Signal
 from flagserver.domain.targets import Target
 from flagserver.domain.times import moment
+from flagserver.ports import TargetDriver
 from flagserver.services.steering import Steering
 from flagserver.settings import Settings
 from flagserver.system import SystemEntropy
 from tests.builders import SURE
 from tests.fakes import FakeSignalSource, FakeTargetDriver
+from tests.followers import FakeFollower
 
 from .house import ANA, House
 
@@ -65,6 +67,7 @@ class RollingHouse(House):
 
     disk: Path = field(kw_only=True)
     driver: FakeTargetDriver = field(default_factory=FakeTargetDriver)
+    follower: FakeFollower = field(default_factory=FakeFollower)
     source: FakeSignalSource = field(default_factory=FakeSignalSource)
     shown: dict[Signal, tuple[float | None, float | None]] = field(default_factory=lambda: CALM)
     period: int = 60
@@ -72,7 +75,8 @@ class RollingHouse(House):
     def __post_init__(self) -> None:
         sources = [self.source, FakeSignalSource("outcomes"), FakeSignalSource("hosts")]
         self.driver.add(RULE)
-        self.outside = Outside({"alb": self.driver}, {each.name: each for each in sources})
+        drivers: dict[str, TargetDriver] = {"alb": self.driver, "codedeploy": self.follower}
+        self.outside = Outside(drivers, {each.name: each for each in sources})
         super().__post_init__()
         self._points: dict[Signal, list[tuple[float, float | None, float | None]]] = {}
         self.controller = self.new_controller()
