@@ -170,10 +170,22 @@ class Interface:
             "problems": self._problems,
             "strip": self._strip,
             "may": may,
+            "name_of": self.name_of,
             # What is fetched into an open page must not take the focus from where it is.
             "first": "" if "HX-Request" in request.headers else Markup(" autofocus"),
         }
         return self._templates.get_template(template).render(frame | context)
+
+    def name_of(self, actor: str) -> str | None:
+        """Return what an actor of the record is called, for whoever looks; None: by its id. A page
+        asks once for each."""
+        known: dict[str, str | None] = g.setdefault("admin_names", {})
+        if actor not in known:
+            try:
+                known[actor] = self.services.people.name(actor, principal())
+            except StoreUnavailable:
+                return None
+        return known[actor]
 
     def _problems(self) -> tuple[str, ...]:
         try:

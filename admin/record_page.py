@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Protocol
@@ -19,6 +19,9 @@ MOST_LOOKED_AT = 5000
 
 MAX_WORDS = 200
 MOST_PARTS = 200
+
+PART = "*"
+"""At the end of what something is called: everything with this in its name."""
 
 SUBJECTS = sorted({kind.partition(":")[0] for kind in KINDS})
 
@@ -53,6 +56,10 @@ class Asked:
     since: str = ""
     until: str = ""
     before: int | None = None
+
+    def wider(self) -> dict[str, Any]:
+        """Return the parameters of everything that has the same in its name."""
+        return replace(self, thing=self.thing.rpartition("/")[2] + PART).address()
 
     @property
     def narrowed(self) -> bool:
@@ -112,11 +119,14 @@ def read(arguments: Mapping[str, str]) -> Asked:
     )
 
 
-def find(log: Log, asked: Asked) -> Found:
-    """Return a page of the entries that are asked for."""
+def find(log: Log, asked: Asked, target: str | None, name: Callable[[str], str | None]) -> Found:
+    """Return a page of the entries that are asked for.
+
+    target: the one thing that is meant, None where there is more than one.  name: what an actor is
+    called, for whoever looks.
+    """
     found: list[Entry] = []
     before, looked = asked.before, 0
-    target = asked.thing if "/" in asked.thing else None
     environment = asked.environment or None
     while looked < MOST_LOOKED_AT:
         some = log(target=target, environment=environment, before=before, limit=AT_ONCE)
@@ -124,7 +134,7 @@ def find(log: Log, asked: Asked) -> Found:
             before, looked = entry["seq"], looked + 1
             if asked.since and entry["ts"][:10] < asked.since:
                 return Found(found, None, looked)
-            if _is_wanted(entry, asked):
+            if _is_wanted(entry, asked, name):
                 found.append(entry)
             if len(found) == PAGE_SIZE:
                 return Found(found, before, looked)
@@ -133,16 +143,20 @@ def find(log: Log, asked: Asked) -> Found:
     return Found(found, before, looked)
 
 
-def _is_wanted(entry: Entry, asked: Asked) -> bool:
+def _is_wanted(entry: Entry, asked: Asked, name: Callable[[str], str | None]) -> bool:
     if asked.until and entry["ts"][:10] > asked.until:
         return False
     if asked.environment and entry["environment"] != asked.environment:
         return False
     return (
-        asked.who.casefold() in entry["actor"].casefold()
-        and asked.thing.casefold() in entry["target"].casefold()
+        _is_by(asked.who.casefold(), entry["actor"], name)
+        and asked.thing.removesuffix(PART).casefold() in entry["target"].casefold()
         and (asked.subject == "" or entry["action"].partition(":")[0] == asked.subject)
     )
+
+
+def _is_by(who: str, actor: str, name: Callable[[str], str | None]) -> bool:
+    return who in actor.casefold() or who in (name(actor) or "").casefold()
 
 
 def parts(before: Any, after: Any) -> list[Part]:

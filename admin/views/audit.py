@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 from flask import Blueprint, Response, request, url_for
+from sortition.core.model import KEY
 from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain import access
@@ -27,10 +29,12 @@ class Audit:
     def log(self) -> Response:
         """Entries, newest first, as the address narrows them down."""
         asked = record_page.read(request.args)
-        found = record_page.find(self._services.audit.log, asked)
+        exact = self._exact(asked)
+        found = record_page.find(self._services.audit.log, asked, exact, self._ui.name_of)
         return self._ui.page(
             "audit.html",
             asked=asked,
+            exact=exact,
             lines=[line(entry) for entry in found.entries],
             found=found,
             subjects=record_page.SUBJECTS,
@@ -39,6 +43,16 @@ class Audit:
             standing=self._services.audit.standing(),
             checkpoint=record_page.newest(self._services.audit.checkpoints()),
         )
+
+    def _exact(self, asked: record_page.Asked) -> str | None:
+        """Return the one thing that an address means: named in full, or a flag by its key."""
+        if "/" in asked.thing:
+            return asked.thing
+        if asked.subject not in {"", "flag"} or not KEY.fullmatch(asked.thing):
+            return None
+        with suppress(NotFound):
+            return f"flag/{self._services.flags.get(asked.thing).flag.key}"
+        return None
 
     def acknowledging(self) -> Response:
         """Say what is lost, and ask whether that is known."""

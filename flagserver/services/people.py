@@ -33,8 +33,15 @@ from .sessions import SECRET_OCTETS, Sessions
 INVITATION = "invitation"
 INVITATION_SECONDS = 72 * 60 * 60
 ID_OCTETS = 4
+
+NAMING = (access.MANAGE, access.AUDIT)
+"""Whoever may one of these may know who an id in the record is."""
+
 ATTEMPTS = 10
 ROSTER = "people"
+
+FORMER = "a former colleague"
+"""What somebody is called who was forgotten."""
 
 WRONG = "That name and password do not belong together."
 
@@ -93,6 +100,18 @@ class People:
         if document is None:
             raise NotFound(f"There is no person {id!r}.")
         return _view(document)
+
+    def name(self, actor: str, by: Principal) -> str | None:
+        """Return what whoever acted under an id is called, for those who may know it: who runs the
+        installation or reads the whole record, and everybody of themselves. None: not for them, or
+        nobody's. The record has no names, so who was forgotten has none here either."""
+        kind, _, id = actor.partition(":")
+        if kind != people.SCOPE:
+            return None
+        if by.id != actor and not any(access.may(by, each) for each in NAMING):
+            return None
+        document = self._store.read(documents.PEOPLE, id)
+        return None if document is None else _view(document).person.name or FORMER
 
     def anybody(self) -> bool:
         """Tell whether anybody signs in by a password."""

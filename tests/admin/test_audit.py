@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -64,6 +65,24 @@ def test_it_is_narrowed_down_by_its_address(story: House, visitor: Visitor) -> N
     assert entries(visitor, "/audit?to=2999-01-01") == entries(visitor)
     assert entries(visitor, "/audit?what=nonsense&from=soon&before=x") == entries(visitor)
     assert "No entry is like that" in visitor.see("/audit?who=nobody").text
+
+
+def test_what_was_done_to_one_flag_is_not_mixed_with_its_namesakes(
+    house: House, visitor: Visitor
+) -> None:
+    house.flag("search")
+    house.flag("new-search")
+    (own,) = seqs(house, "flag:create", None)[1:]
+
+    page = visitor.see("/audit?thing=search")
+
+    assert entries(visitor, "/audit?thing=search") == [own]
+    assert "What was done to flag/search itself" in page.text
+    wider = html.unescape(re.findall(r'href="(/audit\?thing=search\*)"', page.source)[0])
+    assert len(entries(visitor, wider)) == 2
+    assert len(entries(visitor, "/audit?thing=sear")) == 2
+    assert entries(visitor, "/audit?thing=search&what=environment") == []
+    assert "/audit?thing=flag/search" in visitor.see("/flags/search").source
 
 
 def test_a_long_record_comes_in_pages(house: House, visitor: Visitor) -> None:

@@ -70,6 +70,50 @@ def test_whoever_is_invited_chooses_a_password_and_comes_back_by_it(
     assert "Overview" in sign_in(again).text
 
 
+def acts(house: House, visitor: Visitor) -> str:
+    """Let Ana make a flag; give her id."""
+    ana = become(house, visitor, role="editor")
+    ana.send(ana.see("/flags/new"), "/flags/new", key="of-ana")
+    return str(house.services.record.recent(limit=1)[0]["actor"])
+
+
+@pytest.mark.parametrize("page", ["/", "/audit", "/flags/of-ana"])
+def test_who_acted_is_told_by_name_to_those_who_may_know(
+    house: House, visitor: Visitor, page: str
+) -> None:
+    id = acts(house, visitor)
+    assert (page, id[:7]) == (page, "person:")
+
+    for role in ("admin", "auditor"):
+        source = house.visitor(role).see(page).source
+        assert f'<span class="person" title="{id}">Ana</span>' in source
+    for role in ("viewer", "releaser"):
+        source = house.visitor(role).see(page).source
+        assert f'<span class="key">{id}</span>' in source
+        assert ">Ana<" not in source
+
+
+def test_the_record_is_searched_by_name_by_those_who_may_know_it(
+    house: House, visitor: Visitor
+) -> None:
+    acts(house, visitor)
+
+    assert "of-ana flag created Ana" in visitor.see("/audit?who=ana&what=flag").text
+    assert "No entry is like that" in house.visitor("viewer").see("/audit?who=ana&what=flag").text
+
+
+def test_who_is_forgotten_has_no_name_in_the_record(house: House, visitor: Visitor) -> None:
+    id = acts(house, visitor)
+
+    page = visitor.see(f"/settings/people/{id.removeprefix('person:')}")
+    visitor.send(page, f"/settings/people/{id.removeprefix('person:')}/forget")
+
+    entry = house.services.record.recent(limit=9)
+    seq = next(each["seq"] for each in entry if each["actor"] == id)
+    assert f"a former colleague {id}" in visitor.see(f"/audit/{seq}").text
+    assert "Ana" not in visitor.see("/audit").text
+
+
 def test_without_people_the_page_asks_for_no_password(house: House) -> None:
     assert "Password" not in a_stranger(house).see("/sign-in").text
 
