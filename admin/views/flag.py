@@ -102,9 +102,11 @@ class Flag:
         entry = typed.text("entry")
         seq = int(entry) if entry.isascii() and entry.isdigit() and len(entry) < 16 else 0
         found = self._services.flags.history(key, environment=environment, before=seq + 1, limit=1)
-        if not found or found[0]["seq"] != seq or not found[0].get("before"):
+        # The history of an environment has entries of the flag itself too: they tell of no serving.
+        here = [each for each in found if each["seq"] == seq and each["environment"] == environment]
+        if not here or not here[0].get("before"):
             raise NotFound("The record has no such entry of this flag.")
-        return served.of_body(found[0]["before"])
+        return served.of_body(here[0]["before"])
 
     def _again(self, key: str, environment: str, typed: Typed, status: int) -> Response:
         """Show the form that was sent, as it was typed: the review's, or the card's."""

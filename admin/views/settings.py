@@ -11,6 +11,7 @@ from flagserver.domain.access import MANAGE
 from flagserver.domain.errors import (
     AlreadyExists,
     Conflict,
+    Forbidden,
     Invalid,
     NotFound,
     Refusal,
@@ -218,8 +219,10 @@ class Settings:
         )
 
     def _revoking(self, id: str, typed: Typed, status: int = 200) -> Response:
+        if not may(MANAGE):
+            raise Forbidden("Only admins see which tokens there are.")
         found = next((token for token in self._services.tokens.all() if token.id == id), None)
-        if found is None or not may(MANAGE):
+        if found is None:
             raise NotFound(f"There is no token {id!r}.")
         return self._ui.page("settings_revoke.html", status=status, token=found, form=typed)
 

@@ -170,6 +170,18 @@ def test_undo_of_what_is_no_entry_of_this_flag_is_refused(
         assert visitor.send(page, UNDO, entry=entry).status == 404
 
 
+def test_undo_of_what_was_changed_about_the_flag_itself_is_refused(
+    house: House, visitor: Visitor, sheet: Page
+) -> None:
+    house.share("page-size", 30.0, "staging")
+    page = visitor.see(FLAG)
+    house.services.flags.edit("page-size", FlagEdit(owner="ranking"), 1, ANA)
+    newest = house.services.flags.history("page-size", environment="staging", limit=1)[0]
+
+    assert newest["environment"] is None
+    assert visitor.send(page, UNDO, entry=str(newest["seq"])).status == 404
+
+
 def test_a_flag_is_edited_and_a_second_editor_sees_the_first(
     house: House, visitor: Visitor, sheet: Page
 ) -> None:
