@@ -122,41 +122,57 @@ class Recovery:
         successor = StoreIdentity(known.store, max(known.epoch, found.epoch) + 1)
         killed = {} if as_is else report.exposes
         filled = {} if as_is or report.found is not None else self._copies.read().snapshots
+        done = Accepted(
+            successor, killed, {name: len(snapshot.flags) for name, snapshot in filled.items()}
+        )
+        document = self._store.read(doubts.COLLECTION, doubts.KEY)
+        doubt = None if document is None else Doubt.from_body(document.body)
         change = self._filling(filled) if filled else self._killing(killed)
-        counts = {name: len(snapshot.flags) for name, snapshot in filled.items()}
-        doubt = self._store.read(doubts.COLLECTION, doubts.KEY)
-        fact = Fact(
+        if document is not None and doubt is not None:
+            change = replace(
+                change,
+                writes=(*change.writes, doubts.lifted(document)),
+                notices=(doubt.ends(known.store, self._now()),),
+            )
+        self._store.accept(
+            *(replace(change, fact=self._fact(done, found, doubt, reason, by)), found, successor),
+            at=self._clock.now(),
+            salt=self._entropy.hex(16),
+        )
+        return done
+
+    def _fact(
+        self,
+        done: Accepted,
+        found: StoreState,
+        doubt: Doubt | None,
+        reason: str | None,
+        by: Principal | None,
+    ) -> Fact:
+        """Return what the record says: also what is lost, and what was promised about it.
+
+        Without that a verifier could not tell this loss from one that nobody decided about.
+        """
+        return Fact(
             actor=OPERATOR if by is None else by.id,
             role=OPERATOR if by is None else by.role_in(None),
             action="store:accept",
-            target=f"store/{known.store}",
-            # Without it a verifier could not tell this loss from one that nobody decided about.
+            target=f"store/{done.identity.store}",
             before={
                 "store": found.store,
                 "epoch": found.epoch,
                 "entries": found.seq,
-                "checkpoint": self._promised() or (doubt and doubt.body["promised"]),
-                "kept": found.seq if doubt is None else doubt.body["kept"],
+                "checkpoint": self._promised() or (doubt and doubt.promised),
+                "kept": found.seq if doubt is None else doubt.kept,
             },
             after={
-                "store": successor.store,
-                "epoch": successor.epoch,
-                "killed": {name: list(keys) for name, keys in killed.items()},
-                "filled": counts,
+                "store": done.identity.store,
+                "epoch": done.identity.epoch,
+                "killed": {name: list(keys) for name, keys in done.killed.items()},
+                "filled": dict(done.filled),
             },
             reason=reason,
         )
-        lift = () if doubt is None else (doubts.lifted(doubt),)
-        told = (
-            () if doubt is None else (Doubt.from_body(doubt.body).ends(known.store, self._now()),)
-        )
-        change = replace(change, fact=fact, writes=(*change.writes, *lift), notices=told)
-        self._store.accept(
-            *(change, found, successor),
-            at=self._clock.now(),
-            salt=self._entropy.hex(16),
-        )
-        return Accepted(successor, killed, counts)
 
     def _wanted(self, report: Report, store: str, known: StoreIdentity | None) -> StoreState:
         """Return the store to be accepted; an empty one is set up. Raises Conflict."""
