@@ -37,7 +37,7 @@ class Provider:
 
     claims: put over those of the token.  sign: instead of by its own key.  broken: path -> status.
     document: put over the discovery document.  by_form: the client must show its secret in the
-    form, and in no header.
+    form, and in no header.  listed: keys before its own.
     """
 
     person: dict[str, Any]
@@ -47,6 +47,7 @@ class Provider:
     document: dict[str, Any] = field(default_factory=dict)
     broken: dict[str, int] = field(default_factory=dict)
     by_form: bool = False
+    listed: list[Any] = field(default_factory=list)
     kid: str = "first"
     key: rsa.RSAPrivateKey = field(default_factory=a_key)
     sign: Callable[[Provider, dict[str, Any]], str] | None = None
@@ -66,7 +67,7 @@ class Provider:
     def keys(self) -> dict[str, Any]:
         """Return its public keys."""
         told = jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
-        return {"keys": [told | {"kid": self.kid, "use": "sig", "alg": "RS256"}]}
+        return {"keys": [*self.listed, told | {"kid": self.kid, "use": "sig", "alg": "RS256"}]}
 
     def authorize(self, there: str) -> str:
         """Sign the person in; return where their browser is sent back to."""
@@ -112,7 +113,9 @@ class Provider:
         told = {name: value for name, value in claims.items() if value is not None}
         if self.sign is not None:
             return self.sign(self, told)
-        return jwt.encode(told, self.key, "RS256", headers={"kid": self.kid})
+        # Not `jwt.encode`, which looks at what it is given.
+        payload = json.dumps(told).encode()
+        return jwt.PyJWS().encode(payload, self.key, "RS256", headers={"kid": self.kid})
 
     @contextmanager
     def served(self) -> Iterator[Provider]:

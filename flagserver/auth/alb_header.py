@@ -19,8 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from flagserver.domain.people import Outsider, Source
+from flagserver.domain.people import Outsider, Source, claimed
 from flagserver.domain.times import moment
 from flagserver.ports import Clock, Egress, EgressError, NotIntroduced
 
@@ -67,7 +70,7 @@ class AlbHeader:
         self._egress = egress
         self._clock = clock
         self._balancer = balancer
-        self._keys: dict[str, tuple[str, float]] = {}
+        self._keys: dict[str, tuple[EllipticCurvePublicKey, float]] = {}
         self._lock = threading.Lock()
 
     def read(self, token: str) -> Outsider:
@@ -106,11 +109,11 @@ class AlbHeader:
             raise NotIntroduced("The load balancer's header names no key.")
         return kid
 
-    def _key(self, kid: str) -> str:
+    def _key(self, kid: str) -> EllipticCurvePublicKey:
         with self._lock:
-            key, at = self._keys.get(kid, ("", 0.0))
+            key, at = self._keys.get(kid, (None, 0.0))
             now = self._clock.monotonic()
-            if not key or now - at > KEY_SECONDS:
+            if key is None or now - at > KEY_SECONDS:
                 key = self._asked(kid)
                 self._keys.pop(kid, None)
                 while len(self._keys) >= MOST_KEYS:
@@ -118,25 +121,34 @@ class AlbHeader:
                 self._keys[kid] = key, now
             return key
 
-    def _asked(self, kid: str) -> str:
+    def _asked(self, kid: str) -> EllipticCurvePublicKey:
         try:
             answer = self._egress.send("GET", self._balancer.keys_url + kid, limit=KEY_OCTETS)
         except EgressError as error:
             raise NotIntroduced(f"The load balancer's key was not reached: {error}.") from None
         if answer.status != 200:
             raise NotIntroduced("The load balancer's header names a key that is not there.")
-        return answer.body.decode("ascii", "replace")
+        try:
+            key = load_pem_public_key(answer.body)
+        except (ValueError, UnsupportedAlgorithm):
+            key = None
+        # RFC 7518, 3.4: ES256 is by this curve and no other.
+        if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
+            raise NotIntroduced("The load balancer's header names a key that cannot be read.")
+        return key
 
     def _outsider(self, told: dict[str, Any]) -> Outsider:
-        words = [told.get(name) for name in ("email", "preferred_username", "username", "sub")]
-        login = next(each for each in words if isinstance(each, str) and each)
-        name, groups = told.get("name"), told.get(self._balancer.groups_claim)
+        if not claimed(told["sub"]):
+            raise NotIntroduced("The load balancer's header names nobody.")
+        words = (claimed(told.get(name)) for name in ("email", "preferred_username", "username"))
+        login = next(filter(None, words), told["sub"])
+        groups = told.get(self._balancer.groups_claim)
         listed = groups.split(",") if isinstance(groups, str) else groups
         known = listed if isinstance(listed, list) else []
         return Outsider(
             source=Source.ALB,
             subject=f"{self._balancer.issuer} {told['sub']}",
-            name=(name if isinstance(name, str) and name else login)[:100],
+            name=(claimed(told.get("name")) or login)[:100],
             login=login[:200],
-            groups=frozenset(each.strip() for each in known if isinstance(each, str)),
+            groups=frozenset(filter(None, map(claimed, known))),
         )

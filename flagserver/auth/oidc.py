@@ -23,7 +23,7 @@ from authlib.oauth2 import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
-from flagserver.domain.people import Outsider, Source
+from flagserver.domain.people import Outsider, Source, claimed
 from flagserver.ports import Clock, Egress, EgressError, Introduction, NotIntroduced
 
 ALGORITHMS = ("RS256", "ES256")
@@ -167,10 +167,13 @@ class OidcProvider:
             # The library's words name the claim, never its value.
             why = type(error).__name__.removesuffix("Error")
             raise NotIntroduced(f"The token of {self.name} is not believed ({why}).") from None
-        if not hmac.compare_digest(str(claims["nonce"]).encode(), nonce.encode()):
+        told = str(claims["nonce"]).encode("utf-8", "surrogatepass")
+        if not hmac.compare_digest(told, nonce.encode()):
             raise NotIntroduced(f"The token of {self.name} belongs to another sign-in.")
         if self._for_others(claims):
             raise NotIntroduced(f"The token of {self.name} was made for another party.")
+        if not claimed(claims["sub"]):
+            raise NotIntroduced(f"The token of {self.name} names nobody.")
         return claims
 
     def _for_others(self, claims: Mapping[str, Any]) -> bool:
@@ -180,18 +183,18 @@ class OidcProvider:
         return bool(party != self._client.id)
 
     def _outsider(self, claims: Mapping[str, Any]) -> Outsider:
-        email = _text(claims.get("email"))
+        email = claimed(claims.get("email"))
         self._check_domain(email, verified=claims.get("email_verified") is True)
-        login = email or _text(claims.get("preferred_username")) or str(claims["sub"])
+        login = email or claimed(claims.get("preferred_username")) or claims["sub"]
         groups = claims.get(self._client.groups_claim)
         told = [groups] if isinstance(groups, str) else groups
         known = told[:MOST_GROUPS] if isinstance(told, list) else []
         return Outsider(
             source=Source.OIDC,
             subject=f"{self._client.issuer} {claims['sub']}",
-            name=(_text(claims.get("name")) or login)[:100],
+            name=(claimed(claims.get("name")) or login)[:100],
             login=login[:200],
-            groups=frozenset(each for each in known if isinstance(each, str)),
+            groups=frozenset(filter(None, map(claimed, known))),
         )
 
     def _check_domain(self, email: str, *, verified: bool) -> None:
@@ -229,13 +232,11 @@ def _keys(document: Mapping[str, Any]) -> dict[str, jwt.PyJWK]:
     for each in listed if isinstance(listed, list) else []:
         if not isinstance(each, dict) or each.get("kty") not in KEY_TYPES:
             continue
+        if each.get("alg") not in (None, *ALGORITHMS):
+            continue
         if each.get("use", "sig") == "sig" and isinstance(each.get("kid"), str):
             try:
                 found[each["kid"]] = jwt.PyJWK(each)
             except jwt.PyJWTError:
                 continue
     return found
-
-
-def _text(value: object) -> str:
-    return value.strip() if isinstance(value, str) else ""

@@ -197,6 +197,18 @@ class Outsider:
     groups: frozenset[str] = frozenset()
 
 
+def claimed(value: object) -> str:
+    """Return what a provider claims of somebody, "" for what is no text: JSON from outside can hold
+    anything there, and half a surrogate, which nobody can write down."""
+    if not isinstance(value, str):
+        return ""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return ""
+    return value.strip()
+
+
 @dataclass(frozen=True, slots=True)
 class GroupRole:
     """Whoever is in a group has a role, in one environment or EVERYWHERE."""

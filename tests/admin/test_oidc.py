@@ -307,6 +307,18 @@ def test_a_token_that_its_provider_did_not_sign_lets_nobody_in(
         {"iss": None},
         {"sub": None},
         {"sub": 7},
+        {"sub": ""},
+        {"sub": " "},
+        {"sub": "\ud800"},
+        {"sub": ["0a1b"]},
+        {"sub": {"$ne": None}},
+        {"nonce": ["x"]},
+        {"nonce": "\ud800"},
+        {"aud": {"$ne": None}},
+        {"aud": []},
+        {"iss": ["https://elsewhere.example"]},
+        {"exp": "never"},
+        {"exp": [1]},
         {"exp": int(time.time()) - 120},
         {"exp": None},
         {"iat": int(time.time()) + 3600},
@@ -322,6 +334,50 @@ def test_a_token_that_is_not_for_this_sign_in_here_and_now_lets_nobody_in(
     refused(site.sign_in(), "token")
 
     assert site.people() == []
+
+
+ODD_KEYS: list[Any] = [
+    None,
+    7,
+    [],
+    {},
+    {"kty": ["RSA"], "kid": "a"},
+    {"kty": "RSA", "kid": ["a"], "n": "AQAB", "e": "AQAB"},
+    {"kty": "RSA", "kid": "a", "n": 7, "e": {}},
+    {"kty": "RSA", "kid": "a", "n": "AQAB", "e": "AQAB", "alg": "none"},
+    {"kty": "RSA", "kid": "a", "n": "AQAB", "e": "AQAB", "alg": ["RS256"]},
+    {"kty": "EC", "kid": "a", "crv": "P-256", "x": "AA", "y": "AA"},
+    {"kty": "oct", "kid": "a", "k": "c2VjcmV0"},
+    {"kty": "OKP", "kid": "a", "crv": "Ed25519", "x": "AA"},
+]
+
+
+def test_keys_that_cannot_be_used_are_passed_over(site: Site):
+    site.provider.listed = ODD_KEYS
+
+    assert site.sign_in().status_code == 303
+
+
+def test_a_secret_among_the_keys_is_nothing_to_sign_with(site: Site):
+    """Whoever reads the list could sign with it."""
+    site.provider.listed = [{"kty": "oct", "kid": "shared", "k": "A" * 43, "alg": "HS256"}]
+    site.provider.sign = lambda provider, claims: jwt.encode(
+        claims, bytes(32), "HS256", headers={"kid": "shared"}
+    )
+
+    refused(site.sign_in(), "a key that")
+
+    assert site.people() == []
+
+
+@pytest.mark.parametrize("value", [None, 7, {"$ne": 1}, [[]], "\ud800", "x" * 1_000, "<b>", "\0"])
+def test_claims_of_another_form_name_nobody_else_and_give_no_role(site: Site, value: object):
+    site.provider.claims = dict.fromkeys(("name", "email", "preferred_username"), value)
+    assert site.sign_in().status_code == 303
+
+    site.provider.claims["groups"] = value
+
+    refused(site.sign_in(), "None of your groups has a role", 403)
 
 
 def test_another_state_is_refused_before_the_provider_is_asked(site: Site):
