@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time
 
 from flagserver.domain.commands import EnvironmentEdit, NewEnvironment, NewToken
+from flagserver.domain.retention import LEAST_DAYS, MOST_DAYS
 from flagserver.domain.schedule_commands import TemplateBody
 
 from .forms import Typed, Unusable, build, reason
+
+_DAYS = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 
 def read_environment(typed: Typed) -> NewEnvironment:
@@ -25,6 +29,12 @@ def read_environment(typed: Typed) -> NewEnvironment:
 
 def read_edit(typed: Typed) -> EnvironmentEdit:
     """Return what a form changes about an environment. Raises Unusable."""
+    days = typed.text("retention_days").strip()
+    if not _DAYS.fullmatch(days):
+        typed.errors["retention_days"] = (
+            f"Days must be a whole number from {LEAST_DAYS} to {MOST_DAYS}."
+        )
+        raise Unusable
     return build(
         EnvironmentEdit,
         typed,
@@ -32,6 +42,7 @@ def read_edit(typed: Typed) -> EnvironmentEdit:
         critical=typed.text("critical") == "yes",
         uniform=typed.text("uniform") == "yes",
         default_schedule=typed.text("default_schedule").strip(),
+        retention_days=int(days),
         reason=reason(typed),
     )
 

@@ -86,10 +86,14 @@ def _edited(before: Body, after: Body) -> str:
     return f"{' and '.join(fields) or 'nothing'} edited"
 
 
-def _critical(before: Body, after: Body) -> str:
+def _environment_edited(before: Body, after: Body) -> str:
+    parts = []
     if before.get("critical") != after.get("critical"):
-        return "made critical" if after["critical"] else "no longer critical"
-    return "environment edited"
+        parts.append("made critical" if after["critical"] else "no longer critical")
+    days = after.get("retention_days")
+    if before.get("retention_days") != days:
+        parts.append(f"record kept for {days} {'day' if days == 1 else 'days'}")
+    return ", ".join(parts) or "environment edited"
 
 
 def _said(words: str) -> Callable[[Body, Body], str]:
@@ -144,7 +148,7 @@ _TELLERS: dict[str, tuple[Callable[[Body, Body], str], str]] = {
     "rollout:rollback:fail": (_said("rollback cannot be confirmed"), "danger"),
     "rollout:rollback:confirm": (_said("back at 0 %"), "danger"),
     "rollout:complete": (_said("complete"), "ok"),
-    "environment:edit": (_critical, "neutral"),
+    "environment:edit": (_environment_edited, "neutral"),
     "token:create": (lambda before, after: f"{after.get('scope')} token made", "neutral"),
     "token:adopt": (lambda before, after: f"{after.get('scope')} token adopted", "neutral"),
     "token:revoke": (lambda before, after: f"{after.get('scope')} token revoked", "neutral"),

@@ -18,6 +18,7 @@ from flagserver.domain.errors import (
     RevisionRequired,
     StaleRevision,
 )
+from flagserver.domain.retention import LEAST_DAYS, MOST_DAYS
 from flagserver.services.notifying import Tested
 
 from ..forms import Typed, Unusable, read_reason, read_revision
@@ -63,6 +64,7 @@ class Settings:
             "critical": "yes" if kept.critical else "",
             "uniform": "yes" if kept.uniform else "",
             "default_schedule": kept.default_schedule,
+            "retention_days": str(kept.retention_days),
             "revision": str(view.revision),
         }
         return self._environment(key, Typed(told))
@@ -97,6 +99,7 @@ class Settings:
             "settings_environment.html",
             status=status,
             view=view,
+            days=(LEAST_DAYS, MOST_DAYS),
             names=[each.template.name for each in self._services.schedules.all([key])],
             form=typed,
         )

@@ -56,6 +56,24 @@ def test_an_environment_that_cannot_be_is_named(
     assert page.form(ENVIRONMENTS)["key"] == typed["key"]
 
 
+def test_how_long_the_record_is_kept_is_set_and_told(house: House, visitor: Visitor) -> None:
+    form = visitor.see(f"{ENVIRONMENTS}/staging")
+    assert form.form("staging")["retention_days"] == "90"
+    assert "1 to 3 650 days" in form.text.replace("\u2009", " ")
+
+    for days in ("0", "3651", "a year", "-1", ""):
+        again = visitor.send(form, f"{ENVIRONMENTS}/staging", retention_days=days)
+        assert (days, again.status) == (days, 422)
+        assert 'aria-describedby="days-problem"' in again.source
+        assert again.form("staging")["retention_days"] == days
+    typed = {"retention_days": "30", "reason": "less is kept", "critical": "", "uniform": ""}
+    done = visitor.send(form, f"{ENVIRONMENTS}/staging", **typed)
+
+    assert "30 days" in done.text
+    assert house.services.environments.get("staging").environment.retention_days == 30
+    assert "staging record kept for 30 days" in visitor.see("/audit").text
+
+
 def test_an_environment_that_somebody_else_edited_is_not_overwritten(
     house: House, visitor: Visitor
 ) -> None:
