@@ -536,6 +536,23 @@ class Evidence(Protocol):
         """Return how the newest entry left each of these, of those that have one."""
 
 
+class Halves(Protocol):
+    """A/A history: how two halves of the one version that a service ran scattered, window by
+    window. Sums, and nothing about a request or a process; forgotten after eight days."""
+
+    def keep_halves(
+        self, environment: str, service: str, windows: Mapping[int, Mapping[str, Any]]
+    ) -> None:
+        """Keep what windows said, by their end (unix, a multiple of WINDOW_SECONDS). What is kept
+        of a window stays, whoever tells of it again; so this may be done again."""
+
+    def halves(
+        self, wanted: Collection[tuple[str, str]], *, since: int, until: int
+    ) -> Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]]:
+        """Return what windows said that ended in (since, until], oldest first; one that cannot be
+        read is empty. wanted: (environment, service). Who has none is left out."""
+
+
 class Journal(Protocol):
     """What the controllers of this machine hold, on its disk: so that traffic can be taken back
     while the store is away, and the store told of it afterwards."""
@@ -607,6 +624,7 @@ class Store(
     RolloutLeases,
     Looks,
     Evidence,
+    Halves,
     Outbox,
     Receipts,
     Nudges,

@@ -13,7 +13,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from .outcomes import POINT_BINS, Drawn, Row, flag_subject, service_subject, tick_of
+from .outcomes import POINT_BINS, Drawn, Row, flag_subject, half_of, service_subject, tick_of
 
 MOST_A_SECOND = 200_000
 """More requests a second than one process of anything in Python serves."""
@@ -165,7 +165,9 @@ class Batch(_Wire):
 
     def _rows(self, tick: Tick, variants: Mapping[str, Collection[str]]) -> Iterator[Row]:
         version = self.service_version or ""
-        yield _row(service_subject(self.service_name), version, tick.at, 0, tick.service)
+        subject = service_subject(self.service_name)
+        whole = _row(subject, version, tick.at, 0, tick.service)
+        yield replace(whole, half=half_of(self.source, tick.at))
         for counts in tick.flags:
             if counts.variant in variants.get(counts.flag, ()):
                 subject = flag_subject(counts.flag)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sortition.core import bucketing
 from sortition.core.ticks import REPORTED_WITHIN, TICK_SECONDS
 from sortition.judgement.design import standard_edges
 
@@ -35,6 +36,29 @@ def settled_tick(now: float, flush_seconds: float) -> int:
     return int((now - settle_seconds(flush_seconds)) // TICK_SECONDS) * TICK_SECONDS
 
 
+WINDOW_SECONDS = 600
+"""So long a process is of one half; see `half_of`. Windows end when the unix time is a multiple of
+it, and so do their last ticks."""
+
+HALVES = ("a", "b")
+
+
+def window_of(at: int) -> int:
+    """Return the end of the window that something which ended at `at` is of (unix)."""
+    return -(-at // WINDOW_SECONDS) * WINDOW_SECONDS
+
+
+def half_of(source: str, at: int) -> str:
+    """Return which half of its service a process is of in the window of `at` (unix): one bit, drawn
+    from what it calls itself, which is random itself, and anew for each window.
+
+    source: `<instance>:<started>`. Halves of one version differ by chance and by noise alone, and
+    drawn anew, two processes are in two halves every other window.
+    """
+    seed = window_of(at) // WINDOW_SECONDS
+    return HALVES[bucketing.point(source, seed) & 1]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """Counts of one tick of one variant of a flag, or of one version of a service.
@@ -43,6 +67,7 @@ class Row:
     at: unix second at which the tick ended.  latency: bucket -> requests.
     metrics: name -> (total, failed).
     service, version: of a flag's rows who reports them; "" where that is not told.
+    half: of a service's rows the half that their process is of; "" where that is not told.
     late: how many of the requests came behind the watermark.
     ages: bucket -> requests that were in flight for so long at the tick's end.
     """
@@ -60,6 +85,7 @@ class Row:
     version: str = ""
     late: int = 0
     ages: Mapping[int, int] = field(default_factory=dict)
+    half: str = ""
 
 
 POINT_BINS = 256
@@ -91,11 +117,13 @@ class Report:
 
 class Part(NamedTuple):
     """Whose counts these are within a tick: of a flag a variant, as one version of a service
-    served it; of a service one version, which stands in the place of the variant."""
+    served it; of a service one version, which stands in the place of the variant, and where halves
+    are asked for, one half of those who run it."""
 
     variant: str
     service: str = ""
     version: str = ""
+    half: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,27 @@ def test_ticks_are_aligned_and_a_flags_are_kept_by_who_served_them(store: RedisS
     assert store.ticks([], since=end, until=end + 5) == {}
 
 
+def test_a_services_ticks_are_told_by_halves_to_whoever_asks(store: RedisStore):
+    end, a, b = NOW // 60 * 60, {"half": "a"}, {"half": "b"}
+    of = {"subject": SERVICE, "at": end + 5}
+    add(store, 1, row("1:4", **of, **a, metrics={"m": (5, 1)}), row("1:4", **of, **b, requests=3))
+    add(store, 2, row("1:4", **of, **a), row("1.5.0", **of, requests=7))
+    service, span = ("production", SERVICE), {"since": end, "until": end + 5}
+
+    assert store.ticks([service], **span, halves=True)[service][end + 5] == {
+        Part("1.5.0"): Totals(7, 7, 1),
+        Part("1:4", half="a"): Totals(20, 20, 2, metrics={"m": (5, 1)}),
+        Part("1:4", half="b"): Totals(3, 3, 1),
+    }
+    assert store.ticks([service], **span)[service][end + 5] == {
+        Part("1.5.0"): Totals(7, 7, 1),
+        Part("1:4"): Totals(23, 23, 3, metrics={"m": (5, 1)}),
+    }
+    assert store.totals("production", SERVICE, **span)["1:4"].requests == 23
+    minutes = store.minutes({service: [end + 60]})[service][end + 60]
+    assert minutes["1:4"].requests == 23
+
+
 def test_ages_are_of_their_tick_and_are_not_summed_up(store: RedisStore):
     end = NOW // 60 * 60
     add(store, 1, row(at=end + 5, ages={9: 2, 250: 1}))

@@ -84,6 +84,8 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "keep_evidence": lambda store: store.keep_evidence("r-1", 0, {}),
     "evidence": lambda store: store.evidence(["r-1"]),
     "standings": lambda store: store.standings(["r-1"]),
+    "keep_halves": lambda store: store.keep_halves("production", "shop", {600: {}}),
+    "halves": lambda store: store.halves([("production", "shop")], since=0, until=600),
     "last": lambda store: store.last(["r-1"]),
     "saw": lambda store: store.saw({"r-1": 1.0}),
     "seen": lambda store: store.seen(["r-1"]),
@@ -111,7 +113,7 @@ WRITES = {
         "secure",
         "keep_checkpoint",
     ),
-    *("tried", "keep_evidence", "drop_bodies", "rewrite_log", "index"),
+    *("tried", "keep_evidence", "keep_halves", "drop_bodies", "rewrite_log", "index"),
 }
 LOOK_FIRST = {"commit", "secure", "rewrite_log"}
 """Those that read before they write, so that a failure may have nothing to say of a change."""

@@ -86,6 +86,11 @@ def taken(environment: str, subject: str, period: int) -> str:
     return f"{_subject(environment, subject)}:taken:{period}"
 
 
+def halves(environment: str, service: str, day: int) -> str:
+    """Return the hash of a service's A/A history of one day (unix time // 86400)."""
+    return f"sortition:halves:{{{_escaped(environment, '')}/{_escaped(service)}}}:{day}"
+
+
 def looks(rollout: str) -> str:
     """Return the stream of looks at one rollout."""
     return f"sortition:looks:{{{_escaped(rollout, '')}}}"

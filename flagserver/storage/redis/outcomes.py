@@ -58,8 +58,8 @@ AGE = "g"
 """What ages begin with. They are of moments, so they are not summed up."""
 
 _Count = tuple[int, str, str]
-"""(at, part, what): what a number is of. A part is `<variant>`, or of a flag's rows
-`<variant>:<service>:<version>`; each quoted."""
+"""(at, part, what): what a number is of. A part is `<variant>`, of a flag's rows
+`<variant>:<service>:<version>`, of a service's `<version>:<half>`; each quoted."""
 
 
 class RedisOutcomes:
@@ -128,7 +128,12 @@ class RedisOutcomes:
         }
 
     def ticks(
-        self, wanted: Collection[tuple[str, str]], *, since: int, until: int
+        self,
+        wanted: Collection[tuple[str, str]],
+        *,
+        since: int,
+        until: int,
+        halves: bool = False,
     ) -> Mapping[tuple[str, str], Mapping[int, Mapping[Part, Totals]]]:
         """Return totals per aligned tick and part, of many subjects at once."""
         # The first tick that ends after `since` began at the grid's line before it.
@@ -143,7 +148,8 @@ class RedisOutcomes:
         )
         for (environment, subject, _), found in zip(asked, answers, strict=True):
             for at, part, what, number in _read(found, since, until):
-                sums[environment, subject][tick_of(at)][part].add(what, number)
+                whole = part if halves or not part.half else Part(part.variant)
+                sums[environment, subject][tick_of(at)][whole].add(what, number)
         return {
             subject: {
                 tick: {part: each.totals() for part, each in sorted(parts.items())}
@@ -292,9 +298,13 @@ def _read(
 ) -> Iterator[tuple[int, Part, str, int]]:
     """Yield (at, part, what, number) of one hash of ticks, those in (since, until]."""
     for name, number in found.items():
-        at, *part, what = name.decode().split(":")
+        at, *told, what = name.decode().split(":")
         if since < int(at) <= until:
-            yield int(at), Part(*map(unquote, part)), what, int(number)
+            yield int(at), _part([unquote(each) for each in told]), what, int(number)
+
+
+def _part(told: Sequence[str]) -> Part:
+    return Part(told[0], half=told[1]) if len(told) == len(("version", "half")) else Part(*told)
 
 
 def _by_subject(rows: Iterable[Row]) -> dict[str, Counter[_Count]]:
@@ -304,6 +314,8 @@ def _by_subject(rows: Iterable[Row]) -> dict[str, Counter[_Count]]:
         part = _quoted(row.variant)
         if row.service:
             part = f"{part}:{_quoted(row.service)}:{_quoted(row.version)}"
+        elif row.half:
+            part = f"{part}:{row.half}"
         for what, number in _numbers(row):
             subjects[row.subject][row.at, part, what] += number
     return subjects

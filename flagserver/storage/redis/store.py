@@ -12,6 +12,7 @@ from .bodies import RedisBodies
 from .checkpoints import RedisCheckpoints
 from .documents import RedisDocuments, full_jitter
 from .evidence import RedisEvidence
+from .halves import RedisHalves
 from .leases import RedisLeases
 from .looks import RedisLooks
 from .metrics import RedisMetrics
@@ -33,6 +34,7 @@ class RedisStore(
     RedisLeases,
     RedisLooks,
     RedisEvidence,
+    RedisHalves,
     RedisNudges,
     RedisOutbox,
 ):
