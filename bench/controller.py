@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -103,14 +104,23 @@ class Weights:
 def measure(options: Options) -> Iterator[Row]:
     """Start rollouts, let them settle, and tick."""
     count = options.of(quick=50, whole=options.given["rollouts"])
+    with a_store() as (store, directory):
+        yield from of_ticks(store, directory, count, options.of(quick=3, whole=20))
+    # Of its own: a controller takes up whatever is live, and these pay for nobody else.
+    with a_store() as (store, directory):
+        some = options.of(quick=5, whole=JUDGED)
+        yield from of_judged(store, directory, some, options.of(quick=3, whole=12))
+
+
+@contextmanager
+def a_store() -> Iterator[tuple[RedisStore, Path]]:
+    """Run an embedded store; yield it, and where a controller may keep its files."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         embedded = EmbeddedStore(Path(directory))
         embedded.start(START_SECONDS)
         try:
             with RedisStore(embedded.url) as store:
-                yield from of_ticks(store, Path(directory), count, options.of(quick=3, whole=20))
-                some = options.of(quick=5, whole=JUDGED)
-                yield from of_judged(store, Path(directory), some, options.of(quick=3, whole=12))
+                yield store, Path(directory)
         finally:
             embedded.stop(START_SECONDS)
 
@@ -151,13 +161,14 @@ def of_ticks(store: RedisStore, directory: Path, count: int, ticks: int) -> Iter
 
 
 def of_judged(store: RedisStore, directory: Path, count: int, ticks: int) -> Iterator[Row]:
-    """Yield what a tick costs more for each rollout that is judged by what both arms report."""
+    """Yield what a tick costs for each rollout that is judged by what both arms report."""
     clock, entropy = Turned(), SystemEntropy()
     rest = lambda *_: "off"  # noqa: E731
     sources = {"outcomes": OutcomesSource(store, rest, edges=histogram_edges())}
     outside = Outside({"alb": Weights()}, sources)
     settings = Settings(data_dir=directory / "judged")
     services = bootstrap.build_services(settings, store, clock, entropy, outside=outside)
+    bootstrap.prepare(settings, store, services, entropy)
     say(f"starting {count:,} rollouts that are judged")
     ids = [
         services.rollouts.start(a_rollout(10**6 + n, STANDARD), ADMIN).rollout.id

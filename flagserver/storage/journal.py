@@ -32,14 +32,13 @@ class DiskJournal:
     def __init__(self, directory: Path) -> None:
         """Nothing is made or read yet."""
         self._directory = directory
-        self._written: dict[str, dict[str, Any]] = {}
+        self._written: dict[str, Rollout] = {}
 
     def keep(self, rollout: Rollout) -> None:
         """Keep a rollout as it is now; costs nothing when that is there already."""
-        body = rollout.to_body()
-        if self._written.get(rollout.id) != body:
-            self._write(rollout.id + HELD, body)
-            self._written[rollout.id] = body
+        if self._written.get(rollout.id) != rollout:
+            self._write(rollout.id + HELD, rollout.to_body())
+            self._written[rollout.id] = rollout
 
     def kept(self) -> list[Rollout]:
         """Return the rollouts that are kept and were not taken back."""

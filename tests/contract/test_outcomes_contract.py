@@ -200,6 +200,21 @@ def test_the_same_tick_is_never_in_two_spans_that_follow_each_other(store: Redis
     assert seen == list(range(NOW - 95, NOW + 101, 5))
 
 
+def test_a_minute_that_one_search_does_not_get_through_is_read_whole(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(driver, "SEARCHED_FIELDS", 1)
+    end = NOW // 60 * 60
+    latency = dict.fromkeys(range(300), 1)
+    add(store, 1, *(row(at=end + 5 * tick, requests=tick, latency=latency) for tick in range(12)))
+    subject = ("production", FLAG)
+
+    found = store.ticks([subject], since=end + 15, until=end + 20)[subject]
+
+    (totals,) = found[end + 20].values()
+    assert (list(found), totals.requests, totals.latency) == ([end + 20], 4, latency)
+
+
 def test_minutes_add_up_the_ticks_that_ended_in_them(store: RedisStore):
     end = NOW // 60 * 60
     rich = row("1.5.0", end, latency={3: 7}, latency_sum=0.5, metrics={"m:x": (5, 1)})
