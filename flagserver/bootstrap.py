@@ -49,6 +49,7 @@ from flagserver.ports import (
     TargetDriver,
 )
 from flagserver.services import Services
+from flagserver.services.approvals import Approvals
 from flagserver.services.audit import Audit
 from flagserver.services.drills import Drills
 from flagserver.services.environments import Environments
@@ -481,6 +482,7 @@ def build_services(
         neutrality=Neutrality(flags, snapshots, outcomes, store),
         metrics=Metrics(store, snapshots, clock),
         rollouts=rollouts,
+        approvals=Approvals(store, flags, rollouts, clock, entropy),
         grounds=Grounds(rollouts, store),
         schedules=Schedules(store, clock, entropy),
         watching=Watching(store, store, clock, entropy),

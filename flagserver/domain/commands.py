@@ -212,17 +212,20 @@ class NewEnvironment(Command):
     description: Text = ""
     critical: bool = False
     uniform: bool = False
+    four_eyes: bool = False
     reason: Reason | None = None
 
 
 class EnvironmentEdit(Command):
     """What may change about an environment. default_schedule: of rollouts that name none.
     retention_days: how long the record keeps what it says of it.
-    uniform: whether conditions on region or instance are refused there."""
+    uniform: whether conditions on region or instance are refused there.
+    four_eyes: whether enlarging waits there for a second person."""
 
     description: Text | None = None
     critical: bool | None = None
     uniform: bool | None = None
+    four_eyes: bool | None = None
     default_schedule: Annotated[str, StringConstraints(max_length=2000)] | None = None
     retention_days: int | None = Field(default=None, ge=LEAST_DAYS, le=MOST_DAYS)
     reason: Reason | None = None

@@ -23,6 +23,8 @@ ROSTER = "roster"
 """One document that every change of a person raises."""
 MARKS = "rollouts/marks"
 """What people say of rollouts that have ended, keyed by rollout."""
+APPROVALS = "approvals"
+"""What waits for a second person, and for a while what has waited; see `approvals`."""
 CONTROLLERS = "controllers"
 """What was told of them: a document while it is told that none looks."""
 
@@ -81,6 +83,8 @@ class Principal:
     environment: str | None = None
     """The one environment that this principal is confined to, or None for all."""
     roles: Mapping[str, str] | None = None
+    owner: str | None = None
+    """The person behind a token: who made it. None where nobody is known."""
 
     def role_in(self, environment: str | None) -> str:
         """Return what decides that they may in an environment; None: in what all of them share."""

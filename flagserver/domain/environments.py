@@ -8,7 +8,11 @@ from typing import Any
 from . import retention
 from .commands import EnvironmentEdit, NewEnvironment
 from .documents import Body
+from .notices import Notice, Severity
 from .schedule import STANDARD
+
+EDIT, LOOSEN = "environment:edit", "environment:loosen"
+"""Edited; and edited so that enlarging there waits for no second person any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class Environment:
     default_schedule: by what its rollouts go that name none; as `schedule.parse` reads it.
     retention_days: how long the record keeps the bodies of entries about it.
     uniform: conditions that would serve some regions or instances otherwise are refused there.
+    four_eyes: what enlarges exposure waits there until a second person approves.
     """
 
     key: str
@@ -28,6 +33,7 @@ class Environment:
     default_schedule: str = STANDARD.name
     retention_days: int = retention.DAYS
     uniform: bool = False
+    four_eyes: bool = False
 
     @classmethod
     def from_body(cls, body: Body) -> Environment:
@@ -50,7 +56,9 @@ FIRST_ENVIRONMENTS = (
 def create(command: NewEnvironment, *, at: str) -> Environment:
     """Return the new environment. at: RFC 3339."""
     return Environment(
-        *(command.key, command.description, command.critical, at, at), uniform=command.uniform
+        *(command.key, command.description, command.critical, at, at),
+        uniform=command.uniform,
+        four_eyes=command.four_eyes,
     )
 
 
@@ -65,3 +73,18 @@ def edit(environment: Environment, command: EnvironmentEdit, *, at: str) -> Envi
     """Return the environment with the given fields changed."""
     given = command.model_dump(exclude_none=True, exclude={"reason"})
     return replace(environment, **given, changed=at)
+
+
+def loosened(environment: Environment, reason: str | None) -> Notice:
+    """Return what people are told once enlarging waits for no second person any more."""
+    return Notice(
+        id=f"{LOOSEN}:{environment.key}:{environment.changed}",
+        kind=LOOSEN,
+        severity=Severity.WARNING,
+        at=environment.changed,
+        environment=environment.key,
+        service=None,
+        subject=f"environment/{environment.key}",
+        title=f"Enlarging in {environment.key} waits for no second person any more",
+        facts={"Why": reason or "not said"},
+    )

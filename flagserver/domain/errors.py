@@ -13,7 +13,9 @@ Refusal
 │   ├── Moved                   (the environment changed meanwhile: decide again)
 │   ├── Locked                  locked                  409   a rollout moves it now
 │   ├── TargetOwned             target_owned            409   somebody else sets its weight
-│   └── RecordInDoubt           record_in_doubt         409   it lost entries: nothing is enlarged
+│   ├── RecordInDoubt           record_in_doubt         409   it lost entries: nothing is enlarged
+│   └── ApprovalLapsed          approval_lapsed         409   it is not what was approved of
+├── ApprovalRequired        approval_required       409   waits for a second person; carries its id
 ├── StaleRevision           stale_revision          412   carries the current revision
 ├── RevisionRequired        revision_required       428
 ├── TooMany                 too_many                429   carries when to try again
@@ -129,6 +131,22 @@ class RecordInDoubt(Conflict):
     """The record is not what was signed: nothing is enlarged until that is acknowledged."""
 
     code, title = "record_in_doubt", "The record lost entries"
+
+
+class ApprovalLapsed(Conflict):
+    """What was approved of is not what would be done: it has changed meanwhile."""
+
+    code, title = "approval_lapsed", "It is not what was approved of"
+
+
+class ApprovalRequired(Refusal):
+    """Not done yet: a second person has to approve. approval: the id of what waits for them."""
+
+    code, status, title = "approval_required", 409, "A second person has to approve"
+
+    def __init__(self, detail: str, *, approval: str) -> None:
+        super().__init__(detail)
+        self.approval = approval
 
 
 class StaleRevision(Refusal):

@@ -71,9 +71,14 @@ KINDS: dict[str, Kind] = {
     "flag:kill": Kind("killed"),
     "flag:unkill": Kind("no longer killed"),
     "preview:make": Kind("preview link made"),
+    # What waits for a second person
+    "approval:ask": Kind("approval wanted", INFO),
+    "approval:withdraw": Kind("withdrawn"),
+    "approval:lapse": Kind("lapsed, as what it was about has changed"),
     # Settings
     "environment:create": Kind("environment created"),
     "environment:edit": Kind("environment edited"),
+    "environment:loosen": Kind("enlarging there waits for nobody any more", WARNING),
     "schedule:create": Kind("schedule created"),
     "schedule:edit": Kind("schedule edited"),
     "schedule:delete": Kind("schedule deleted"),

@@ -28,6 +28,7 @@ class Token:
     """A token as it is kept. digest: SHA-256 of its text, which is random, so that is enough.
 
     followed_by: id of the one that took its place, when it was rotated.
+    owner: the person who was shown its text (`person:…`), None where nobody is known.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Token:
     expires: str | None
     revoked: str | None = None
     followed_by: str | None = None
+    owner: str | None = None
 
     @classmethod
     def from_body(cls, body: Body) -> Token:
@@ -66,7 +68,9 @@ class Token:
 
     def principal(self) -> Principal:
         """Return who acts when this token is presented."""
-        return Principal(f"token:{self.id}", self.scope, self.scope, self.environment)
+        return Principal(
+            *(f"token:{self.id}", self.scope, self.scope, self.environment), owner=self.owner
+        )
 
 
 def digest(text: str) -> str:
@@ -114,10 +118,17 @@ def _seal(token: Token, purpose: str, origin: str, window: int) -> str:
     return hmac.new(bytes.fromhex(token.digest), told.encode(), hashlib.sha256).hexdigest()
 
 
-def create(command: NewToken, *, id: str, secret: str, at: str) -> tuple[Token, str]:
+def create(
+    command: NewToken, *, id: str, secret: str, at: str, owner: str | None = None
+) -> tuple[Token, str]:
     """Return the token to keep and the text to show once. id, secret: lower-case hex."""
     text = f"srt_{command.scope}_{id}_{secret}"
-    return adopt(text, command, at=at), text
+    return replace(adopt(text, command, at=at), owner=owner), text
+
+
+def owner_of(by: Principal) -> str | None:
+    """Return who stands behind a token that somebody makes: themself, or who made theirs."""
+    return by.owner if by.roles is None else by.id
 
 
 def adopt(text: str, command: NewToken, *, at: str) -> Token:
@@ -140,10 +151,17 @@ def adopt(text: str, command: NewToken, *, at: str) -> Token:
 
 
 def rotate(
-    token: Token, command: Rotation, *, id: str, secret: str, now: datetime
+    token: Token,
+    command: Rotation,
+    *,
+    id: str,
+    secret: str,
+    now: datetime,
+    owner: str | None = None,
 ) -> tuple[Token, Token, str]:
     """Return the old token with its end, the one that follows it, and that one's text. A token that
-    ends earlier by itself still does; the one that follows has no end yet."""
+    ends earlier by itself still does; the one that follows has no end yet. owner: of that one; the
+    old one's, where nobody else is known."""
     at, last = rfc3339(now), now + timedelta(hours=command.overlap_hours)
     if token.expires is not None:
         last = min(last, datetime.fromisoformat(token.expires))
@@ -154,7 +172,7 @@ def rotate(
             "description": token.description,
         }
     )
-    following, text = create(same, id=id, secret=secret, at=at)
+    following, text = create(same, id=id, secret=secret, at=at, owner=owner or token.owner)
     return replace(token, expires=last.isoformat(), followed_by=following.id), following, text
 
 

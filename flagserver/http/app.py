@@ -13,6 +13,7 @@ from flagserver.services import Services
 from flagserver.settings import Settings
 
 from . import (
+    approvals,
     audit,
     drills,
     environments,
@@ -48,6 +49,7 @@ def all_routes(settings: Settings, board: Board) -> list[Route]:
         tokens,
         people,
         rollouts,
+        approvals,
         hooks,
         signals,
         watching,

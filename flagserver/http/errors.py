@@ -14,6 +14,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from flagserver.domain.errors import (
+    ApprovalRequired,
     Refusal,
     StaleRevision,
     StoreUnavailable,
@@ -98,6 +99,8 @@ def from_refusal(refusal: Refusal) -> Problem:
     headers: dict[str, str] = {}
     if isinstance(refusal, StaleRevision):
         more["revision"] = refusal.revision
+    if isinstance(refusal, ApprovalRequired):
+        more["approval"] = refusal.approval
     if isinstance(refusal, TooMany):
         headers["Retry-After"] = str(math.ceil(refusal.retry_after))
     if isinstance(refusal, StoreUnavailable):

@@ -27,7 +27,8 @@ class Problem(TypedDict):
 
     detail: what happened and what to do.  code: stable, for programs.  field: JSON pointer to the
     field at fault.  parameter: header, or `?name` of the query.  revision: the current one, with
-    stale_revision.  errorCode, errorDetails, key: OFREP's.
+    stale_revision.  approval: the id of what waits, with approval_required.  errorCode,
+    errorDetails, key: OFREP's.
     """
 
     type: str
@@ -39,6 +40,7 @@ class Problem(TypedDict):
     parameter: NotRequired[str]
     errors: NotRequired[list[FaultJson]]
     revision: NotRequired[int]
+    approval: NotRequired[str]
     ready: NotRequired[bool]
     writable: NotRequired[bool]
     source: NotRequired[str]

@@ -111,7 +111,8 @@ class HistoryJson(TypedDict):
 
 class EnvironmentJson(TypedDict):
     """An environment. default_schedule: of its rollouts that name none. retention_days: how long
-    the record keeps what it says of it. uniform: no condition looks at region or instance."""
+    the record keeps what it says of it. uniform: no condition looks at region or instance.
+    four_eyes: enlarging waits there for a second person."""
 
     key: str
     description: str
@@ -119,6 +120,7 @@ class EnvironmentJson(TypedDict):
     default_schedule: str
     retention_days: int
     uniform: bool
+    four_eyes: bool
     created: str
     changed: str
     revision: int
@@ -131,7 +133,7 @@ class EnvironmentsJson(TypedDict):
 
 
 class TokenJson(TypedDict):
-    """A token without its secret."""
+    """A token without its secret. owner: the person who was shown its text, where one is known."""
 
     id: str
     scope: str
@@ -141,6 +143,7 @@ class TokenJson(TypedDict):
     expires: str | None
     revoked: str | None
     followed_by: str | None
+    owner: str | None
 
 
 class NewTokenJson(TokenJson):
@@ -359,6 +362,7 @@ def environment(view: EnvironmentView) -> EnvironmentJson:
         "default_schedule": of.default_schedule,
         "retention_days": of.retention_days,
         "uniform": of.uniform,
+        "four_eyes": of.four_eyes,
         "created": of.created,
         "changed": of.changed,
         "revision": view.revision,
@@ -376,6 +380,7 @@ def token(of: Token) -> TokenJson:
         "expires": of.expires,
         "revoked": of.revoked,
         "followed_by": of.followed_by,
+        "owner": of.owner,
     }
 
 

@@ -64,7 +64,7 @@ def retry_after(text: str | None, now: datetime) -> float | None:
 def page_of(notice: Notice, base_url: str) -> str:
     """Return where people read more: the page of what the notice is about, or the first page."""
     kind, _, name = notice.subject.partition("/")
-    places = {"rollout": "rollouts", "flag": "flags"}
+    places = {"rollout": "rollouts", "flag": "flags", "approval": "approvals"}
     if kind in places and name:
         return f"{base_url}/{places[kind]}/{quote(name, safe='')}"
     return f"{base_url}/"

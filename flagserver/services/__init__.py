@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .approvals import Approvals
 from .audit import Audit
 from .drills import Drills
 from .environments import Environments
@@ -44,6 +45,7 @@ class Services:
     neutrality: Neutrality
     metrics: Metrics
     rollouts: Rollouts
+    approvals: Approvals
     grounds: Grounds
     hooks: Hooks
     pushes: Pushes

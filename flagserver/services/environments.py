@@ -9,6 +9,7 @@ from flagserver.domain.commands import EnvironmentEdit, NewEnvironment
 from flagserver.domain.documents import Change, Document, Fact, Idempotency, Principal, Write
 from flagserver.domain.environments import FIRST_ENVIRONMENTS, Environment
 from flagserver.domain.errors import AlreadyExists, Invalid, NotFound, under
+from flagserver.domain.notices import Notice
 from flagserver.domain.schedule import parse
 from flagserver.domain.times import rfc3339
 from flagserver.ports import Clock, Documents, Entropy
@@ -74,7 +75,8 @@ class Environments:
         by: Principal,
         idempotency: Idempotency | None = None,
     ) -> EnvironmentView:
-        """Change an environment's description, whether it is critical, or its default schedule.
+        """Change what is said of an environment, and what enlarging takes there. People are told
+        where it waits for a second person no more.
 
         Raises StaleRevision, and Invalid for a schedule that is not there.
         """
@@ -84,12 +86,13 @@ class Environments:
             with under("/default_schedule"):
                 parse(command.default_schedule, named_in(self._store, key))
         after = environments.edit(before, command, at=rfc3339(self._clock.now()))
+        loosened = before.four_eyes and not after.four_eyes
         self._commit(
             after,
             Fact(
                 actor=by.id,
                 role=by.role_in(None),
-                action="environment:edit",
+                action=environments.LOOSEN if loosened else environments.EDIT,
                 target=f"environment/{key}",
                 environment=key,
                 before=before.to_body(),
@@ -98,6 +101,7 @@ class Environments:
             ),
             expected=revision,
             idempotency=idempotency,
+            notices=(environments.loosened(after, command.reason),) if loosened else (),
         )
         return self.get(key)
 
@@ -118,10 +122,11 @@ class Environments:
         *,
         expected: int,
         idempotency: Idempotency | None,
+        notices: tuple[Notice, ...] = (),
     ) -> None:
         body = environment.to_body()
         write = Write(documents.ENVIRONMENTS, environment.key, expected, body)
-        change = Change(writes=(write,), fact=fact, idempotency=idempotency)
+        change = Change(writes=(write,), fact=fact, notices=notices, idempotency=idempotency)
         self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
 
 

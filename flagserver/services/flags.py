@@ -11,6 +11,7 @@ from sortition.core.evaluate import Explanation, compile_flags, explain
 from sortition.record.replay import STATES
 
 from flagserver.domain import access, documents, doubts, flags
+from flagserver.domain.approvals import Asked, Base, Consent
 from flagserver.domain.commands import Enlarging, FlagEdit, NewFlag, Reasoned, StateEdit
 from flagserver.domain.documents import Change, Document, Fact, Idempotency, Principal, Write
 from flagserver.domain.environments import Environment
@@ -29,6 +30,7 @@ from flagserver.domain.times import rfc3339
 from flagserver.ports import Clock, Documents, Entropy
 
 from .catalogue import Catalogue, FlagView, StateView, state_view
+from .four_eyes import FourEyes
 
 SALT_OCTETS = 8
 """A flag's salt is 64 random bits."""
@@ -62,6 +64,7 @@ class Flags:
         self._entropy = entropy
         self._told = told
         self._catalogue = Catalogue(store)
+        self._four_eyes = FourEyes(store, clock, entropy)
 
     # Looking
 
@@ -201,10 +204,13 @@ class Flags:
         revision: int,
         by: Principal,
         idempotency: Idempotency | None = None,
+        consent: Consent | None = None,
     ) -> StateView:
-        """Change share, weights, conditions or prerequisites.
+        """Change share, weights, conditions or prerequisites. consent: a second person's, by whom
+        it is carried out.
 
-        Raises StaleRevision, Invalid, Locked, and what `flags.check_may_enlarge` raises.
+        Raises StaleRevision, Invalid, Locked, what `flags.check_may_enlarge` raises, and
+        ApprovalRequired where a second person has to approve first.
         """
         access.check(by, access.CHANGE, environment)
 
@@ -212,7 +218,8 @@ class Flags:
             return flags.change(flag, before, command, at=self._now())
 
         return self._change_state(
-            key, environment, "flag:share:change", decide, command, revision, by, idempotency
+            *(key, environment, "flag:share:change", decide, command, revision, by, idempotency),
+            consent=consent,
         )
 
     def kill(
@@ -243,6 +250,7 @@ class Flags:
         revision: int,
         by: Principal,
         idempotency: Idempotency | None = None,
+        consent: Consent | None = None,
     ) -> StateView:
         """Take a kill back: the share that was kept is served again. Counts as enlarging."""
         access.check(by, access.CHANGE, environment)
@@ -251,7 +259,8 @@ class Flags:
             return replace(before, killed=False, changed=self._now())
 
         return self._change_state(
-            key, environment, "flag:unkill", decide, command, revision, by, idempotency
+            *(key, environment, "flag:unkill", decide, command, revision, by, idempotency),
+            consent=consent,
         )
 
     # How
@@ -266,6 +275,8 @@ class Flags:
         revision: int | None,
         by: Principal,
         idempotency: Idempotency | None,
+        *,
+        consent: Consent | None = None,
     ) -> StateView:
         where = self._environment(environment)
         for _ in range(ATTEMPTS):
@@ -275,17 +286,22 @@ class Flags:
                 return before
             flags.check_lock(before.state, after)
             flags.check_uniform(where, before.state, after)
-            if flags.enlarges(before.state, after) and isinstance(command, Enlarging):
-                if where.critical:
-                    access.check(by, access.ENLARGE, environment)
-                flags.check_may_enlarge(where, command)
-                doubts.check(self._store.read(doubts.COLLECTION, doubts.KEY))
+            grows = flags.enlarges(before.state, after)
+            if grows and isinstance(command, Enlarging):
+                self._check_may_enlarge(where, command, by)
             at_versions: dict[str, int] = {}
             if after.prerequisites != before.state.prerequisites:
                 content = self._store.read_environment(environment)
                 self._check_prerequisites(flag, after, content)
                 at_versions = {environment: content.version}
             expected = before.revision if revision is None else revision
+            if consent is not None or (grows and where.four_eyes):
+                if consent is None and idempotency and self._store.repeats(idempotency):
+                    return self.state(key, environment)
+                if expected != before.revision:
+                    raise self._stale(key, environment)
+                asked = _asked(action, before, after, command)
+                self._four_eyes.check(where, asked, by, idempotency, consent)
             fact = Fact(
                 actor=by.id,
                 role=by.role_in(environment),
@@ -296,10 +312,13 @@ class Flags:
                 after=after.to_body(),
                 reason=command.reason,
             )
+            writes = [Write(documents.states(environment), key, expected, after.to_body())]
+            if consent is not None:
+                writes.append(consent.write(_target(key)))
             try:
                 self._commit(
-                    writes=(Write(documents.states(environment), key, expected, after.to_body()),),
-                    fact=fact,
+                    writes=tuple(writes),
+                    fact=fact if consent is None else consent.told(fact),
                     environments=(environment,),
                     flags=(key,),
                     at_versions=at_versions,
@@ -314,6 +333,12 @@ class Flags:
                 raise self._stale(key, environment) from None
             return self.state(key, environment)
         raise Conflict(f"{environment} changes too quickly to decide about {key}. Try again.")
+
+    def _check_may_enlarge(self, where: Environment, command: Enlarging, by: Principal) -> None:
+        if where.critical:
+            access.check(by, access.ENLARGE, where.key)
+        flags.check_may_enlarge(where, command)
+        doubts.check(self._store.read(doubts.COLLECTION, doubts.KEY))
 
     def _set_archived(
         self,
@@ -424,6 +449,24 @@ def _told_of(kills: list[Write], contents: list[documents.EnvironmentContent]) -
         for write in kills
     }
     return {STATES: states} if states else {}
+
+
+def _asked(action: str, before: StateView, after: State, command: Enlarging | Reasoned) -> Asked:
+    """Return a change of what is served as a second person approves of it."""
+    state = before.state
+    return Asked(
+        environment=state.environment,
+        thing=_target(state.flag),
+        action=action,
+        base=(Base(documents.states(state.environment), state.flag, before.revision),),
+        command=command.model_dump(mode="json", exclude_none=True),
+        result={"before": _served(state), "after": _served(after)},
+    )
+
+
+def _served(state: State) -> dict[str, Any]:
+    """Return a state without when it became so."""
+    return {name: value for name, value in state.to_body().items() if name != "changed"}
 
 
 def _text(flag: Flag) -> str:

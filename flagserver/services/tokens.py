@@ -111,6 +111,7 @@ class Tokens:
             id=self._entropy.hex(tokens.ID_OCTETS),
             secret=self._entropy.hex(tokens.SECRET_OCTETS),
             at=rfc3339(self._clock.now()),
+            owner=tokens.owner_of(by),
         )
         done = self._keep(token, None, 0, "token:create", by, command.reason, idempotency)
         return Made(self._made_before(done), None) if done.repeated else Made(token, text)
@@ -148,6 +149,7 @@ class Tokens:
             id=self._entropy.hex(tokens.ID_OCTETS),
             secret=self._entropy.hex(tokens.SECRET_OCTETS),
             now=self._clock.now(),
+            owner=tokens.owner_of(by),
         )
         fact = _fact("token:rotate", after, before, by, command.reason)
         writes = (

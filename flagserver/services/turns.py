@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from sortition.record.replay import STATES
 
 from flagserver.domain import documents, rollout_flags, telling
+from flagserver.domain.approvals import Consent
 from flagserver.domain.documents import Change, Document, Fact, Idempotency, Principal, Write
 from flagserver.domain.errors import AlreadyExists, Conflict, NotFound, Refusal, StaleRevision
 from flagserver.domain.flags import Flag, State, default_state
@@ -158,12 +159,14 @@ class Turns:
         flags: Mapping[str, FlagState] | None = None,
         by_hand: tuple[str, ...] = (),
         idempotency: Idempotency | None = None,
+        consent: Consent | None = None,
     ) -> RolloutView:
         """Keep a turn. revision: of the rollout's document, 0 for a new one.
 
         ends: the older rollout as it is kept, when the turn ends one.
         flags: as the decision saw them: a flag that was changed since then is refused. Without,
         they are read here and whatever else is in them is kept.
+        consent: of a second person; what they approved of ends in the same commit.
         Raises StaleRevision when the rollout or one of `flags` moved on, and what `commit` raises.
         """
         if not turn.changed:
@@ -171,10 +174,13 @@ class Turns:
         for _ in range(ATTEMPTS):
             seen = self.flags(turn.after) if flags is None else flags
             change = self._change(turn, revision, by, ends, seen, by_hand, idempotency)
+            if consent is not None:
+                change = _approved(change, consent, turn)
             try:
                 done = self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
             except (StaleRevision, AlreadyExists) as error:
-                if flags is None and ends is None and self._is_at(turn.after.id, revision):
+                alone = flags is None and ends is None and consent is None
+                if alone and self._is_at(turn.after.id, revision):
                     continue
                 words = f"{turn.after.name} or a flag of it was changed meanwhile. Look again."
                 current = self.find(turn.after.id)
@@ -242,6 +248,15 @@ class Turns:
             notices=telling.notices(turn, by_hand),
             idempotency=idempotency,
         )
+
+
+def _approved(change: Change, consent: Consent, turn: Turn) -> Change:
+    """Return a change that also ends what was approved of, and tells of both people."""
+    return replace(
+        change,
+        writes=(*change.writes, consent.write(turn.after.name)),
+        fact=consent.told(change.fact),
+    )
 
 
 def _with_states(

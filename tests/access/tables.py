@@ -85,6 +85,9 @@ POST   /api/v1/rollouts/{id}/heartbeat                         -    -     yes  -
 POST   /api/v1/rollouts/{id}/drill                             -    -     yes  -     yes yes  -
 POST   /api/v1/rollouts/{id}/sync                              -    -     yes  -     yes yes  -
 POST   /api/v1/rollouts/{id}/rollback                          -    -     yes  -     yes yes  -
+GET    /api/v1/approvals                                       -    -     yes  yes   yes yes  yes
+GET    /api/v1/approvals/{id}                                  -    -     yes  -     yes yes  -
+POST   /api/v1/approvals/{id}/withdraw                         -    -     yes  -     yes yes  -
 GET    /api/v1/review                                          -    -     yes  yes   yes yes  yes
 PUT    /api/v1/review/{id}                                     -    -     yes  -     yes yes  -
 
@@ -114,8 +117,8 @@ SESSIONS = (
 their role in one environment."""
 
 PAGES = """
-#                                                            viewer    editor   auditor   admin here
-#                                                                 resp.     rel.      admin     there
+#                                                            view.     edit.     audit.    admin
+#                                                                 resp.     rel.      adm. here th.
 GET    /sign-in                                              public
 POST   /sign-in                                              public
 GET    /sign-in/<secret>                                     public

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
-from flagserver.domain import documents, people
+from flagserver.domain import approvals, documents, people
 from flagserver.domain.access import ALLOWED
+from flagserver.domain.approvals import Asked, Base
 from flagserver.domain.documents import Change, Fact, Write
 from flagserver.domain.people import NewPerson
 from flagserver.http import ofrep
@@ -17,7 +19,7 @@ from tests.anchors import FakeAnchors
 from tests.gates import DEPLOYMENT, FakeGates, an_asking
 from tests.record.records import KEY
 
-from .api import WHY, Api, Caller
+from .api import SOMEBODY, WHY, Api, Caller
 
 NAMES = {
     "key": "new-search",
@@ -30,12 +32,21 @@ NAMES = {
 ROLLOUT = "r-e45672eca4"
 """The id of the rollout that `furnish` starts: its idempotency key makes it always this one."""
 
+WISH = Asked(
+    *("production", "flag/new-search", "flag:unkill"),
+    (Base(documents.states("production"), "new-search", 1),),
+    *(WHY, {}),
+)
+"""What waits for a second person."""
+
 A_ROLLOUT: dict[str, Any] = WHY | {
     "environment": "production",
     "service": "shop",
     "schedule": "5%:5m,100%",
     "guards": "none",
 }
+
+APPROVAL = approvals.propose(WISH, SOMEBODY, datetime(2026, 1, 1, tzinfo=UTC)).id
 
 A_SCHEDULE = {"schedule": "1%:30m,10%:30m,100%:10m", "description": "For what must not fail."}
 
@@ -103,13 +114,19 @@ def furnish(api: Api) -> None:
     write = Write(documents.PEOPLE, ana.id, 0, ana.to_body())
     fact = Fact("a test", "admin", "person:create", f"person/{ana.id}")
     store.commit(Change((write,), fact), at=api.clock.now(), salt="5f")
+    waiting = approvals.propose(WISH, SOMEBODY, api.clock.now())
+    write = Write(documents.APPROVALS, waiting.id, 0, waiting.to_body())
+    fact = approvals.fact(waiting, approvals.ASK, SOMEBODY, None)
+    store.commit(Change((write,), fact), at=api.clock.now(), salt="60")
     Sealer(store, KEY, FakeAnchors(), SystemClock(), SystemEntropy()).seal()
     api.services.hooks._gates = FakeGates({DEPLOYMENT: an_asking()})
 
 
 def path(route: Route, **names: str) -> str:
     """Return the route's path with names in it."""
-    known = NAMES | ({"id": ROLLOUT} if route.path.startswith("/api/v1/rollouts/") else {}) | names
+    ids = {"/api/v1/rollouts/": ROLLOUT, "/api/v1/approvals/": APPROVAL}
+    id = next((id for start, id in ids.items() if route.path.startswith(start)), NAMES["id"])
+    known = NAMES | {"id": id} | names
     return re.sub(r"{(\w+)}", lambda found: known[found[1]], route.path)
 
 

@@ -23,13 +23,15 @@ MEANINGS = {
     UNREACHABLE: "the server, its store or a target cannot be reached: try again",
     CONFLICT: "conflict: it has changed meanwhile, or the state of things does not allow it; a "
     "rollout that was watched was replaced by a newer one",
-    NOT_PERMITTED: "not permitted, or not confirmed",
+    NOT_PERMITTED: "not permitted, not confirmed, or not approved by a second person",
     CHECK_FAILED: "a check failed; its kind is in `--json`",
 }
 """Exit code -> meaning."""
 
 OF_CODE = {
     "already_exists": CONFLICT,
+    "approval_lapsed": CONFLICT,
+    "approval_required": NOT_PERMITTED,
     "body_too_large": ERROR,
     "confirmation_required": NOT_PERMITTED,
     "conflict": CONFLICT,

@@ -29,6 +29,9 @@ STATES = "states"
 """Where an entry's `after` tells of flags that changed beside what it is about:
 environment -> flag -> {"before": …, "after": …}."""
 
+APPROVAL = "approval"
+"""Where an entry's `after` tells who else approved of it, and of which hash."""
+
 OTHER, GONE, NEW, BETWEEN = "other", "gone", "new", "between"
 KINDS = (OTHER, GONE, NEW, BETWEEN)
 """A thing is other than the record says; it is not there; the record tells of none; or it was
@@ -202,7 +205,7 @@ def _states(told: Mapping[str, Any]) -> Iterable[tuple[str, Body | None, Body]]:
 
 
 def _alone(body: Body) -> Body:
-    return {name: value for name, value in body.items() if name != STATES}
+    return {name: value for name, value in body.items() if name not in {STATES, APPROVAL}}
 
 
 def _exposes(before: Body | None) -> bool:
