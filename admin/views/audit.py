@@ -118,8 +118,10 @@ def routes(blueprint: Blueprint, ui: Interface) -> None:
     """Add the addresses of the record."""
     audit = Audit(ui)
     blueprint.add_url_rule("/audit", "audit", audit.log)
-    blueprint.add_url_rule("/audit/<int:seq>", "audit_entry", audit.entry)
-    blueprint.add_url_rule("/audit/<int:seq>/proof", "audit_proof", audit.proof)
+    # A store counts no further.
+    here = f"/audit/<int(max={2**53 - 1}):seq>"
+    blueprint.add_url_rule(here, "audit_entry", audit.entry)
+    blueprint.add_url_rule(f"{here}/proof", "audit_proof", audit.proof)
     blueprint.add_url_rule("/audit/acknowledge", "audit_acknowledging", audit.acknowledging)
     blueprint.add_url_rule(
         "/audit/acknowledge", "audit_acknowledge", audit.acknowledge, methods=["POST"]
