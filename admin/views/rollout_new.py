@@ -11,13 +11,15 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain import access
 from flagserver.domain.environments import Environment
-from flagserver.domain.errors import Refusal, StoreUnavailable
+from flagserver.domain.errors import Refusal, StoreUnavailable, under
+from flagserver.domain.schedule import Schedule
 from flagserver.services.starting import Planned
 
+from .. import guard_form
 from ..board import Board
 from ..forms import Typed, Unusable
 from ..interface import Interface, may, now, principal
-from ..rollout_form import FIELDS, filled, once, read_rollout, refuse
+from ..rollout_form import carried, filled, once, read_rollout, refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,14 @@ class NewRolloutPage:
         """Start what was previewed. Sent twice, it is one rollout."""
         typed = Typed(request.form.to_dict())
         try:
-            command = read_rollout(typed)
+            command = read_rollout(typed, self._read)
         except Unusable:
             return self._page(typed, self._preview(typed), 422)
+        except StoreUnavailable:
+            raise
+        except Refusal as refusal:
+            refuse(typed, refusal, [])
+            return self._page(typed, None, refusal.status)
         again = once(typed, principal().id, command)
         try:
             started = self._services.rollouts.start(command, principal(), again)
@@ -66,11 +73,16 @@ class NewRolloutPage:
         """Return what a form would do, or None and what is wrong with it."""
         errors = dict(typed.errors)
         # Why and the typed name are asked for below the preview: they cannot stop it.
-        plain = Typed({name: typed.text(name) for name in FIELDS})
+        plain = Typed(carried(typed))
         try:
-            command = read_rollout(plain)
+            command = read_rollout(plain, self._read)
         except Unusable:
             typed.errors.update(plain.errors)
+            return None
+        except StoreUnavailable:
+            raise
+        except Refusal as refusal:
+            refuse(typed, refusal, [])
             return None
         try:
             planned = self._services.rollouts.plan(command, principal())
@@ -95,9 +107,19 @@ class NewRolloutPage:
             environments=places,
             services=self._reporting(places),
             schedules=names,
-            fields=FIELDS,
+            carried=carried(typed),
+            guard_rows=guard_form.rows(typed),
+            measures=guard_form.MEASURES,
+            sources=[(name, name) for name in guard_form.SOURCES],
+            limit_told=guard_form.limit_told,
             once=typed.text("once") or secrets.token_hex(16),
         )
+
+    def _read(self, environment: str, text: str | None) -> Schedule:
+        """Return the schedule that a text means in an environment. Raises NotFound, Invalid."""
+        known = self._services.environments.get(environment).environment
+        with under("/schedule"):
+            return self._services.schedules.read(known, text)
 
     def _schedules(self) -> Any:
         return self._services.schedules.all([e.environment.key for e in self._environments()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -295,6 +296,111 @@ def test_a_rollout_is_planned_and_started(house: RollingHouse) -> None:
     assert only.rollout.id in page.source
     assert only.rollout.id in again.source, "sent twice, it is one rollout"
     assert only.rollout.service == "shop"
+
+
+@pytest.fixture(scope="module")
+def planner(tmp_path_factory: pytest.TempPathFactory) -> Visitor:
+    """Somebody who plans and starts nothing: several tests may share the house."""
+    house = RollingHouse(disk=tmp_path_factory.mktemp("disk"))
+    house.flag("fast-search", owner="search")
+    return house.visitor()
+
+
+ASKED = {"service": "shop", "environment": "production", "requests_per_second": "40"}
+OWN = {
+    "guards": "own",
+    "guard_name:0": "lost carts",
+    "guard_measure:0": "rate",
+    "guard_source:0": "outcomes",
+    "guard_settings:0": "metric = carts",
+    "guard_limit:0": "0,5 %",
+    "guard_on_breach:0": "hold",
+    "guard_sample:0": "50",
+    "guard_points:0": "3 of 4",
+}
+
+
+def test_a_rollout_is_started_with_guards_of_ones_own(house: RollingHouse) -> None:
+    visitor = house.visitor()
+    form = visitor.see("/rollouts/new?flag=fast-search")
+
+    plan = visitor.send(form, "/rollouts/new", **ASKED, **OWN)
+    assert "1 guard watches it" in plan.text
+    assert "lost carts > 0.5 %; 3 of 4 points holds holds" in plan.text
+    assert "guard_name:1" in plan.form("/rollouts/new"), "a preview brings another empty row"
+    page = visitor.send(plan, "/rollouts/start", **SURE)
+
+    (only,) = house.services.rollouts.under_way()
+    (guard,) = only.rollout.guards
+    assert (guard.name, guard.limit, guard.points, guard.of) == ("lost carts", 0.005, 3, 4)
+    assert (guard.minimum_sample, str(guard.on_breach)) == (50, "hold")
+    assert guard.signal.get("metric") == "carts"
+    # Started again, it has them again.
+    house.roll_back(only.rollout.id, "to begin anew")
+    again = visitor.see(f"/rollouts/new?again={only.rollout.id}")
+    assert {**OWN, "guard_limit:0": "0.5 %"}.items() <= again.form("/rollouts/new").items()
+    assert "lost carts" in page.text
+
+
+def test_a_rollout_keeps_some_on_the_old_version_while_it_bakes(house: RollingHouse) -> None:
+    visitor = house.visitor()
+    form = visitor.see("/rollouts/new?flag=fast-search")
+
+    plan = visitor.send(form, "/rollouts/new", **ASKED, guards="none", bake="30m", keep="1")
+    assert "1 % is kept on the old version" in plan.text
+    assert "1 h in all" in plan.text
+    visitor.send(plan, "/rollouts/start", **SURE)
+
+    (only,) = house.services.rollouts.under_way()
+    assert only.rollout.schedule.text() == "5%:5m,25%:10m,50%:15m,100%:30m:keep=1%"
+
+
+def test_a_split_is_started_until_a_date(house: RollingHouse) -> None:
+    visitor = house.visitor()
+    form = visitor.see("/rollouts/new?flag=fast-search")
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
+    told = {"schedule": "10%:5m,50%:end", "until": until.isoformat(), "hold_if_lost": "2m"}
+
+    plan = visitor.send(form, "/rollouts/new", **ASKED, guards="none", **told)
+    assert f"Both versions are kept until {until.day} {until:%b}" in plan.text
+    assert "It holds when nobody says for 2 min that it is watched." in plan.text
+    page = visitor.send(plan, "/rollouts/start", **SURE)
+
+    (only,) = house.services.rollouts.under_way()
+    assert only.rollout.until == until.timestamp()
+    assert only.rollout.watcher is not None
+    assert "split until" in page.text
+
+
+@pytest.mark.parametrize(
+    ("typed", "field", "words"),
+    [
+        ({"guard_limit:0": "1"}, "guard", "Its limit is written as in 1 %."),
+        ({"guard_name:0": ""}, "guard", "Name"),
+        ({"guard_points:0": "3 of 2"}, "guard", "3 of 2 data points"),
+        ({"guard_settings:0": "carts"}, "guard", "one a line, as in metric = checkout"),
+        ({"guard_source:0": "prometheus"}, "guard", "There is no source of signals 'prometheus'"),
+        ({"guards": "standard"}, "guards", "choose “my own”"),
+        ({"bake": "long"}, "bake", "as in 30m or 1h"),
+        ({"keep": "1"}, "keep", "does not bake"),
+        ({"keep": "all", "bake": "5m"}, "keep", "must be a number"),
+        ({"until": "tomorrow"}, "until", "must be a time"),
+        ({"until": "2099-01-31T22:00:00Z"}, "schedule", "let the schedule end below 100 %"),
+        ({"hold_if_lost": "2h"}, "hold_if_lost", "It must be from 5 s to 60 minutes."),
+        ({"schedule": "nothing", "bake": "5m"}, "schedule", "is no schedule"),
+    ],
+)
+def test_what_a_start_cannot_have_is_said_beside_its_field(
+    planner: Visitor, typed: dict[str, str], field: str, words: str
+) -> None:
+    form = planner.see("/rollouts/new?flag=fast-search")
+
+    page = planner.send(form, "/rollouts/new", **(ASKED | OWN | typed))
+
+    assert words in page.text
+    beside = "guard-problem-0" if field == "guard" else f"{field}-problem"
+    assert f'id="{beside}"' in page.source
+    assert page.form("/rollouts/new").items() >= typed.items(), "what was typed is still there"
 
 
 @pytest.mark.parametrize(
