@@ -6,7 +6,7 @@ import gzip
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from flagserver.domain.errors import StoreUnavailable
 from flagserver.domain.outcomes import TICK_SECONDS, Totals
-from flagserver.http.streams import Limits
+from flagserver.http.streams import LOOK_SECONDS, Limits
 from flagserver.services.snapshots import View, dump
 
 from .api import Api, a_store, an_api, eventually
@@ -343,18 +343,72 @@ def test_a_stream_ends_with_its_token(api: Api) -> None:
     assert time.monotonic() - start < 1
 
 
-def test_a_stream_ends_when_its_token_expires(api: Api) -> None:
-    wanted = {
-        "scope": "sdk",
-        "environment": "staging",
-        "expires": "2026-11-23T09:00:00Z",
-    }
-    token = api.admin.post("/api/v1/tokens", wanted).json["token"]
-    with api.served() as address, listening(address, token) as stream:
-        stream.message()
-        api.clock.turn(3600)
+def expire(api: Api, id: str) -> None:
+    """Let a token's time be over: its end was said when it was made."""
+    api.clock.turn(3600)
+
+
+def replace_at_once(api: Api, id: str) -> None:
+    """Put another token in the place of one that leaked."""
+    rotated = api.admin.post(f"/api/v1/tokens/{id}/rotate", {"overlap_hours": 0})
+    assert rotated.status == 201
+
+
+def replace(api: Api, id: str) -> None:
+    """Put another token in the place of one, and let the time be over in which both are good."""
+    rotated = api.admin.post(f"/api/v1/tokens/{id}/rotate", {"overlap_hours": 0.5})
+    assert rotated.status == 201
+    api.clock.turn(1800)
+
+
+def revoke(api: Api, id: str) -> None:
+    """End a token."""
+    assert api.admin.delete(f"/api/v1/tokens/{id}").status == 200
+
+
+@pytest.mark.parametrize("end", [revoke, expire, replace_at_once, replace])
+def test_a_stream_ends_with_its_token_and_others_go_on(
+    api: Api, end: Callable[[Api, str], None]
+) -> None:
+    """How soon: `LOOK_SECONDS` bounds it, and what is done to a token is told at once."""
+    api.flag("new-search", share=25)
+    wanted = {"scope": "sdk", "environment": "production", "expires": "2026-11-23T09:00:00Z"}
+    ending = api.admin.post("/api/v1/tokens", wanted).json
+    other = api.sdk().token
+    with (
+        api.served() as address,
+        listening(address, ending["token"]) as stream,
+        listening(address, other) as goes_on,
+    ):
+        assert (stream.message()[0], goes_on.message()[0]) == ("snapshot", "snapshot")
+        end(api, ending["id"])
         with pytest.raises(EOFError):
             stream.message()
+        api.share("new-search", 30)
+        heard = goes_on.message()
+        again = httpx.get(
+            f"{address}{STREAM}", headers={"Authorization": f"Bearer {ending['token']}"}
+        )
+
+    assert heard[0] == "change"
+    assert again.status_code == 401
+    assert LOOK_SECONDS <= 1
+
+
+def test_a_token_that_is_replaced_keeps_its_stream_while_both_are_good(api: Api) -> None:
+    api.flag("new-search", share=25)
+    token = api.sdk().token
+    assert token is not None
+    with api.served() as address, listening(address, token) as old:
+        old.message()
+        path = f"/api/v1/tokens/{token.split('_')[2]}/rotate"
+        new = api.admin.post(path, {"overlap_hours": 1}).json["token"]
+        with listening(address, new) as following:
+            following.message()
+            api.share("new-search", 30)
+            heard = [old.message()[0], following.message()[0]]
+
+    assert heard == ["change", "change"]
 
 
 def test_a_stream_stays_open_while_the_store_is_away() -> None:
