@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sortition.judgement.ab import Difference
-
 from flagserver.services.grounds import Differs
 
 from . import present
@@ -56,16 +54,17 @@ def table(found: Iterable[Differs]) -> Table:
     counted = [each for each in all_of if all(each.difference.whole)]
     missing = [each.difference.metric for each in all_of if not all(each.difference.whole)]
     return Table(
-        rows=tuple(_row(each.target, each.difference) for each in counted),
+        rows=tuple(map(_row, counted)),
         missing=tuple(dict.fromkeys(missing)),
         several=len({each.target for each in counted}) > 1,
     )
 
 
-def _row(target: str, it: Difference) -> Row:
+def _row(one: Differs) -> Row:
+    it = one.difference
     said: Callable[[float], str] = _time if it.unit else _rate
     return Row(
-        target=target,
+        target=one.target,
         metric=it.metric,
         canary=(_seen(it.canary, said), _between(it.canary_interval, said)),
         stable=(_seen(it.control, said), _between(it.control_interval, said)),
