@@ -18,6 +18,11 @@ UNIFORM = click.option(
     default=None,
     help="Whether conditions on region or instance are refused there.",
 )
+FOUR_EYES = click.option(
+    "--four-eyes/--no-four-eyes",
+    default=None,
+    help="Whether enlarging waits there for a second person.",
+)
 
 
 @click.group(cls=Noun)
@@ -33,7 +38,7 @@ def list_environments(context: click.Context) -> None:
     rows = [
         [
             e["key"],
-            "critical" if e["critical"] else "",
+            ", ".join(filter(None, (e["critical"] and "critical", e["four_eyes"] and "four eyes"))),
             e["default_schedule"],
             e["description"],
             str(e["revision"]),
@@ -55,6 +60,7 @@ def get_environment(context: click.Context, key: str) -> None:
         f"{key}{critical}, revision {found['revision']}",
         found["description"],
         f"rollouts go by {found['default_schedule']} unless they say otherwise",
+        "enlarging waits for a second person" if found["four_eyes"] else "",
         "serves every region and instance alike" if found["uniform"] else "",
         f"the record keeps bodies for {found['retention_days']} days",
     ]
@@ -66,6 +72,7 @@ def get_environment(context: click.Context, key: str) -> None:
 @click.option("--description", default="", help="What it is for.")
 @CRITICAL
 @UNIFORM
+@FOUR_EYES
 @options.write()
 @click.pass_context
 def create_environment(context: click.Context, /, key: str, **given: Any) -> None:
@@ -86,6 +93,7 @@ def create_environment(context: click.Context, /, key: str, **given: Any) -> Non
 @click.option("--description", help="What it is for.")
 @CRITICAL
 @UNIFORM
+@FOUR_EYES
 @click.option(
     "--schedule",
     "default_schedule",

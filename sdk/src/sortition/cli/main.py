@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .api import Api, Failure
+from .approvals import approvals
 from .audit import audit
 from .completion import completion
 from .doctor import doctor, status
@@ -60,6 +61,6 @@ def cli(
 
 for command in (
     *(flags, rollouts, schedules, env, token, user, status, doctor, completion),
-    *(audit, drill, lint_command, neutrality, review, verify),
+    *(approvals, audit, drill, lint_command, neutrality, review, verify),
 ):
     cli.add_command(command)

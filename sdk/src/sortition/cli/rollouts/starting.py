@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,11 @@ import click
 from .. import completion, exits, options, planning, rollout_body
 from .. import rollout_words as words
 from ..api import Api, Failure
+from ..approvals import patiently
 from ..options import Write
 from ..output import console, note, say
 from .changing import confirmed, do, why
-from .following import FOLLOWING, check_summary, follow, watching
+from .following import FOLLOWING, check_summary, follow, seconds_of, watching
 from .group import ROLLOUTS, F, rollouts
 
 FILE = {"exists": True, "dir_okay": False, "path_type": Path}
@@ -118,23 +122,44 @@ def plan_rollout(context: click.Context, /, path: Path | None, check: bool, **gi
 @click.option("--at", "start_at", metavar="TIME", help="Later, as in 2027-01-31T22:00:00Z.")
 @click.option("--replace", is_flag=True, help="Take over from a rollout of the same targets.")
 @click.option("--watch", is_flag=True, help="Then follow it, as `watch` does.")
+@click.option(
+    "--wait-for-approval",
+    "patience",
+    metavar="DURATION",
+    callback=seconds_of,
+    help="Where a second person has to approve: wait so long for them.",
+)
 @watching
 @options.write(enlarging=True)
 @click.pass_context
-def start_rollout(context: click.Context, /, id: str | None, watch: bool, **given: Any) -> None:
+def start_rollout(
+    context: click.Context,
+    /,
+    id: str | None,
+    watch: bool,
+    patience: float | None,
+    **given: Any,
+) -> None:
     """Start a rollout; what it will do is printed first.
 
     With ID: start one now that waits for its time. The same --idempotency-key twice is the same
     rollout, so a job that runs again follows the one that it started.
     """
     write = options.gather(given)
+    if patience is not None and write.idempotency_key is None:
+        # What was approved is found again by it.
+        write = replace(write, idempotency_key=secrets.token_hex(16))
     followed = {name: given.pop(name) for name in FOLLOWING}
     if followed["hold_if_lost"]:
         # From its beginning: between the start and the first look at it nobody would be missed.
         given["hold_if_lost"] = f"{followed['lost_after']:.0f}s"
     if watch:
         check_summary(followed["summary_file"])
-    started = _start(context, given, write) if id is None else _begin(context, id, given, write)
+    if id is None:
+        started = _start(context, given, write, patience)
+    else:
+        begin = partial(_begin, context, id, given.pop("environment"), given, write)
+        started = patiently(context, patience, begin)
     if started is None:
         return
     if not watch:
@@ -145,15 +170,20 @@ def start_rollout(context: click.Context, /, id: str | None, watch: bool, **give
 
 
 def _begin(
-    context: click.Context, id: str, given: dict[str, Any], write: Write
+    context: click.Context,
+    id: str,
+    environment: str | None,
+    given: dict[str, Any],
+    write: Write,
 ) -> dict[str, Any] | None:
-    environment = given.pop("environment")
     if any(given.values()):
         raise click.UsageError("With an ID nothing else can be said of the rollout: it is there.")
     return do(context, "start", id, environment, write)
 
 
-def _start(context: click.Context, given: dict[str, Any], write: Write) -> dict[str, Any] | None:
+def _start(
+    context: click.Context, given: dict[str, Any], write: Write, patience: float | None
+) -> dict[str, Any] | None:
     if write.if_revision is not None:
         raise click.UsageError("--if-revision is for a rollout that is there; give its ID.")
     path = given.pop("path")
@@ -167,8 +197,9 @@ def _start(context: click.Context, given: dict[str, Any], write: Write) -> dict[
         console(err=True).print(planning.shown(plan, problems=False))
     confirm = confirmed(api, write.confirm, made["environment"], "")
     made.update(why(write.reason, confirm))
+    send = partial(api.send, "POST", ROLLOUTS, made, idempotency_key=write.idempotency_key)
     try:
-        started, _ = api.send("POST", ROLLOUTS, made, idempotency_key=write.idempotency_key)
+        started, _ = patiently(context, patience, send)
     except Failure as failure:
         raise _placed(failure, path, given) from None
     return dict(started)

@@ -1,0 +1,151 @@
+"""`sortition approvals`, and a job that waits for a second person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sortition.cli import exits
+
+from flagserver.domain.approvals import Approve
+from flagserver.domain.commands import Reasoned
+from flagserver.domain.documents import EVERYWHERE, Principal
+from tests.builders import SURE as TYPED
+from tests.engines import FLAG, Engine
+
+from .test_rollouts import FLAG_ALONE, SURE, Desk
+
+BEN = Principal("person:ben", "releaser", "person", roles={EVERYWHERE: "releaser"})
+START = ("start", *FLAG_ALONE, *SURE)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    found = Desk(Engine(directory=tmp_path))
+    done = found.run("env", "set", "production", "--four-eyes")
+    assert done.exit_code == 0, done.output
+    return found
+
+
+def waiting(desk: Desk) -> str:
+    """Return the id of what waits."""
+    (one,) = json.loads(desk.run("--json", "approvals", "list", "--state", "open").stdout)[
+        "approvals"
+    ]
+    return str(one["id"])
+
+
+def approve(desk: Desk) -> None:
+    some = desk.engine.services.approvals
+    id = waiting(desk)
+    seen = some.get(id, BEN).proposal.fingerprint
+    some.approve(id, Approve.model_validate({**TYPED, "hash": seen}), BEN)
+
+
+def test_a_start_that_has_to_wait_ends_with_8_and_says_where_to_approve(desk: Desk) -> None:
+    done = desk.rollouts(*START)
+
+    assert done.exit_code == exits.NOT_PERMITTED
+    assert f"/approvals/{waiting(desk)}" in done.stderr
+    assert desk.engine.rollouts.under_way() == []
+
+
+def test_a_job_that_waits_goes_on_when_somebody_approves(desk: Desk) -> None:
+    desk.at(60, lambda: approve(desk))
+
+    done = desk.rollouts(*START, "--wait-for-approval", "1h")
+
+    (view,) = desk.engine.rollouts.under_way()
+    assert done.exit_code == exits.DONE, done.output
+    assert f"✔ {view.rollout.id} is started" in done.stdout
+    assert "http://flags.test/approvals/a-" in done.stderr
+    assert 60 <= desk.engine.clock.seconds < 75
+
+
+def test_a_job_that_runs_again_attaches_to_what_waits_and_to_what_came_of_it(desk: Desk) -> None:
+    key = ("--idempotency-key", "run-17")
+    desk.rollouts(*START, *key)
+    desk.rollouts(*START, *key)
+    approve(desk)
+
+    done = desk.rollouts(*START, *key)
+
+    (view,) = desk.engine.rollouts.under_way()
+    assert (done.exit_code, view.rollout.id in done.stdout) == (exits.DONE, True)
+
+
+def test_one_that_waits_for_its_time_is_started_now_once_somebody_approves(desk: Desk) -> None:
+    desk.rollouts(*START, "--at", "2027-01-31T22:00:00Z")
+    approve(desk)
+    (view,) = desk.engine.rollouts.under_way()
+    desk.at(60, lambda: approve(desk))
+
+    done = desk.rollouts("start", view.rollout.id, *SURE, "--wait-for-approval", "1h")
+
+    assert done.exit_code == exits.DONE, done.output
+    assert desk.engine.rollout(view.rollout.id).started is not None
+
+
+def withdrawn(desk: Desk) -> None:
+    desk.engine.services.approvals.withdraw(waiting(desk), Reasoned(), BEN)
+
+
+def changed(desk: Desk) -> None:
+    desk.engine.flags.kill(FLAG, "production", Reasoned(), BEN)
+
+
+@pytest.mark.parametrize(
+    ("what", "patience", "code", "words"),
+    [
+        (withdrawn, "1h", exits.NOT_PERMITTED, "was withdrawn"),
+        (changed, "1h", exits.CONFLICT, "has lapsed"),
+        (lambda _: None, "25h", exits.NOT_PERMITTED, "has expired"),
+        (lambda _: None, "2m", exits.TIMED_OUT, "goes on waiting"),
+    ],
+    ids=["withdrawn", "changed", "expired", "time is up"],
+)
+def test_a_job_that_waits_in_vain_says_why(
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    what: Callable[[Desk], None],
+    patience: str,
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(desk.engine, "tick", lambda: None)
+    monkeypatch.setattr("sortition.cli.approvals.POLL_SECONDS", 600.0 if patience == "25h" else 5.0)
+    desk.at(60, lambda: what(desk))
+
+    done = desk.rollouts(*START, "--wait-for-approval", patience)
+
+    assert done.exit_code == code, done.output
+    assert words in done.stderr
+    assert desk.engine.rollouts.under_way() == []
+
+
+def test_it_is_shown_listed_and_withdrawn(desk: Desk) -> None:
+    desk.rollouts(*START)
+    id = waiting(desk)
+
+    listed = desk.run("approvals", "list", "--env", "production")
+    shown = desk.run("approvals", "show", id)
+    would = desk.run("approvals", "withdraw", id, "--dry-run")
+    done = desk.run("approvals", "withdraw", id, "--reason", "not today")
+
+    assert f"{id}  open" in listed.stdout
+    assert "start a rollout of api in production, open" in shown.stdout
+    assert f"http://flags.test/approvals/{id}" in shown.stdout
+    assert "would withdraw" in would.stdout
+    assert (done.exit_code, desk.run("approvals", "withdraw", id).exit_code) == (0, exits.CONFLICT)
+    assert "withdrawn" in desk.run("approvals", "show", id).stdout
+
+
+def test_an_environment_says_that_two_are_wanted(desk: Desk) -> None:
+    assert "waits for a second person" in desk.run("env", "get", "production").stdout
+    assert "critical, four eyes" in desk.run("env", "list").stdout
+
+    desk.run("env", "set", "production", "--no-four-eyes")
+
+    assert "second person" not in desk.run("env", "get", "production").stdout
