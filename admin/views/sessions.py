@@ -121,6 +121,8 @@ class Sessions:
         return self._begun(session)
 
     def _begun(self, session: str) -> AnyResponse:
+        """Hand a session to the browser, in place of any that it had."""
+        self._end(request.cookies.get(self._guard.cookie, ""))
         there = self._ui.go(url_for("admin.overview"))
         self._ui.set_cookie(there, self._guard.cookie, session, max_age=SESSION_SECONDS)
         return there
@@ -163,11 +165,15 @@ class Sessions:
         """End the session here and in the store."""
         who = visitor()
         if who is not None:
-            self._guard.forget(who.secret)
-            self._ui.services.sessions.sign_out(who.secret)
+            self._end(who.secret)
         there = self._ui.go(url_for("admin.signed_out"))
         self._ui.drop_cookie(there, self._guard.cookie)
         return there
+
+    def _end(self, secret: str) -> None:
+        if secret:
+            self._guard.forget(secret)
+            self._ui.services.sessions.sign_out(secret)
 
     def choose_theme(self) -> AnyResponse:
         """Remember the colours and go back to where the button was."""

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from argon2 import PasswordHasher
 from flask import url_for
+from flask.testing import FlaskClient
 from werkzeug.routing import AnyConverter, Rule
+from werkzeug.test import TestResponse
 
-from .house import OUR_PAGE, House, Visitor, _page
+from flagserver.auth.passwords import Argon2Passwords
+from flagserver.domain.people import NewPerson, read_group_roles
+from tests.introducing import FakeHeader, FakeProvider
+
+from .house import ANA, OUR_PAGE, House, Visitor, _page
+
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+PASSWORD = "correct horse battery"
+Enter = Callable[[FlaskClient], TestResponse]
+"""Signs a browser in."""
 
 POSTS = ["/theme", "/sign-out", "/flags/new", "/flags/a/environments/production/kill"]
+OPEN_POSTS = ["/sign-in", "/sign-in/00ff", "/invitation/00ff"]
+"""Who sends them need not be signed in; but sends them from here, or they would be signed in as
+somebody else without knowing it."""
 
 
 def test_without_a_session_the_page_says_how_to_get_a_link(house: House) -> None:
@@ -64,6 +81,118 @@ def test_the_session_is_for_this_site_alone(secure: bool, name: str) -> None:
     assert ("Secure" in cookie) is secure
 
 
+def by_link(house: House) -> Enter:
+    link = f"/sign-in/{house.services.sessions.make_link()}"
+    return lambda browser: browser.post(link, headers=OUR_PAGE)
+
+
+def by_invitation(house: House, login: str = "") -> Enter:
+    people = len(house.services.people.all(ANA))
+    command = NewPerson(name="Ana", login=login or f"ana-{people}")
+    secret = house.services.people.invite(command, ANA).secret
+    told = {"password": PASSWORD, "again": PASSWORD}
+    return lambda browser: browser.post(f"/invitation/{secret}", data=told, headers=OUR_PAGE)
+
+
+def by_password(house: House) -> Enter:
+    by_invitation(house, "ana")(house.app.test_client())
+    told = {"login": "ana", "password": PASSWORD}
+    return lambda browser: browser.post("/sign-in", data=told, headers=OUR_PAGE)
+
+
+def by_provider(house: House) -> Enter:
+    provider = FakeProvider()
+    told = house.services.introductions
+    told._provider, told._mapping = provider, read_group_roles("shop=viewer")
+
+    def enter(browser: FlaskClient) -> TestResponse:
+        there = browser.get("/sign-in/oidc").headers["Location"]
+        state = dict(parse_qsl(urlsplit(there).query))["state"]
+        asked = {"state": state, "code": provider.authorize(there)}
+        return browser.get("/sign-in/oidc/callback", query_string=asked)
+
+    return enter
+
+
+def by_header(house: House) -> Enter:
+    front = FakeHeader(house.clock)
+    told = house.services.introductions
+    told._header, told._header_mapping = front, read_group_roles("shop=viewer")
+    return lambda browser: browser.get("/sign-in/alb", headers={"X-Amzn-Oidc-Data": front.signed()})
+
+
+@pytest.mark.parametrize("way", [by_link, by_invitation, by_password, by_provider, by_header])
+def test_signing_in_is_a_session_of_its_own_and_ends_the_one_before(
+    house: House, visitor: Visitor, way: Callable[[House], Enter]
+) -> None:
+    """Nor is one taken up that somebody planted (session fixation)."""
+    house.services.people._passwords = Argon2Passwords(CHEAP)
+    enter, sessions = way(house), house.services.sessions
+    before = visitor.client.get_cookie("sortition_session")
+    assert before is not None
+    planted = house.app.test_client()
+    planted.set_cookie("sortition_session", "00ff" * 16)
+
+    for browser in (visitor.client, planted):
+        answer = enter(browser)
+        assert answer.status_code == 303, _page(answer).text
+        after = browser.get_cookie("sortition_session")
+        assert after is not None
+        assert after.value not in (before.value, "00ff" * 16)
+        assert sessions.principal(after.value) is not None
+        enter = way(house) if way in (by_link, by_invitation) else enter
+
+    assert sessions.principal(before.value) is None
+    assert sessions.principal("00ff" * 16) is None
+
+
+ODD_VALUES = [
+    *("", "0", "x" * 4_000, "null", "true", "[]", '{"$ne":null}', 'j:{"$ne":null}', "*", "é"),
+    *("<ours>x", "x<ours>", "<ours>,<ours>", "../<ours>", "<ours>\\0", "%00<ours>", "\\ud800"),
+]
+
+
+def test_a_cookie_is_a_session_that_is_ours_or_nothing(visitor: Visitor) -> None:
+    """A cookie that was read as an object asked the store for whatever is not null (GrowthBook,
+    57daf1f0c6)."""
+    ours = visitor.client.get_cookie("sortition_session")
+    assert ours is not None
+    stranger = visitor.client.application.test_client(use_cookies=False)
+
+    for value in ODD_VALUES:
+        told = value.replace("<ours>", ours.value)
+        for name in ("sortition_session", "sortition_session[$ne]", "sortition_session[]"):
+            answer = stranger.get("/settings/people", headers={"Cookie": f"{name}={told}"})
+
+            assert answer.headers.get("Location") == "/sign-in", (name, value)
+
+
+def test_of_two_cookies_of_one_name_none_adds_to_the_other(visitor: Visitor) -> None:
+    ours = visitor.client.get_cookie("sortition_session")
+    assert ours is not None
+    stranger = visitor.client.application.test_client(use_cookies=False)
+    half = ours.value[:32]
+
+    answer = stranger.get(
+        "/", headers={"Cookie": f"sortition_session={half}; sortition_session={ours.value[32:]}"}
+    )
+
+    assert answer.headers["Location"] == "/sign-in"
+
+
+def test_only_the_name_that_no_other_host_can_set_is_a_session_over_https() -> None:
+    house = House(secure_cookies=True)
+    begun = by_link(house)(house.app.test_client()).headers["Set-Cookie"]
+    secret = begun.split(";")[0].partition("=")[2]
+    stranger = house.app.test_client(use_cookies=False)
+
+    def see(name: str) -> int:
+        return stranger.get("/", headers={"Cookie": f"{name}={secret}"}).status_code
+
+    assert see("__Host-sortition_session") == 200
+    assert [see("sortition_session"), see("__host-sortition_session")] == [303, 303]
+
+
 def test_signing_out_ends_the_session(house: House, visitor: Visitor) -> None:
     session = visitor.client.get_cookie("sortition_session")
     assert session is not None
@@ -100,28 +229,40 @@ def _fitting(rule: Rule, name: str) -> str:
     return min(converter.items) if isinstance(converter, AnyConverter) else "1"
 
 
-@pytest.mark.parametrize("path", POSTS)
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Sec-Fetch-Site": "none"},
-        {"Origin": "https://elsewhere.example"},
-        {"Origin": "null"},
-        {},
-    ],
-    ids=str,
-)
-def test_a_form_of_another_site_is_refused(
-    house: House, visitor: Visitor, path: str, headers: dict[str, str]
-) -> None:
+FOREIGN: list[dict[str, str]] = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "none"},
+    {"Sec-Fetch-Site": ""},
+    {"Sec-Fetch-Site": "Same-Origin"},
+    {"Sec-Fetch-Site": "same-origin, cross-site"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
+    {"Origin": "https://elsewhere.example"},
+    {"Origin": "http://localhost.elsewhere.example"},
+    {"Origin": "http://elsewhere.example/localhost"},
+    {"Origin": "http://localhost:81"},
+    {"Origin": "http://localhost@elsewhere.example"},
+    {"Origin": "http://user@localhost"},
+    {"Origin": "http://localhost/"},
+    {"Origin": "//localhost"},
+    {"Origin": "file://localhost"},
+    {"Origin": "http://["},
+    {"Origin": "null"},
+    {"Origin": ""},
+    {"Referer": "http://localhost/"},
+    {},
+]
+
+
+@pytest.mark.parametrize("path", [*POSTS, *OPEN_POSTS])
+def test_a_form_of_another_site_is_refused(visitor: Visitor, path: str) -> None:
     csrf = visitor.see("/").form("/theme")["csrf"]
 
-    answer = visitor.client.post(path, data={"csrf": csrf, "theme": "dark"}, headers=headers)
+    for headers in FOREIGN:
+        answer = visitor.client.post(path, data={"csrf": csrf, "theme": "dark"}, headers=headers)
 
-    assert answer.status_code == 403
-    assert "another site" in _page(answer).text
+        assert answer.status_code == 403, headers
+        assert "another site" in _page(answer).text
 
 
 @pytest.mark.parametrize("csrf", ["", "0" * 64, "é"])
