@@ -51,6 +51,7 @@ from flagserver.ports import (
 from flagserver.services import Services
 from flagserver.services.approvals import Approvals
 from flagserver.services.audit import Audit
+from flagserver.services.calibrating import Calibrating, Calibrations
 from flagserver.services.drills import Drills
 from flagserver.services.environments import Environments
 from flagserver.services.flags import Flags
@@ -369,6 +370,19 @@ def build_pruning(settings: Settings, store: Store, holder: str) -> Pruning:
     return Pruning(Pruner(store, SystemClock(), SystemEntropy(), verifier), store, holder)
 
 
+def build_calibrating(
+    settings: Settings,
+    store: Store,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+) -> Calibrating:
+    """Return what keeps A/A history of services, for a controller."""
+    return Calibrating(
+        *(store, clock or SystemClock(), entropy or SystemEntropy()),
+        flush_seconds=settings.flush_seconds,
+    )
+
+
 def newest_anchor(settings: Settings, store: Store) -> str | None:
     """Return the newest checkpoint that was anchored; None where nothing is signed. A process that
     has not the key learns the log's name from the checkpoints beside the record. Raises Conflict
@@ -472,6 +486,7 @@ def build_services(
         tick_seconds=settings.tick_seconds,
         told=telemetry.turned,
         reported=outcomes.service,
+        calibrate=Calibrations(store).calibration,
     )
     return Services(
         flags=flags,
@@ -533,6 +548,7 @@ def build_steering(
             *(store, store, _rest_in(store)),
             edges=histogram_edges(),
             flush_seconds=settings.flush_seconds,
+            calibrate=Calibrations(store).calibration,
         ),
         tick_seconds=settings.tick_seconds,
         telemetry=telemetry,

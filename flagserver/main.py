@@ -143,6 +143,7 @@ def controller() -> None:
         notices = bootstrap.open_notices(settings, store, holder, telemetry)
         sealing = bootstrap.build_sealing(settings, store, holder)
         pruning = bootstrap.build_pruning(settings, store, holder)
+        calibrating = bootstrap.build_calibrating(settings, store)
     except SettingsError as error:
         raise Failed(str(error)) from None
     stop = threading.Event()
@@ -161,6 +162,7 @@ def controller() -> None:
     if sealing is not None:
         sealing.start()
     pruning.start()
+    calibrating.start()
     postman = bootstrap.build_postman(settings, services, telemetry)
     if postman is not None:
         postman.start()
@@ -173,6 +175,7 @@ def controller() -> None:
     show_alone(settings, services, board)
     loop.run(stop)
     gatekeeper.stop()
+    calibrating.stop()
     pruning.stop()
     if sealing is not None:
         sealing.stop()

@@ -31,6 +31,7 @@ from sortition.judgement.design import (
 from sortition.judgement.planning import Counted, Step, planned
 from sortition.judgement.trial import Subject, Trial
 
+from .calibration import UNCALIBRATED, Calibration
 from .flags import State
 from .guards import Guard, NoData, OnBreach
 from .outcomes import (
@@ -188,14 +189,25 @@ def _counts_requests(guards: Sequence[Guard]) -> bool:
     return any(metric is None for metric in metrics(guards).values())
 
 
-def design(rollout: Rollout, comparison: Comparison, edges: tuple[float, ...]) -> Design:
-    """Return by what a comparison is judged. edges: of the latency buckets, seconds."""
+def design(
+    rollout: Rollout,
+    comparison: Comparison,
+    edges: tuple[float, ...],
+    calibration: Calibration = UNCALIBRATED,
+) -> Design:
+    """Return by what a comparison is judged. edges: of the latency buckets, seconds.  calibration:
+    of its service."""
     judged = _judged_steps(rollout, comparison)
     by_name = {guard.name: guard for guard in rollout.guards if compares(guard)}
-    rates = [_rate(by_name[name], metric) for name, metric in metrics(rollout.guards).items()]
+    rates = [
+        replace(_rate(by_name[name], metric), noise=calibration.of_rate(metric))
+        for name, metric in metrics(rollout.guards).items()
+    ]
     latency = next(
         (_latency(g) for g in by_name.values() if g.signal.measure is Measure.LATENCY), None
     )
+    if latency is not None:
+        latency = replace(latency, noise=calibration.of_latency())
     if latency is not None and judged:
         # What is still warming up says nothing, and a step has to be judged within its hold.
         warm_up = min(latency.warm_up, judged[0][1].hold * WARM_UP_PART)
@@ -207,6 +219,7 @@ def design(rollout: Rollout, comparison: Comparison, edges: tuple[float, ...]) -
         edges,
         planned_seconds=float(sum(step.hold for _, step in judged)) or BEFORE_SECONDS,
         steps=max(1, len(judged)),
+        calibration=calibration.sentence,
     )
 
 
@@ -247,11 +260,16 @@ def _judged_steps(rollout: Rollout, comparison: Comparison) -> list[tuple[int, S
 
 
 def planned_design(
-    rollout: Rollout, comparison: Comparison, edges: tuple[float, ...], before: Tick | None
+    rollout: Rollout,
+    comparison: Comparison,
+    edges: tuple[float, ...],
+    before: Tick | None,
+    calibration: Calibration = UNCALIBRATED,
 ) -> Design:
     """Return the design with what a `pass` means in each step, at the traffic there was. before:
     what the control did (`BEFORE`), None when nobody knows."""
-    found, judged = design(rollout, comparison, edges), _judged_steps(rollout, comparison)
+    found = design(rollout, comparison, edges, calibration)
+    judged = _judged_steps(rollout, comparison)
     if before is None or not judged:
         return found
     known = {name: _counted(strata, before.seconds) for name, strata in before.counts.items()}
@@ -273,7 +291,10 @@ def _counted(strata: Sequence[Counts], seconds: float) -> Counted | None:
 
 
 def trial(
-    rollout: Rollout, edges: tuple[float, ...], before: Mapping[str, Tick | None]
+    rollout: Rollout,
+    edges: tuple[float, ...],
+    before: Mapping[str, Tick | None],
+    calibration: Calibration = UNCALIBRATED,
 ) -> Trial | None:
     """Return the trial of a rollout before the first look, None where nothing is compared. before:
     by the comparison's name."""
@@ -281,7 +302,7 @@ def trial(
         Subject(
             each.name,
             each.weight,
-            design=planned_design(rollout, each, edges, before.get(each.name)),
+            design=planned_design(rollout, each, edges, before.get(each.name), calibration),
         )
         for each in comparisons(rollout)
     ]

@@ -14,6 +14,7 @@ from sortition.judgement.design import Design, Latency, Rate, standard_edges
 from sortition.judgement.planning import WANTED_REQUESTS, Counted, Step
 
 from . import comparisons
+from .calibration import UNCALIBRATED, Calibration
 from .comparisons import Comparison
 from .outcomes import Totals
 from .plan import Preview
@@ -29,10 +30,12 @@ class Usual:
     """What SDKs reported of a service of late.
 
     per_second: requests.  totals: what they came to; nothing where nobody reports.
+    calibration: how noisy it is.
     """
 
     per_second: float
     totals: Totals = field(default_factory=Totals)
+    calibration: Calibration = UNCALIBRATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def _said_of(one: Seen, comparison: Comparison, i: int) -> Seen:
 
 
 def _seen(rollout: Rollout, comparison: Comparison, step: Step, usual: Usual) -> list[Seen]:
-    design = comparisons.design(rollout, comparison, standard_edges())
+    design = comparisons.design(rollout, comparison, standard_edges(), usual.calibration)
     # The target's evidence is one of several: it takes as much more of it.
     design = replace(design, alpha=design.alpha * comparison.weight)
     metrics = comparisons.metrics(rollout.guards)

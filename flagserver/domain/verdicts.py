@@ -42,6 +42,7 @@ def standing(
         "evidence": seen.evidence,
         "bound": seen.design.bound,
         "beta": seen.design.beta,
+        "calibration": seen.design.calibration,
         "guards": [
             _standing(seen, one, each, onsets.get((one.target, each.watched.name)))
             for one in seen.compared
@@ -69,6 +70,7 @@ def _standing(
         "tolerated": watched.noise.slowdown
         if isinstance(watched, Latency)
         else watched.noise.tolerated,
+        "dispersion": watched.noise.dispersion,
         "harm": each.harm,
         "holds": design.hold_line,
         "rolls_back": design.bound / (watched.weight * one.weight),
@@ -111,6 +113,7 @@ def told(kept: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
             "says": None,
             "bound": None,
             "age": None,
+            "calibration": None,
             "guards": [],
         }
     return {
@@ -120,6 +123,8 @@ def told(kept: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
         "says": f"{words.odds(kept['evidence'])} against no harm",
         "bound": kept["bound"],
         "age": round(max(0.0, now - kept["until"]), 1),
+        # What was kept by older versions does not say.
+        "calibration": kept.get("calibration") or None,
         "guards": [_told(guard, kept["beta"]) for guard in kept["guards"]],
     }
 
@@ -134,6 +139,7 @@ def _told(guard: Mapping[str, Any], beta: float) -> dict[str, Any]:
             for name in ("target", "guard", "kind", "says", "critical", "sentence", "limit")
         },
         "tolerated": guard["tolerated"],
+        "dispersion": guard.get("dispersion", 1.0),
         "canary": _arm(whole.canary_failed, whole.canary, beta),
         "control": _arm(whole.control_failed, whole.control, beta),
         "difference": list(difference_interval(canary, control, beta)),

@@ -12,6 +12,7 @@ from sortition.judgement.policy import Pass
 # pydantic asks for this TypedDict below Python 3.12, and brings it.
 from typing_extensions import TypedDict
 
+from flagserver.domain.calibration import WANTED_SECONDS, Calibration
 from flagserver.domain.commands import ppm_to_percent
 from flagserver.domain.plan import Preview
 from flagserver.domain.power import Offer, Seen
@@ -124,7 +125,8 @@ class VerdictJson(TypedDict):
 
     says: what a pass says: `certified good`, or `no harm seen, minimum sample met`.
     difference: between which values the canary's rate less the control's lies, in this step.
-    limit: a fraction.  tolerated: how many times the control's is no harm.
+    limit: a fraction.  tolerated: how many times the control's is no harm.  dispersion: how many
+    times as much as by chance its counts are taken to scatter.
     evidence: of harm against no harm, with the lines at which it holds and, for this guard alone,
     rolls back.  acceptable: evidence that the canary is, with the line at which it is certified.
     needed: more requests of the canary until then, null for never at these rates.
@@ -139,6 +141,7 @@ class VerdictJson(TypedDict):
     sentence: str
     limit: float
     tolerated: float
+    dispersion: float
     canary: ArmJson
     control: ArmJson
     difference: list[float]
@@ -157,6 +160,8 @@ class JudgementJson(TypedDict):
 
     sentence: the whole in one.  evidence: of all guards together, with the bound at which it rolls
     back, and in words.  age: seconds since the newest tick that was judged ended.
+    calibration: what was known of the service's noise when it began, which it is judged by to its
+    end; null where that was not kept.
     """
 
     by: str
@@ -165,6 +170,7 @@ class JudgementJson(TypedDict):
     says: str | None
     bound: float | None
     age: float | None
+    calibration: str | None
     guards: list[VerdictJson]
 
 
@@ -271,10 +277,23 @@ class PreviewJson(TypedDict):
     shows: list[SeenJson]
 
 
+class CalibrationJson(TypedDict):
+    """How noisy the service is known to be, from what two halves of one version differed by.
+    seconds: of history that it is taken from, or that there is so far, of at least `wanted`; until:
+    when the newest of it ended. What the plan shows is for such noise."""
+
+    calibrated: bool
+    seconds: int
+    wanted: int
+    until: str | None
+    sentence: str
+
+
 class RolloutPlanJson(TypedDict):
     """What a rollout would do. problems: what would refuse its start now; notes: what an engine
     does that is followed, and what would come nearer to what was asked for. first_share: one that
-    shows more, null where none does. until: of a split."""
+    shows more, null where none does. calibration: null where nothing is compared. until: of a
+    split."""
 
     until: str | None
     service: str
@@ -290,6 +309,7 @@ class RolloutPlanJson(TypedDict):
     problems: list[str]
     notes: list[str]
     first_share: OfferJson | None
+    calibration: CalibrationJson | None
 
 
 class SampleJson(TypedDict):
@@ -412,6 +432,17 @@ def plan(planned: Planned) -> RolloutPlanJson:
         "problems": list(planned.problems),
         "notes": list(planned.notes),
         "first_share": None if planned.offer is None else _offer(planned.offer),
+        "calibration": None if planned.calibration is None else _calibration(planned.calibration),
+    }
+
+
+def _calibration(known: Calibration) -> CalibrationJson:
+    return {
+        "calibrated": known.calibrated,
+        "seconds": known.seconds,
+        "wanted": WANTED_SECONDS,
+        "until": _instant(known.until),
+        "sentence": known.sentence,
     }
 
 

@@ -23,6 +23,7 @@ from sortition.judgement.policy import Outside, Seen
 from sortition.judgement.trial import Look, Trial
 
 from flagserver.domain import comparisons, verdicts
+from flagserver.domain.calibration import UNCALIBRATED, Calibration
 from flagserver.domain.comparisons import Comparison, Place
 from flagserver.domain.errors import Conflict, Refusal
 from flagserver.domain.flags import State as FlagState
@@ -37,6 +38,15 @@ log = logging.getLogger(__name__)
 
 RestOf = Callable[[str, str], str | None]
 """(environment, flag) -> the flag's variant for the rest, None when there is no such flag."""
+
+Calibrate = Callable[[str, str, float], Calibration]
+"""(environment, service, unix second) -> what is known by then of the service's noise."""
+
+
+def nothing_known(environment: str, service: str, until: float) -> Calibration:
+    """Return what is known where nobody keeps A/A history."""
+    return UNCALIBRATED
+
 
 ONSET_SECONDS = 60
 """So long an onset is believed, before all ticks are looked through again."""
@@ -100,13 +110,16 @@ class Judging:
         *,
         edges: tuple[float, ...],
         flush_seconds: float,
+        calibrate: Calibrate = nothing_known,
     ) -> None:
-        """edges: of the latency buckets (seconds).  flush_seconds: how often SDKs report."""
+        """edges: of the latency buckets (seconds).  flush_seconds: how often SDKs report.
+        calibrate: asked once for each rollout, at its first look."""
         self._outcomes = outcomes
         self._evidence = evidence
         self._rest_of = rest_of
         self._edges = edges
         self._flush_seconds = flush_seconds
+        self._calibrate = calibrate
         self._cases: dict[str, Case] = {}
         self._rests: dict[tuple[str, str], str] = {}
 
@@ -266,7 +279,8 @@ class Judging:
             places[each.name] = comparisons.placed((), _together(parts))
             ticks = self._tick(rollout, each, places, parts, exposed, exposed - first, None)
             before[each.name] = ticks if parts else None
-        trial = comparisons.trial(rollout, self._edges, before)
+        calibration = self._calibrate(rollout.environment, rollout.service, exposed)
+        trial = comparisons.trial(rollout, self._edges, before, calibration)
         if trial is None:
             return None
         entry = {"head": trial.head(), "until": first}

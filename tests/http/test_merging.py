@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from flagserver.domain.errors import StoreUnavailable
+from flagserver.domain.outcomes import Part
 from flagserver.services import merging
 from flagserver.services.merging import Merging
 
@@ -105,7 +106,7 @@ def test_batches_wait_and_are_written_together(house: House) -> None:
     outcomes = house.webs[0].api.services.outcomes
     found = outcomes.flag_ticks("production", "search", since=house.at - 5, until=house.at)
     ((part, totals),) = found[house.at].items()
-    assert part == ("on", "shop", "1.5.0")
+    assert part == Part("on", "shop", "1.5.0")
     assert (totals.assignments, totals.latency, totals.metrics) == (
         *(800, {10: 200}),
         {"cart": (80, 20)},

@@ -105,6 +105,7 @@ class Design:
     rates: the first one counts requests, and says whether there is data.
     edges: upper edges (seconds) of the latency's buckets.
     planned_seconds: how long the schedule takes.  steps: how many shares it has.
+    calibration: where its noise was taken from, in words; "" where nobody said.
     """
 
     rates: tuple[Rate, ...]
@@ -114,6 +115,7 @@ class Design:
     steps: int
     alpha: float = ALPHA
     beta: float = BETA
+    calibration: str = ""
 
     def __post_init__(self) -> None:
         if not self.rates:

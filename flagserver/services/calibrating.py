@@ -1,0 +1,121 @@
+"""A/A history: kept by controllers while services report, and read when a rollout is planned or
+begins."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from math import inf
+from typing import Protocol
+
+from flagserver.domain import calibration, documents
+from flagserver.domain.calibration import ROLLOUT, Calibration, Window
+from flagserver.domain.outcomes import WINDOW_SECONDS, service_subject, settled_tick
+from flagserver.domain.plan import NO_STEP
+from flagserver.domain.times import moment
+from flagserver.ports import Clock, Documents, Entropy, Halves, Outcomes
+
+from .background import Background
+from .turns import Turns
+
+LOOK_SECONDS = 30.0
+
+CATCH_UP = 10
+"""So many windows are made up for after nobody looked: their ticks are there for two hours."""
+
+MOST_SERVICES = 200
+"""Services of an environment whose history is kept, those that reported last."""
+
+DAY = 24 * 3600
+
+Place = tuple[str, str]
+"""(environment, service)."""
+
+
+class Calibrations:
+    """Use cases around what is known of the noise of services."""
+
+    def __init__(self, store: Halves) -> None:
+        self._store = store
+
+    def calibration(self, environment: str, service: str, until: float) -> Calibration:
+        """Return what the newest history of a service says that ended by then (unix). Raises
+        StoreUnavailable."""
+        wanted, end = (environment, service), int(until)
+        windows: dict[int, Window] = {}
+        oldest = end - calibration.KEPT_SECONDS
+        while end > oldest and not calibration.enough(windows):
+            # A day at a time: most have all of it in the newest.
+            found = self._store.halves([wanted], since=end - DAY, until=end).get(wanted, {})
+            windows |= {at: Window.from_body(body) for at, body in found.items()}
+            end -= DAY
+        return calibration.calibration(windows)
+
+
+class Watched(Documents, Outcomes, Halves, Protocol):
+    """The part of the store that history is made from, and where it is kept."""
+
+
+class Calibrating(Background):
+    """Keeps what each window said of each service, once its reports are in. Several controllers may
+    do so: what is kept first stays."""
+
+    def __init__(
+        self, store: Watched, clock: Clock, entropy: Entropy, *, flush_seconds: float
+    ) -> None:
+        """flush_seconds: how often SDKs report."""
+        super().__init__(
+            "sortition-calibrating", "A/A history is not kept meanwhile", every=LOOK_SECONDS
+        )
+        self._store = store
+        self._clock = clock
+        self._turns = Turns(store, clock, entropy)
+        self._flush_seconds = flush_seconds
+        self._done = 0
+
+    def look(self) -> None:
+        """Keep the windows that are over and not kept yet. Raises StoreUnavailable."""
+        settled = settled_tick(moment(self._clock.now()), self._flush_seconds)
+        newest = settled // WINDOW_SECONDS * WINDOW_SECONDS
+        oldest = max(self._done, newest - CATCH_UP * WINDOW_SECONDS)
+        if oldest >= newest:
+            return
+        wanted = list(self._reporting())
+        kept = self._store.halves(wanted, since=oldest, until=newest)
+        moved = self._moved(oldest)
+        ends = range(oldest + WINDOW_SECONDS, newest + 1, WINDOW_SECONDS)
+        for it in wanted:
+            missing = [end for end in ends if end not in kept.get(it, {})]
+            windows = {end: self._window(it, end, moved.get(it, ())) for end in missing}
+            bodies = {end: window.to_body() for end, window in windows.items()}
+            self._store.keep_halves(*it, bodies)
+        self._done = newest
+
+    def _reporting(self) -> Iterator[Place]:
+        for environment in self._store.keys(documents.ENVIRONMENTS):
+            sources = self._store.sources(environment)
+            services = dict.fromkeys(str(each["service.name"]) for each in sources)
+            yield from ((environment, name) for name in islice(services, MOST_SERVICES))
+
+    def _window(self, of: Place, end: int, moved: Iterable[tuple[float, float]]) -> Window:
+        begin = end - WINDOW_SECONDS
+        if any(since < end and until > begin for since, until in moved):
+            return Window(why=ROLLOUT)
+        subject = of[0], service_subject(of[1])
+        found = self._store.ticks([subject], since=begin, until=end, halves=True)
+        return calibration.window(found.get(subject, {}), end)
+
+    def _moved(self, since: int) -> Mapping[Place, list[tuple[float, float]]]:
+        """Return from when to when (unix) rollouts moved services, those that ended since then."""
+        moved: dict[Place, list[tuple[float, float]]] = defaultdict(list)
+        # Who ends between both reads is in both.
+        for view in self._turns.live().values():
+            it = view.rollout
+            if it.step != NO_STEP:
+                moved[it.environment, it.service].append((it.started or it.created, inf))
+        for header in self._turns.headers():
+            if header.ended > since:
+                span = header.created, header.ended
+                moved[header.environment, header.service].append(span)
+        return moved
