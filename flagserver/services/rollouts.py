@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from flagserver.domain import access, doubts, flags, verbs, verdicts
+from flagserver.domain import access, documents, doubts, flags, verbs, verdicts
+from flagserver.domain.approvals import Asked as Wish
+from flagserver.domain.approvals import Base, Consent
 from flagserver.domain.commands import Enlarging, Reasoned
 from flagserver.domain.documents import Change, Fact, Idempotency, Principal
 from flagserver.domain.errors import Invalid
@@ -29,6 +31,7 @@ from flagserver.ports import (
 
 from . import lists
 from .environments import known_environment
+from .four_eyes import FourEyes
 from .judging import Calibrate, nothing_known
 from .lists import Page, Wanted
 from .schedules import Schedules
@@ -86,6 +89,7 @@ class Enlarge(Protocol):
     """Does what lets exposure grow: at the revision that was seen, and no other.
 
     dry: only say what would become of it, which asks for no reason and no confirmation.
+    consent: a second person's, by whom it is carried out.
     """
 
     def __call__(
@@ -97,9 +101,10 @@ class Enlarge(Protocol):
         idempotency: Idempotency | None = None,
         *,
         dry: bool = False,
+        consent: Consent | None = None,
     ) -> RolloutView:
-        """Raise NotFound, Forbidden, StaleRevision, Conflict, and what
-        `flags.check_may_enlarge` raises."""
+        """Raise NotFound, Forbidden, StaleRevision, Conflict, what `flags.check_may_enlarge`
+        raises, and ApprovalRequired where a second person has to approve first."""
 
 
 class Shrink(Protocol):
@@ -145,6 +150,7 @@ class Rollouts:
         self._entropy = entropy
         self._gap = gap_seconds(tick_seconds)
         self._turns = Turns(store, clock, entropy, told)
+        self._four_eyes = FourEyes(store, clock, entropy)
         schedules = Schedules(store, clock, entropy)
         self._starting = Starting(
             *(store, self._turns, schedules, drivers, sources, clock, entropy, rate, reported),
@@ -229,10 +235,14 @@ class Rollouts:
         return self._starting.plan(command, by)
 
     def start(
-        self, command: NewRollout, by: Principal, idempotency: Idempotency | None = None
+        self,
+        command: NewRollout,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+        consent: Consent | None = None,
     ) -> RolloutView:
         """Start a rollout, at once or when its time comes; see `Starting.start`."""
-        return self._starting.start(command, by, idempotency)
+        return self._starting.start(command, by, idempotency, consent)
 
     # On its way: each verb is what the domain makes of it
 
@@ -271,13 +281,27 @@ class Rollouts:
 
         return self._shrinking(turn)
 
-    def note(self, id: str, command: Reasoned, by: Principal) -> None:
+    def note(
+        self,
+        id: str,
+        command: Reasoned,
+        by: Principal,
+        revision: int | None = None,
+        idempotency: Idempotency | None = None,
+        *,
+        dry: bool = False,
+    ) -> RolloutView:
         """Add words to the record of a rollout: why it was taken back, what was found since. It
-        changes nothing of it. Raises NotFound, Forbidden, Invalid without any words."""
-        rollout = self.get(id, by).rollout
+        changes nothing of it. Raises NotFound, Forbidden, StaleRevision, Invalid without any
+        words."""
+        view = self.get(id, by)
+        rollout = view.rollout
         access.check(by, access.SHRINK, rollout.environment)
         if command.reason is None:
             raise Invalid("A note has to say something.", field="/reason")
+        if dry or self._repeats(idempotency):
+            return view
+        check_revision(view, revision)
         fact = Fact(
             actor=by.id,
             role=by.role_in(rollout.environment),
@@ -286,8 +310,9 @@ class Rollouts:
             environment=rollout.environment,
             reason=command.reason,
         )
-        change = Change(writes=(), fact=fact)
+        change = Change(writes=(), fact=fact, idempotency=idempotency)
         self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
+        return view
 
     def unexplained(self, views: Sequence[RolloutView]) -> set[str]:
         """Return the ids of those that a person took back and nobody said why, then or since."""
@@ -314,20 +339,26 @@ class Rollouts:
             idempotency: Idempotency | None = None,
             *,
             dry: bool = False,
+            consent: Consent | None = None,
         ) -> RolloutView:
             view = self._turns.get(id)
             environment = view.rollout.environment
             access.check(by, access.ROLL_OUT, environment)
+            where = known_environment(self._store, environment)
             if not dry:
-                flags.check_may_enlarge(known_environment(self._store, environment), command)
+                flags.check_may_enlarge(where, command)
             if not dry and self._repeats(idempotency):
                 return view
             check_revision(view, revision)
-            turn = verb(self._asked(view.rollout, by, command.reason))
+            who = by if consent is None else consent.author
+            turn = verb(self._asked(view.rollout, who, command.reason))
             if dry:
                 return RolloutView(turn.after, revision)
             doubts.check(self._store.read(doubts.COLLECTION, doubts.KEY))
-            return self._turns.commit(turn, revision, by, idempotency=idempotency)
+            if turn.changed:
+                wish = _wish(turn, revision, command)
+                self._four_eyes.check(where, wish, by, idempotency, consent)
+            return self._turns.commit(turn, revision, who, idempotency=idempotency, consent=consent)
 
         return do
 
@@ -383,6 +414,19 @@ class Rollouts:
 
     def _now(self) -> float:
         return moment(self._clock.now())
+
+
+def _wish(turn: Turn, revision: int, command: Enlarging) -> Wish:
+    """Return a verb as a second person approves of it: the revision says the rest."""
+    rollout = turn.after
+    return Wish(
+        environment=rollout.environment,
+        thing=rollout.name,
+        action=turn.action,
+        base=(Base(documents.ROLLOUTS, rollout.id, revision),),
+        command=command.model_dump(mode="json", exclude_none=True),
+        result={"state": str(rollout.state), "step": rollout.step},
+    )
 
 
 def _standing(rollout: Rollout, now: float, looked: float | None, gap: float) -> Standing:

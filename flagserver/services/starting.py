@@ -10,6 +10,7 @@ from functools import partial
 from flagserver.domain import (
     access,
     comparisons,
+    documents,
     doubts,
     flags,
     following,
@@ -20,6 +21,7 @@ from flagserver.domain import (
     rollout_flags,
     verbs,
 )
+from flagserver.domain.approvals import Asked, Base, Consent
 from flagserver.domain.calibration import Calibration
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.errors import Conflict, Invalid, NotFound, TargetUnavailable, under
@@ -38,6 +40,7 @@ from flagserver.ports import Clock, Documents, Entropy, Follower, SignalSource, 
 
 from .ended import Header
 from .environments import known_environment
+from .four_eyes import FourEyes
 from .judging import Calibrate, nothing_known
 from .schedules import Schedules
 from .turns import FlagState, RolloutView, Turns
@@ -111,6 +114,7 @@ class Starting:
         self._rate = rate
         self._reported = reported
         self._calibrate = calibrate
+        self._four_eyes = FourEyes(store, clock, entropy)
 
     def plan(self, command: RolloutPlan, by: Principal) -> Planned:
         """Return what every step would really do. Raises Invalid; changes nothing."""
@@ -142,16 +146,22 @@ class Starting:
         return Planned(draft, steps, rate, problems, notes, shows, offer, calibration)
 
     def start(
-        self, command: NewRollout, by: Principal, idempotency: Idempotency | None = None
+        self,
+        command: NewRollout,
+        by: Principal,
+        idempotency: Idempotency | None = None,
+        consent: Consent | None = None,
     ) -> RolloutView:
         """Start a rollout, at once or when its time comes. The same idempotency key twice is the
-        same rollout.
+        same rollout. consent: a second person's, by whom it is carried out.
 
         Raises Invalid, Conflict (a flag is in another rollout, an alarm fires already),
-        TargetOwned, TargetUnavailable, and what `flags.check_may_enlarge` raises.
+        TargetOwned, TargetUnavailable, what `flags.check_may_enlarge` raises, and ApprovalRequired
+        where a second person has to approve first.
         """
         access.check(by, access.ROLL_OUT, command.environment)
-        flags.check_may_enlarge(known_environment(self._store, command.environment), command)
+        where = known_environment(self._store, command.environment)
+        flags.check_may_enlarge(where, command)
         id = self._id(idempotency)
         if idempotency is not None:
             self._store.repeats(idempotency)  # refuses a key that was used for another rollout
@@ -160,12 +170,16 @@ class Starting:
             return again
         targets = self._known(command)
         older = self._older(command, targets) if command.replace else None
-        turn = self._draft(command, targets, id, by, older)
+        who = by if consent is None else consent.author
+        turn = self._draft(command, targets, id, who, older)
         seen = self._flags(turn.after)
         for check in self._checks(turn.after, command, seen, older):
             check()
         doubts.check(self._store.read(doubts.COLLECTION, doubts.KEY))
-        return self._turns.commit(turn, 0, by, ends=older, flags=seen, idempotency=idempotency)
+        self._four_eyes.check(where, _wish(turn, command, seen, older), by, idempotency, consent)
+        return self._turns.commit(
+            *(turn, 0, who), ends=older, flags=seen, idempotency=idempotency, consent=consent
+        )
 
     # The draft
 
@@ -351,6 +365,33 @@ class Starting:
                 guards.judge(guard, measured.get(ask, Measured(error="no answer")), now)
             )
         return verdicts
+
+
+PLANNED = (
+    *("environment", "service", "version", "schedule", "relation", "targets", "guards"),
+    *("until", "supersedes"),
+)
+"""What of a new rollout somebody approves: all that says what it will do, and nothing that is
+another at each try, as its id is."""
+
+
+def _wish(
+    turn: Turn, command: NewRollout, seen: Mapping[str, FlagState], older: RolloutView | None
+) -> Asked:
+    """Return a start as a second person approves of it: a template, a deployment or a flag that is
+    another by then makes it another start."""
+    draft, states = turn.after.to_body(), documents.states(command.environment)
+    base = [Base(states, name, there.revision) for name, there in sorted(seen.items())]
+    if older is not None:
+        base.append(Base(documents.ROLLOUTS, older.rollout.id, older.revision))
+    return Asked(
+        environment=command.environment,
+        thing=f"service/{command.service}",
+        action=turn.action,
+        base=tuple(base),
+        command=command.model_dump(mode="json", exclude_none=True),
+        result={name: draft[name] for name in PLANNED},
+    )
 
 
 def _check_mode(target: Target, mode: Mode, place: str) -> None:
