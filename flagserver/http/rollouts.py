@@ -179,6 +179,12 @@ def roll_rollout_back(call: Call, id: str) -> Any:
     return _shrink(call, id, call.services.rollouts.roll_back)
 
 
+@shrinking("notes")
+def note_rollout(call: Call, id: str) -> Any:
+    """Add words to a rollout's record: why it was taken back, what was found since."""
+    return _shrink(call, id, call.services.rollouts.note)
+
+
 def _enlarge(call: Call, id: str, verb: Enlarge) -> Any:
     asked = (id, call.body, call.revision(), call.principal, call.idempotency)
     return _rollout(call, verb(*asked, dry=call.query["dry_run"]))

@@ -630,6 +630,23 @@ def test_evidence_is_shown_and_kept_in_a_file(desk: Desk, tmp_path: Path) -> Non
         assert "it smells" in archive.read("summary.md").decode()
 
 
+def test_why_is_said_later_and_stands_in_the_record(desk: Desk) -> None:
+    id = desk.started()
+    desk.rollouts("rollback", id)
+    desk.sleep(10)
+
+    tried = desk.rollouts("note", id, "--reason", "users saw empty pages", "--dry-run")
+    silent = desk.rollouts("note", id)
+    done = desk.rollouts("note", id, "--reason", "users saw empty pages")
+
+    assert (tried.exit_code, silent.exit_code, done.exit_code) == (0, exits.ERROR, 0)
+    assert "A note has to say something" in silent.stderr
+    assert f"✔ {id}: it is in the record." in done.stdout
+    entries = desk.json("evidence", id)["entries"]
+    told = [it["reason"] for it in entries if it["action"] == "rollout:note"]
+    assert told == ["users saw empty pages"]
+
+
 def test_ids_are_completed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     id = desk.started()
     monkeypatch.setenv("SORTITION_URL", desk.api.url)

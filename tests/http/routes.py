@@ -74,6 +74,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "resume_rollout": WHY,
     "advance_rollout": WHY,
     "approve_rollout": WHY,
+    "note_rollout": {"reason": "the shop was slow"},
     "put_schedule": A_SCHEDULE,
     "mark_rollout": {"mark": None},
     "create_environment": {"key": "another"},

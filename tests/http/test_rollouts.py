@@ -259,6 +259,43 @@ class TestAskedTwice:
         assert (first.status, again.status, again.json) == (200, 200, now)
 
 
+class TestNotes:
+    def test_a_note_is_in_the_record_once_and_changes_nothing(
+        self, api: Api, engine: Engine
+    ) -> None:
+        path = begin(api)
+        engine.run(20)
+        api.admin.post(f"{path}/rollback", {})
+        engine.run(20)
+        before = api.admin.get(path).json
+        told = {"reason": "the shop was slow"}
+
+        for _ in range(2):
+            noted = api.admin.post(f"{path}/notes", told, Idempotency_Key="once")
+            assert (noted.status, noted.json) == (200, before)
+
+        entries = api.admin.get(f"{path}/evidence").json["entries"]
+        notes = [it for it in entries if it["action"] == "rollout:note"]
+        assert [it["reason"] for it in notes] == ["the shop was slow"]
+
+    def test_a_note_says_something_that_names_nobody(self, api: Api) -> None:
+        path = begin(api)
+
+        for body in ({}, {"reason": " "}, {"reason": "ask ana@example.org"}):
+            refused = api.admin.post(f"{path}/notes", body)
+            assert (refused.status, refused.field) == (422, "/reason"), body
+        assert api.admin.post(f"{path}/notes", {"reason": "x"}, revision=99).status == 412
+        entries = api.admin.get(f"{path}/evidence").json["entries"]
+        assert all(it["action"] != "rollout:note" for it in entries)
+
+    def test_whoever_may_take_it_back_may_say_why(self, api: Api) -> None:
+        path = begin(api)
+        told = {"reason": "slow"}
+
+        assert api.deploy("staging").post(f"{path}/notes", told).code == "forbidden"
+        assert api.deploy("production").post(f"{path}/notes", told).status == 200
+
+
 class TestWho:
     def test_a_deploy_token_sees_and_steers_its_own_environment(
         self, api: Api, engine: Engine

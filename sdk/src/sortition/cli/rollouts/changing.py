@@ -1,4 +1,4 @@
-"""`hold`, `resume`, `advance`, `approve`, `rollback`: do one thing to a rollout."""
+"""`hold`, `resume`, `advance`, `approve`, `rollback`, `note`: do one thing to a rollout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import rollout_words as words
 from ..api import Api, Failure
 from ..options import Write
 from ..output import say
-from .group import LIVE_ID, ROLLOUTS, rollouts
+from .group import ID, LIVE_ID, ROLLOUTS, rollouts
 
 
 def _verb(name: str, words_: str, *, enlarging: bool) -> None:
@@ -45,6 +45,22 @@ _verb(
     enlarging=False,
 )
 
+
+@rollouts.command("note")
+@ID
+@options.environment(help="Only if the rollout is there.")
+@options.write(enlarging=False)
+@click.pass_context
+def note(context: click.Context, /, id: str, environment: str | None, **given: Any) -> None:
+    """Add words to its record, as --reason: why it was taken back, what was found since."""
+    done = do(context, "note", id, environment, options.gather(given))
+    if done is not None:
+        say(context, done, f"✔ {id}: it is in the record.")
+
+
+PLACES = {"note": "notes"}
+"""What stands in an address, where that is not the verb itself."""
+
 ENLARGING = frozenset({"start", "resume", "advance", "approve"})
 """What lets exposure grow: only at the revision that was seen."""
 
@@ -65,13 +81,13 @@ def do(
         if grows and revision is None:
             revision = seen["revision"]
         if write.dry_run:
-            _dry_run(context, api, verb, seen, revision)
+            _dry_run(context, api, verb, seen, why(write.reason, None), revision)
             return None
         if grows:
             what = f"{verb} {id}: {words.title(seen)}, {words.state(seen)}, {words.step(seen)}"
             confirm = confirmed(api, confirm, seen["environment"], what)
     done, _ = api.send(
-        *("POST", f"{path}/{verb}", why(write.reason, confirm)),
+        *("POST", f"{path}/{PLACES.get(verb, verb)}", why(write.reason, confirm)),
         revision=revision,
         idempotency_key=write.idempotency_key,
     )
@@ -86,10 +102,15 @@ def check_place(seen: Mapping[str, Any], environment: str | None) -> None:
 
 
 def _dry_run(
-    context: click.Context, api: Api, verb: str, seen: Mapping[str, Any], revision: int | None
+    context: click.Context,
+    api: Api,
+    verb: str,
+    seen: Mapping[str, Any],
+    body: Mapping[str, Any],
+    revision: int | None,
 ) -> None:
-    path = f"{ROLLOUTS}/{seen['id']}/{verb}"
-    after, _ = api.send("POST", path, {}, query={"dry_run": 1}, revision=revision)
+    path = f"{ROLLOUTS}/{seen['id']}/{PLACES.get(verb, verb)}"
+    after, _ = api.send("POST", path, body, query={"dry_run": 1}, revision=revision)
     now, then = (f"{words.state(it)}, {words.step(it)}" for it in (seen, after))
     text = f"would {verb} {seen['id']}: {words.title(seen)}, revision {seen['revision']}"
     content = {"dry_run": True, "verb": verb, "before": seen, "after": after}
