@@ -135,6 +135,13 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
+_SAFE = (
+    "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
+    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
+)
+"""What keeps an answer harmless in a browser, as those of the API have it."""
+
+
 def _problem(status: int, detail: str) -> bytes:
     title, code = {
         400: ("Bad Request", "malformed_request"),
@@ -150,7 +157,7 @@ def _problem(status: int, detail: str) -> bytes:
     content = json.dumps(told)
     return (
         f"HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\n"
-        f"Content-Length: {len(content)}\r\nX-Content-Type-Options: nosniff\r\n"
+        f"Content-Length: {len(content)}\r\n{_SAFE}"
         f"Cache-Control: no-store\r\nConnection: close\r\n\r\n{content}"
     ).encode()
 

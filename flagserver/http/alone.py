@@ -47,6 +47,9 @@ def create_app(services: Services, board: Board, *, public: bool) -> Flask:
     @app.after_request
     def _headers(response: Response) -> Response:
         response.headers.extend(routing.SAFE_HEADERS)
+        response.headers.setdefault("Cache-Control", "no-store")
+        # Else the library's own, which tells its version.
+        response.headers["Server"] = "sortition"
         return response
 
     return app

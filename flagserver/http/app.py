@@ -104,6 +104,8 @@ def create_app(services: Services, settings: Settings, board: Board | None = Non
         for name, text in routing.SAFE_HEADERS.items():
             if ours or name == "X-Content-Type-Options":
                 response.headers.setdefault(name, text)
+        if ours:
+            response.headers.setdefault("Cache-Control", "no-store")
         ofrep.share(response, request, settings.ofrep_origins)
         return response
 

@@ -48,6 +48,10 @@ SEND_SECONDS = 30.0
 BODIES_OCTETS = 64 * 1024 * 1024
 """Octets of all bodies that are being read, of one process."""
 
+ONLY_TLS = {"Strict-Transport-Security": "max-age=31536000"}
+"""Said where people reach the server by https: for a year, this host is asked by nothing else.
+Other hosts of its domain are not ours to bind."""
+
 DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds in seconds of the histogram of durations."""
 
@@ -107,9 +111,11 @@ class Sent:
 class _Exchange:
     """One request and what was answered so far."""
 
-    __slots__ = ("begun", "receive", "scope", "send", "sent", "status", "who")
+    __slots__ = ("always", "begun", "receive", "scope", "send", "sent", "status", "who")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, always: Fields) -> None:
+        """always: header fields of whatever is answered."""
+        self.always = always
         self.scope = scope
         self.receive = receive
         self.send = send
@@ -127,7 +133,8 @@ class _Exchange:
     async def head(self, status: int, headers: Fields) -> None:
         """Begin the answer."""
         self.status = status
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        fields = [*headers, *self.always]
+        await self.send({"type": "http.response.start", "status": status, "headers": fields})
 
     async def piece(self, octets: bytes, *, more: bool = False) -> None:
         """Go on with it. Raises TimeoutError when the client does not read."""
@@ -152,6 +159,7 @@ class Front:
         self.measures = Measures()
         self._services = services
         self._bridge = Bridge(app, scheme=scheme)
+        self._always = [*_encoded(ONLY_TLS)] if scheme == "https" else []
         routes: list[Route] = app.extensions["sortition"]
         self._limits = {(route.method, route.path): route.limit for route in routes}
         self._reading = 0
@@ -163,7 +171,7 @@ class Front:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
-            await self._answer(_Exchange(scope, receive, send))
+            await self._answer(_Exchange(scope, receive, send, self._always))
 
     # The server's life
 

@@ -34,7 +34,7 @@ NAMESPACE = "api"
 
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
 """What keeps an answer of the API harmless in a browser."""

@@ -172,7 +172,8 @@ def test_answers_carry_what_keeps_them_harmless(api: Api) -> None:
     for answer in (api.admin.get("/api/v1/flags"), api.nobody.get("/api/v1/flags")):
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Content-Security-Policy"] == "default-src 'none'"
+        policy = "default-src 'none'; frame-ancestors 'none'"
+        assert answer.headers["Content-Security-Policy"] == policy
         assert "Set-Cookie" not in answer.headers
         assert "Access-Control-Allow-Origin" not in answer.headers
 
