@@ -26,6 +26,7 @@ WORDS = {
     "password": "Your password is changed. Every other session of yours has ended.",
     "acknowledged": "A new epoch of the record has begun. Things may be enlarged again.",
     "revoked": "Revoked. Whoever shows this token is refused from now on.",
+    "linkrevoked": "Revoked. Services stop showing it as soon as they have heard, within seconds.",
     "archived": "Archived. Services do not get this flag any more; its history stays.",
     "back": "Brought back. It exposes nobody until you say so.",
     "begun": "Started. Its first step is taken at the controller's next look.",

@@ -1,21 +1,25 @@
-"""A link by which a colleague sees a feature before anyone else: made here, shown once."""
+"""A link by which a colleague sees a feature before anyone else: made here, shown once, revoked."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+from collections.abc import Sequence
 
-from flagserver.domain.errors import Conflict, Invalid
-from flagserver.domain.previews import LONGEST_HOURS, NewPreview
+from flask import Blueprint, Response, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from flagserver.domain import access
+from flagserver.domain.errors import Conflict, Invalid, NotFound
+from flagserver.domain.previews import LONGEST_HOURS, Link, NewPreview
 from flagserver.services.previews import Made
 
-from ..forms import Typed, Unusable, build, reason
-from ..interface import Interface, principal
+from ..forms import Typed, Unusable, build, read_reason, reason
+from ..interface import Interface, may, principal
 
 HOURS = (1, 8, 24, 72, LONGEST_HOURS)
 
 
 class Preview:
-    """One form, and what it made."""
+    """One form, what it made, and the links that are open."""
 
     def __init__(self, ui: Interface) -> None:
         self._ui = ui
@@ -46,6 +50,20 @@ class Preview:
             return self._page(key, environment, typed, status=refusal.status)
         return self._page(key, environment, Typed(), status=201, made=made)
 
+    def revoke(self, key: str, environment: str, id: str) -> AnyResponse:
+        """End a link."""
+        typed = Typed(request.form.to_dict())
+        try:
+            command = read_reason(typed)
+            self._services.previews.revoke(key, environment, id, command, principal())
+        except Unusable:
+            return self._page(key, environment, typed, status=422)
+        except (NotFound, Conflict) as refusal:
+            typed.refuse(refusal)
+            return self._page(key, environment, typed, status=refusal.status)
+        there = url_for("admin.preview_new", key=key, environment=environment)
+        return self._ui.go(there, "linkrevoked")
+
     def _page(
         self,
         key: str,
@@ -62,8 +80,14 @@ class Preview:
             form=typed,
             hours=HOURS,
             made=made,
+            links=self._open(key, environment),
             key=self._services.previews.public_key,
         )
+
+    def _open(self, key: str, environment: str) -> Sequence[Link]:
+        if not may(access.SHRINK, environment):
+            return ()
+        return self._services.previews.open(key, environment, principal())
 
 
 def routes(blueprint: Blueprint, ui: Interface) -> None:
@@ -72,3 +96,5 @@ def routes(blueprint: Blueprint, ui: Interface) -> None:
     here = "/flags/<key>/environments/<environment>/preview"
     blueprint.add_url_rule(here, "preview_new", preview.new)
     blueprint.add_url_rule(here, "preview_make", preview.make, methods=["POST"])
+    revoke = f"{here}/<id>/revoke"
+    blueprint.add_url_rule(revoke, "preview_revoke", preview.revoke, methods=["POST"])

@@ -25,6 +25,10 @@ MARKS = "rollouts/marks"
 """What people say of rollouts that have ended, keyed by rollout."""
 APPROVALS = "approvals"
 """What waits for a second person, and for a while what has waited; see `approvals`."""
+PREVIEWS = "previews"
+"""One document for each environment: the preview links there whose time is not over."""
+REVOKED_PREVIEWS = "previews/revoked"
+"""One document for each environment: id -> unix seconds until which it would have counted."""
 CONTROLLERS = "controllers"
 """What was told of them: a document while it is told that none looks."""
 
@@ -172,7 +176,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentContent:
-    """All of one environment at one version, read in one go."""
+    """All of one environment at one version, read in one go.
+
+    revoked: id of a preview link -> unix seconds until which it would have counted.
+    """
 
     environment: str
     store: str
@@ -180,3 +187,4 @@ class EnvironmentContent:
     version: int
     flags: Mapping[str, Document]
     states: Mapping[str, Document]
+    revoked: Mapping[str, int] = field(default_factory=dict)

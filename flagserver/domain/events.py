@@ -71,6 +71,7 @@ KINDS: dict[str, Kind] = {
     "flag:kill": Kind("killed"),
     "flag:unkill": Kind("no longer killed"),
     "preview:make": Kind("preview link made"),
+    "preview:revoke": Kind("preview link revoked"),
     # What waits for a second person
     "approval:ask": Kind("approval wanted", INFO),
     "approval:withdraw": Kind("withdrawn"),

@@ -40,11 +40,13 @@ def build_snapshot(
         flush_seconds=flush_seconds,
         histogram_edges=edges,
         flags=build_flags(content),
+        revoked_previews=tuple(sorted(content.revoked)),
     )
 
 
 def difference(before: core.Snapshot, after: core.Snapshot) -> core.Change:
     """Return the change that leads from one snapshot to a later one of the same store."""
+    revoked = after.revoked_previews
     changed: Mapping[str, core.Flag] = {
         key: flag
         for key, flag in after.flags.items()
@@ -58,4 +60,5 @@ def difference(before: core.Snapshot, after: core.Snapshot) -> core.Change:
         to_version=after.version.version,
         flags=changed,
         removed=tuple(key for key in before.flags if key not in after.flags),
+        revoked_previews=None if before.revoked_previews == revoked else revoked,
     )

@@ -1,21 +1,27 @@
-"""Making preview links. Nothing of them is kept but what the record says."""
+"""Making preview links and revoking them. What is kept of them, nobody could use."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sortition.record import preview as signed
 from sortition.record.preview import Preview
 
 from flagserver.domain import access, documents, previews
-from flagserver.domain.documents import Change, Fact, Principal
-from flagserver.domain.errors import Conflict, NotFound
+from flagserver.domain.commands import Reasoned
+from flagserver.domain.documents import Change, Document, Fact, Principal, Write
+from flagserver.domain.errors import AlreadyExists, Conflict, NotFound, StaleRevision
 from flagserver.domain.flags import Flag
-from flagserver.domain.previews import NewPreview
-from flagserver.domain.times import from_unix
+from flagserver.domain.previews import Link, Links, NewPreview
+from flagserver.domain.times import from_unix, rfc3339
 from flagserver.ports import Clock, Documents, Entropy, Signer
 
 ID_OCTETS = 8
+
+ATTEMPTS = 10
+"""How often links are read anew because somebody else made or revoked one meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Previews:
         made = previews.preview(flag, environment, command, id=id, now=now.timestamp())
         fact = Fact(
             actor=by.id,
-            role=by.role,
+            role=by.role_in(environment),
             action="preview:make",
             target=f"flag/{key}",
             environment=environment,
@@ -68,9 +74,66 @@ class Previews:
             },
             reason=command.reason,
         )
-        self._store.commit(Change(writes=(), fact=fact), at=now, salt=self._entropy.hex(16))
         text = signed.write(made, self._signer)
+        kept = Link(made.id, key, command.variant, by.id, rfc3339(now), made.expires)
+        self._keep(environment, fact, lambda links: links.with_one(kept))
         return Made(made, text, previews.link(command.page, text))
+
+    def open(self, key: str, environment: str, by: Principal) -> Sequence[Link]:
+        """Return the links of a flag whose time is not over, the newest first. Raises Forbidden."""
+        access.check(by, access.SHRINK, environment)
+        return list(self._links(environment)[1].of(key))
+
+    def revoke(self, key: str, environment: str, id: str, command: Reasoned, by: Principal) -> None:
+        """End a link; services hear of it with flags. Raises NotFound, Forbidden, Conflict."""
+        known = (link for link in self.open(key, environment, by) if link.id == id)
+        link = next(known, None)
+        if link is None:
+            raise NotFound("This link was revoked already, or its time is over.")
+        fact = Fact(
+            actor=by.id,
+            role=by.role_in(environment),
+            action="preview:revoke",
+            target=f"flag/{key}",
+            environment=environment,
+            before={"id": id, "variant": link.variant, "expires": from_unix(link.expires)},
+            reason=command.reason,
+        )
+        self._keep(environment, fact, lambda links: links.without(id), revoked=link)
+
+    def _keep(
+        self,
+        environment: str,
+        fact: Fact,
+        decide: Callable[[Links], Links],
+        revoked: Link | None = None,
+    ) -> None:
+        """Write the links as they are decided to be, and which of them services are told of."""
+        now = self._clock.now()
+        for _ in range(ATTEMPTS):
+            revision, links = self._links(environment)
+            body = decide(links).to_body()
+            writes = [Write(documents.PREVIEWS, environment, revision, body)]
+            if revoked is not None:
+                writes.append(self._revocation(environment, revoked))
+            told = () if revoked is None else (environment,)
+            change = Change(tuple(writes), fact, environments=told)
+            with suppress(StaleRevision, AlreadyExists):
+                self._store.commit(change, at=now, salt=self._entropy.hex(16))
+                return
+        raise Conflict("Preview links change too quickly. Try again.")
+
+    def _links(self, environment: str) -> tuple[int, Links]:
+        """Return the links of an environment, and the revision that they are at."""
+        document = self._store.read(documents.PREVIEWS, environment)
+        body = {} if document is None else document.body
+        return _revision(document), Links.from_body(body, self._clock.now().timestamp())
+
+    def _revocation(self, environment: str, link: Link) -> Write:
+        document = self._store.read(documents.REVOKED_PREVIEWS, environment)
+        body = {} if document is None else document.body
+        after = previews.revoked(body, link, self._clock.now().timestamp())
+        return Write(documents.REVOKED_PREVIEWS, environment, _revision(document), after)
 
     def _flag(self, key: str, environment: str) -> Flag:
         document = self._store.read(documents.FLAGS, key)
@@ -82,3 +145,7 @@ class Previews:
         if flag.archived:
             raise Conflict(f"{key} is archived: services do not get it any more.")
         return flag
+
+
+def _revision(document: Document | None) -> int:
+    return 0 if document is None else document.revision

@@ -19,6 +19,7 @@ from flagserver.domain.documents import Change, EnvironmentContent, Fact, Princi
 from flagserver.domain.doubts import Doubt
 from flagserver.domain.errors import Conflict
 from flagserver.domain.flags import Flag, State
+from flagserver.domain.previews import LONGEST_HOURS
 from flagserver.domain.snapshots import build_snapshot
 from flagserver.domain.stores import EMPTY, UNSAFE, Alarm, Fault, StoreState, laid_open
 from flagserver.domain.times import rfc3339
@@ -239,6 +240,13 @@ class Recovery:
             Write(documents.states(name), key, 0, stores.state_of(flag, name).to_body())
             for name, snapshot in sorted(snapshots.items())
             for key, flag in sorted(snapshot.flags.items())
+        ]
+        # How long a revoked preview had yet is not known any more: none has longer than this.
+        over = int(self._clock.now().timestamp()) + LONGEST_HOURS * 3600
+        writes += [
+            Write(documents.REVOKED_PREVIEWS, name, 0, dict.fromkeys(revoked, over))
+            for name, snapshot in sorted(snapshots.items())
+            if (revoked := snapshot.revoked_previews)
         ]
         return Change(
             writes=tuple(writes),

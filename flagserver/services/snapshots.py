@@ -441,7 +441,8 @@ def _with(
     kept.update(changed)
     if len(kept) < len(snapshot.flags) or any(flag.prerequisites for flag in changed.values()):
         core.check_prerequisites(kept)
-    return replace(snapshot, version=version, flags=kept)
+    revoked = tuple(sorted(content.revoked))
+    return replace(snapshot, version=version, flags=kept, revoked_previews=revoked)
 
 
 def _message(before: core.Snapshot, view: View) -> bytes:

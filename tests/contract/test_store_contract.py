@@ -638,6 +638,16 @@ def test_a_feed_that_was_cut_shows_a_gap(store: RedisStore, monkeypatch: pytest.
     assert len(store.record()) == 220
 
 
+def test_an_environment_tells_which_previews_of_it_are_revoked(store: RedisStore):
+    assert store.read_environment("production").revoked == {}
+
+    commit(store, write(documents.REVOKED_PREVIEWS, "production", 0, {"5eed": 1795423288}))
+
+    assert store.read_environment("production").revoked == {"5eed": 1795423288}
+    assert store.read_environment("production", ["new-search"]).revoked == {"5eed": 1795423288}
+    assert store.read_environment("staging").revoked == {}
+
+
 # --- the record -----------------------------------------------------------------------------------
 
 

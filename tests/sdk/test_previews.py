@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,6 +76,22 @@ def test_a_link_shows_the_variant_and_is_kept_in_a_cookie(client: sortition.Clie
     again = served(client, Cookie=f"theme=dark; {NAME}={text}")
     assert again.text == "True False"
     assert "Set-Cookie" not in again.headers
+
+
+def test_a_revoked_link_shows_nothing_and_others_go_on(client: sortition.Client) -> None:
+    held = client._held.now.snapshot()
+    assert held is not None
+    version = replace(held.version, version=held.version.version + 1)
+    text = a_text()
+    other = preview.write(Preview("f" * 16, "testing", 2**33, {"search": "on"}), KEY)
+    assert served(client, X_Sortition_Preview=text).text == "True False"
+
+    client._held.put(replace(held, version=version, revoked_previews=("0" * 16,)))
+
+    assert client.revoked_previews == ("0" * 16,)
+    for way in ({"path": f"/?{NAME}={text}"}, {"X_Sortition_Preview": text}):
+        assert served(client, **way).text == "False False"
+    assert served(client, X_Sortition_Preview=other).text == "True False"
 
 
 def test_a_header_shows_it_too(client: sortition.Client) -> None:

@@ -21,6 +21,7 @@ from sortition.record.entry import GENESIS, Entry, Link, link
 
 from flagserver.domain.documents import (
     FLAGS,
+    REVOKED_PREVIEWS,
     Change,
     Committed,
     Document,
@@ -209,10 +210,11 @@ class RedisDocuments:
     ) -> EnvironmentContent:
         """Return an environment as of one version. Raises Conflict on an empty store."""
         collection = states(environment)
-        names = [keys.META, keys.VERSIONS, keys.documents(FLAGS), keys.documents(collection)]
+        hashes = (keys.documents(each) for each in (FLAGS, collection, REVOKED_PREVIEWS))
+        names = [keys.META, keys.VERSIONS, *hashes]
         wanted = ["all"] if flags is None else ["some", *flags]
         call = Call(script("read_environment"), names, [environment, *wanted])
-        store, epoch, version, flag_pairs, state_pairs = self._server.look_up(call)
+        store, epoch, version, flag_pairs, state_pairs, revoked = self._server.look_up(call)
         if store is None:
             raise Conflict(EMPTY)
         return EnvironmentContent(
@@ -222,6 +224,7 @@ class RedisDocuments:
             version=int(version),
             flags=_documents(FLAGS, _pairs(flag_pairs)),
             states=_documents(collection, _pairs(state_pairs)),
+            revoked=_document(REVOKED_PREVIEWS, environment, revoked).body if revoked else {},
         )
 
     def versions(self) -> Mapping[str, int]:

@@ -58,8 +58,8 @@ class Middleware:
         added = [] if new_cookie is None else [("set-cookie", new_cookie)]
         shown = None
         if self._previews is not None:
-            query = bytes(scope.get("query_string", b"")).decode("latin-1")
-            shown = self._previews.find(header, query, self._client.environment)
+            client, query = self._client, bytes(scope.get("query_string", b"")).decode("latin-1")
+            shown = self._previews.find(header, query, client.environment, client.revoked_previews)
         if shown is not None:
             added += shown.headers
         request = self._client.request(

@@ -227,6 +227,11 @@ class Client:
         """The environment whose flags are held; empty before there are any."""
         return self._held.now.environment
 
+    @property
+    def revoked_previews(self) -> tuple[str, ...]:
+        """Ids of preview links that count no more, though their time is not over."""
+        return self._held.now.revoked_previews
+
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait until there are flags; tell whether there are."""
         return self._ready.wait(timeout)

@@ -4,14 +4,15 @@
 
 The link carries the preview in the parameter `sortition_preview`; the middleware keeps it in a
 cookie of that name until it ends, and takes it from the header `X-Sortition-Preview` too. Only a
-preview that the server signed for this client's environment counts. Killing a flag ends all
-previews of it. Hosts that give no key import none of this.
+preview that the server signed for this client's environment counts, until its time is over or it is
+revoked, which comes with the flags. Killing a flag ends all previews of it. Hosts that give no key
+import none of this.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.cookies import SimpleCookie
 from urllib.parse import parse_qs
 
@@ -72,15 +73,19 @@ class Previews:
         self._attributes = "Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
         self._known: dict[str, Preview | None] = {}
 
-    def find(self, header: Header, query: str, environment: str) -> Shown | None:
-        """Return what a request with these headers and this query is shown. Never raises."""
+    def find(
+        self, header: Header, query: str, environment: str, revoked: Sequence[str] = ()
+    ) -> Shown | None:
+        """Return what a request with these headers and this query is shown. Never raises.
+
+        revoked: ids of previews that count no more."""
         try:
             linked = _linked(query)
             text = linked or header(HEADER).strip() or _kept(header("cookie"))
             preview = self._preview(text) if text else None
         except Exception:  # noqa: BLE001 (what cannot be read is no preview)
             return None
-        if preview is None or preview.environment != environment:
+        if preview is None or preview.environment != environment or preview.id in revoked:
             return None
         left = int(preview.expires - time.time())
         if left <= 0:

@@ -140,6 +140,7 @@ class Held:
     histogram_edges: tuple[float, ...]
     all: Mapping[str, Served]
     switches: Mapping[str, Served]
+    revoked_previews: tuple[str, ...] = ()
 
     def snapshot(self) -> Snapshot | None:
         """Return it in the form in which it travels, or None."""
@@ -147,7 +148,8 @@ class Held:
             return None
         flags = {key: served.compiled.flag for key, served in self.all.items()}
         return Snapshot(
-            self.version, self.environment, self.flush_seconds, self.histogram_edges, flags
+            *(self.version, self.environment, self.flush_seconds, self.histogram_edges, flags),
+            self.revoked_previews,
         )
 
 
@@ -192,7 +194,8 @@ class HeldFlags:
         # it would be given again.
         for key in (*fresh, *gone):
             self._set(key, fresh.get(key))
-        self._say(version, self.now)
+        revoked = change.revoked_previews
+        self._say(version, self.now, self.now.revoked_previews if revoked is None else revoked)
         return (*fresh, *gone)
 
     def assignments(self) -> Counter[tuple[str, str]]:
@@ -221,17 +224,17 @@ class HeldFlags:
         self._stand(snapshot.flags.values())
         self._all = served
         self._switches = {key: each for key, each in served.items() if each.is_switch}
-        self._say(snapshot.version, snapshot)
+        self._say(snapshot.version, snapshot, snapshot.revoked_previews)
         # Threads may still be asking the old ones: they are counted for two more reports.
         self._retired[-1].extend(old for key, old in before.items() if served.get(key) is not old)
         return {**before, **served}
 
-    def _say(self, version: SnapshotVersion, of: Snapshot | Held) -> None:
+    def _say(self, version: SnapshotVersion, of: Snapshot | Held, revoked: tuple[str, ...]) -> None:
         """Let readers have what was put together."""
         self.now = Held(
             version,
             *(of.environment, of.flush_seconds, of.histogram_edges),
-            *(self._all, self._switches),
+            *(self._all, self._switches, revoked),
         )
 
     def _set(self, key: str, served: Served | None) -> None:

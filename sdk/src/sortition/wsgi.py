@@ -50,7 +50,8 @@ class Middleware:
         shown = None
         if self._previews is not None:
             query = str(environ.get("QUERY_STRING", ""))
-            shown = self._previews.find(header, query, self._client.environment)
+            client = self._client
+            shown = self._previews.find(header, query, client.environment, client.revoked_previews)
         request = self._client.request(
             request_id, preview=None if shown is None else shown.variants
         )

@@ -36,6 +36,7 @@ MAX_CONDITIONS = 20
 MAX_PREREQUISITES = 10
 MAX_PREREQUISITE_DEPTH = 10
 MAX_VALUE_DEPTH = 20
+MAX_REVOKED_PREVIEWS = 1000
 MAX_INTEGER = 2**53 - 1
 """The largest whole number that JSON carries exactly between languages (RFC 8259, section 6)."""
 
@@ -163,7 +164,10 @@ class SnapshotVersion:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Whole changed flags between two versions of one environment's snapshot."""
+    """Whole changed flags between two versions of one environment's snapshot.
+
+    revoked_previews: all of them as they are now, None: as they were.
+    """
 
     store: str
     epoch: int
@@ -171,6 +175,7 @@ class Change:
     to_version: int
     flags: Mapping[str, Flag] = MappingProxyType({})
     removed: tuple[str, ...] = ()
+    revoked_previews: tuple[str, ...] | None = None
 
     def leads(self, held: SnapshotVersion) -> SnapshotVersion:
         """Return the version that this leads to from the one that is held. Raises Gap."""
@@ -190,6 +195,7 @@ class Change:
             to_version=at.integer("to", 0, 2**53),
             flags=at.flags("flags"),
             removed=tuple(at.each("removed", _text, 100_000)),
+            revoked_previews=at.revoked("revoked_previews"),
         )
 
     def to_wire(self) -> dict[str, Json]:
@@ -201,6 +207,7 @@ class Change:
             "to": self.to_version,
             "flags": {key: flag.to_wire() for key, flag in self.flags.items()},
             "removed": list(self.removed),
+            **_revoked(self.revoked_previews),
         }
 
 
@@ -211,6 +218,7 @@ class Snapshot:
     flush_seconds: how often a client reports outcomes.
     histogram_edges: upper edges (seconds, rising) of the latency buckets; one more bucket
     follows the last edge.
+    revoked_previews: ids of preview links that count no more, though their time is not over.
     """
 
     version: SnapshotVersion
@@ -218,6 +226,7 @@ class Snapshot:
     flush_seconds: float
     histogram_edges: tuple[float, ...]
     flags: Mapping[str, Flag]
+    revoked_previews: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, wire: object) -> Snapshot:
@@ -233,6 +242,7 @@ class Snapshot:
             flush_seconds=at.number("flush_seconds", 0.05, 3600.0),
             histogram_edges=at.edges("histogram_edges"),
             flags=flags,
+            revoked_previews=at.revoked("revoked_previews") or (),
         )
 
     def to_wire(self) -> dict[str, Json]:
@@ -245,6 +255,7 @@ class Snapshot:
             "environment": self.environment,
             "flush_seconds": self.flush_seconds,
             "histogram_edges": list(self.histogram_edges),
+            **_revoked(self.revoked_previews or None),
             "flags": {key: flag.to_wire() for key, flag in self.flags.items()},
         }
 
@@ -259,7 +270,16 @@ class Snapshot:
         flags = {key: flag for key, flag in self.flags.items() if key not in removed}
         flags.update(change.flags)
         check_prerequisites(flags)
-        return Snapshot(version, self.environment, self.flush_seconds, self.histogram_edges, flags)
+        revoked = change.revoked_previews
+        return Snapshot(
+            *(version, self.environment, self.flush_seconds, self.histogram_edges, flags),
+            self.revoked_previews if revoked is None else revoked,
+        )
+
+
+def _revoked(previews: tuple[str, ...] | None) -> dict[str, Json]:
+    """Return the member for them; none where there is nothing to say."""
+    return {} if previews is None else {"revoked_previews": list(previews)}
 
 
 def check_variants(flag: Flag, path: str = "") -> None:
@@ -386,6 +406,12 @@ class _Reader:
     def each(self, name: str, parse: Any, longest: int) -> list[Any]:
         found = self.items(name, longest)
         return [parse(item, f"{self._at(name)}/{i}") for i, item in enumerate(found)]
+
+    def revoked(self, name: str) -> tuple[str, ...] | None:
+        """Return ids of previews; None where nothing is said of them."""
+        if name not in self._wire:
+            return None
+        return tuple(self.each(name, _text, MAX_REVOKED_PREVIEWS))
 
     def edges(self, name: str) -> tuple[float, ...]:
         values = self.items(name, 2_000)

@@ -57,7 +57,8 @@ def read_snapshot(text: str, known: Callable[[SnapshotVersion], bool]) -> Snapsh
     head = Snapshot.parse(wire)
     check_prerequisites(flags)
     return Snapshot(
-        *(head.version, head.environment, head.flush_seconds, head.histogram_edges, flags)
+        *(head.version, head.environment, head.flush_seconds, head.histogram_edges, flags),
+        head.revoked_previews,
     )
 
 

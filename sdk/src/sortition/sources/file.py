@@ -51,7 +51,7 @@ def _pieces(snapshot: Snapshot) -> Iterator[bytes]:
     host's other threads waiting for a tenth of a second."""
     head = Snapshot(
         *(snapshot.version, snapshot.environment, snapshot.flush_seconds),
-        *(snapshot.histogram_edges, {}),
+        *(snapshot.histogram_edges, {}, snapshot.revoked_previews),
     )
     yield json.dumps(head.to_wire(), separators=(",", ":")).encode()[:-2]
     between = b""
