@@ -82,6 +82,7 @@ from flagserver.services.snapshots import Snapshots
 from flagserver.services.steering import Steering, samples
 from flagserver.services.syncing import Syncing
 from flagserver.services.tokens import Tokens
+from flagserver.services.uses import Uses
 from flagserver.services.watching import Watching
 from flagserver.settings import Alb, Oidc, Settings, SettingsError
 from flagserver.signals.cloudwatch import CloudWatch
@@ -491,7 +492,7 @@ def build_services(
     return Services(
         flags=flags,
         environments=Environments(store, clock, entropy),
-        tokens=Tokens(store, snapshots, clock, entropy),
+        tokens=Tokens(store, snapshots, Uses(store), clock, entropy),
         snapshots=snapshots,
         outcomes=outcomes,
         neutrality=Neutrality(flags, snapshots, outcomes, store),

@@ -41,6 +41,7 @@ from flagserver.ports import Store, StoreIdentity
 from flagserver.processes import Child, ProcessError, wait_for_port
 from flagserver.services import Services, recovery
 from flagserver.services.silence import Vigil
+from flagserver.services.uses import KeepingUses
 from flagserver.settings import Settings, SettingsError
 from flagserver.storage.embedded import EmbeddedStore
 from flagserver.supervisor import Supervisor
@@ -519,7 +520,10 @@ def serve_web(
     vigil.start()
     merging = services.outcomes.merging(SystemEntropy().hex(8))
     merging.start()
+    uses = KeepingUses(services.tokens.uses)
+    uses.start()
     serve(front, at, on_ready=on_ready)
+    uses.stop()
     merging.stop()
     vigil.stop()
     telemetry.close()

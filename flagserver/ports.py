@@ -402,6 +402,17 @@ class Attempts(Protocol):
         begins its window, and when that has ended nothing is left of it."""
 
 
+class Uses(Protocol):
+    """When tokens were last used. Not authoritative: one use more or less decides nothing."""
+
+    def keep_uses(self, uses: Mapping[str, str]) -> None:
+        """Keep when tokens were last used: id -> RFC 3339 in UTC. Of two times the later stays, and
+        keeping one again does no harm."""
+
+    def uses(self) -> Mapping[str, str]:
+        """Return id of a token -> when it was last used, of those that ever were."""
+
+
 class Passwords(Protocol):
     """Keeps passwords so that nobody can tell them, and tells whether one is right."""
 
@@ -621,6 +632,7 @@ class Store(
     Metrics,
     Sessions,
     Attempts,
+    Uses,
     RolloutLeases,
     Looks,
     Evidence,

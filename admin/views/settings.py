@@ -215,6 +215,7 @@ class Settings:
             "settings_tokens.html",
             status=status,
             tokens=self._services.tokens.all() if allowed else [],
+            used=self._services.tokens.uses.last() if allowed else {},
             environments=[each.environment.key for each in self._services.environments.all()],
             form=typed,
             text=text,

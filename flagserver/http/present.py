@@ -152,10 +152,16 @@ class NewTokenJson(TokenJson):
     token: str | None
 
 
+class UsedTokenJson(TokenJson):
+    """A token without its secret, in a list. last_used: the hour in which it was, null: never."""
+
+    last_used: str | None
+
+
 class TokensJson(TypedDict):
     """Tokens, newest first."""
 
-    tokens: list[TokenJson]
+    tokens: list[UsedTokenJson]
 
 
 class MetricJson(TypedDict):
@@ -382,6 +388,11 @@ def token(of: Token) -> TokenJson:
         "followed_by": of.followed_by,
         "owner": of.owner,
     }
+
+
+def used_token(of: Token, last_used: str | None) -> UsedTokenJson:
+    """Return a token of a list."""
+    return {**token(of), "last_used": last_used}
 
 
 def new_token(of: Token, text: str | None) -> NewTokenJson:

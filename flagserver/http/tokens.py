@@ -18,7 +18,9 @@ TOKENS = "/api/v1/tokens"
 @routes.add("GET", TOKENS, MANAGE, {200: ("Without their secrets.", present.TokensJson)})
 def list_tokens(call: Call) -> Any:
     """List tokens, newest first."""
-    return {"tokens": [present.token(token) for token in call.services.tokens.all()]}
+    tokens = call.services.tokens
+    used = tokens.uses.last()
+    return {"tokens": [present.used_token(token, used.get(token.id)) for token in tokens.all()]}
 
 
 @routes.add(

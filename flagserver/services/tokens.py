@@ -21,6 +21,7 @@ from flagserver.domain.tokens import Token
 from flagserver.ports import Clock, Documents, Entropy
 
 from .snapshots import Snapshots
+from .uses import Uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,15 @@ class Tokens:
     """Use cases around tokens."""
 
     def __init__(
-        self, store: Documents, snapshots: Snapshots, clock: Clock, entropy: Entropy
+        self,
+        store: Documents,
+        snapshots: Snapshots,
+        uses: Uses,
+        clock: Clock,
+        entropy: Entropy,
     ) -> None:
+        self.uses = uses
+        """When each of them was last used."""
         self._store = store
         self._snapshots = snapshots
         self._clock = clock
@@ -80,7 +88,9 @@ class Tokens:
         id = tokens.ticket_identifier(text)
         if id is not None:
             token = self._known(id)
-            if tokens.redeems(token, text, purpose, origin, self._clock.now()):
+            now = self._clock.now()
+            if tokens.redeems(token, text, purpose, origin, now):
+                self.uses.note(token.id, now)
                 return token
         raise Unauthenticated("The ticket has ended or is not good here. Ask for a new one.")
 
@@ -91,8 +101,10 @@ class Tokens:
         return token
 
     def _holder(self, text: str, token: Token | None) -> Principal:
-        if token is None or not token.valid(text, self._clock.now()):
+        now = self._clock.now()
+        if token is None or not token.valid(text, now):
             raise Unauthenticated("The token is not known, has ended or was revoked.")
+        self.uses.note(token.id, now)
         return token.principal()
 
     def all(self) -> list[Token]:

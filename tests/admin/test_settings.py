@@ -143,7 +143,10 @@ def test_a_token_is_shown_once(house: House, visitor: Visitor) -> None:
     assert page.status == 201
     text = re.search(r"srt_sdk_[0-9a-f]{12}_[0-9a-f]{64}", page.source)
     assert text is not None
+    assert re.search(r"Last used.* never ", visitor.see(TOKENS).text)
     assert house.services.tokens.authenticate(text[0]).environment == "staging"
+    house.services.tokens.uses.keep()
+    assert not re.search(r" staging just now never ", visitor.see(TOKENS).text)
     again = visitor.see(TOKENS)
     assert text[0] not in again.source
     assert text[0][:20] in again.source

@@ -43,6 +43,17 @@ def test_tries_are_counted_by_name_until_their_window_ends(store: RedisStore):
     assert store.tried(["address", "account"], window_seconds=60) == [1, 1]
 
 
+def test_of_two_uses_of_a_token_the_later_stays(store: RedisStore):
+    earlier, later = "2026-11-23T08:00:00.000Z", "2026-11-23T09:00:00.000Z"
+
+    assert store.uses() == {}
+    store.keep_uses({})
+    store.keep_uses({"a": later, "b": earlier})
+    store.keep_uses({"a": earlier, "b": later, "c": earlier})
+
+    assert store.uses() == {"a": later, "b": later, "c": earlier}
+
+
 def test_no_try_is_missed_when_many_come_at_once(backend: Backend, store: RedisStore):
     stores = [backend.open() for _ in range(4)]
 

@@ -122,6 +122,55 @@ def test_a_token_is_shown_once_and_ends_when_it_is_revoked(api: Api) -> None:
     assert api.admin.delete(f"{TOKENS}/00000000ffff").code == "not_found"
 
 
+class TestWhenATokenWasLastUsed:
+    """Noted by whoever lets it in, written from time to time (`services/uses.py`)."""
+
+    def last(self, api: Api, token: str | None) -> str | None:
+        api.services.tokens.uses.keep()
+        listed = {each["id"]: each for each in api.admin.get(TOKENS).json["tokens"]}
+        found: str | None = listed[str(token).split("_")[2]]["last_used"]
+        return found
+
+    def test_it_is_told_by_the_hour(self, api: Api) -> None:
+        used, idle = api.sdk(), api.sdk()
+        api.clock.turn(3600 + 59 * 60)
+
+        used.get("/api/v1/sdk/snapshot")
+
+        assert self.last(api, used.token) == "2026-11-23T09:00:00.000Z"
+        assert self.last(api, idle.token) is None
+
+    def test_not_by_who_knows_the_id_and_not_the_secret(self, api: Api) -> None:
+        token = api.sdk().token or ""
+
+        refused = api.nobody.get("/api/v1/status", Authorization=f"Bearer {token[:-64]}{'0' * 64}")
+
+        assert refused.status == 401
+        assert self.last(api, token) is None
+
+    def test_by_a_ticket_that_is_of_it(self, api: Api) -> None:
+        sdk = api.sdk()
+        api.clock.turn(50 * 60)
+        context = {"context": {"targetingKey": "abc"}}
+        told = sdk.post("/ofrep/v1/evaluate/flags", context).json["eventStreams"][0]
+        api.clock.turn(10 * 60)
+
+        opened = api.nobody.get(told["endpoint"]["requestUri"])
+
+        assert opened.status == 200
+        assert self.last(api, sdk.token) == "2026-11-23T09:00:00.000Z"
+
+    def test_no_request_writes_it(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        sdk = api.sdk()
+
+        def written(*_: Any) -> None:
+            raise AssertionError("a request wrote it")
+
+        monkeypatch.setattr(api.store, "keep_uses", written)
+
+        assert sdk.get("/api/v1/sdk/snapshot").status == 200
+
+
 def test_a_token_ends_at_its_time(api: Api) -> None:
     wanted = {"scope": "admin", "expires": "2026-11-23T10:00:00+01:00"}
     holder = api.nobody

@@ -56,6 +56,11 @@ def attempts(name: str) -> str:
     return f"{{sortition}}:attempts:{_escaped(name)}"
 
 
+def uses() -> str:
+    """Return the hash of when tokens were last used."""
+    return "{sortition}:tokens:used"
+
+
 def secret(kind: str, digest: str) -> str:
     """Return the key of a session or one-time link."""
     return f"{{sortition}}:secret:{_escaped(kind)}:{_escaped(digest)}"

@@ -21,6 +21,7 @@ from .outbox import RedisOutbox
 from .outcomes import RedisOutcomes
 from .server import Server, Told
 from .sessions import RedisSessions
+from .uses import RedisUses
 
 
 class RedisStore(
@@ -31,6 +32,7 @@ class RedisStore(
     RedisMetrics,
     RedisSessions,
     RedisAttempts,
+    RedisUses,
     RedisLeases,
     RedisLooks,
     RedisEvidence,

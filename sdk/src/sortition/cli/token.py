@@ -27,11 +27,12 @@ def list_tokens(context: click.Context) -> None:
             t["environment"] or "all",
             "revoked" if t["revoked"] else t["expires"] or "",
             t["created"],
+            t.get("last_used") or "never",
             t["description"],
         ]
         for t in content["tokens"]
     ]
-    columns = ("Id", "Scope", "Environment", "Ends", "Made", "Description")
+    columns = ("Id", "Scope", "Environment", "Ends", "Made", "Last used", "Description")
     say(context, content, table(*columns, rows=rows))
 
 

@@ -1,0 +1,26 @@
+"""When tokens were last used: one hash, beside the tokens, which it does not change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import keys
+from .scripts import script
+from .server import Call, Server
+
+
+class RedisUses:
+    """`ports.Uses`."""
+
+    _server: Server
+
+    def keep_uses(self, uses: Mapping[str, str]) -> None:
+        """Keep when tokens were last used; of two times the later stays."""
+        told = [each for use in uses.items() for each in use]
+        if told:
+            self._server.run(Call(script("used"), [keys.uses()], told))
+
+    def uses(self) -> Mapping[str, str]:
+        """Return id of a token -> when it was last used."""
+        found: Mapping[bytes, bytes] = self._server.read("HGETALL", keys.uses())
+        return {id.decode(): at.decode() for id, at in found.items()}
