@@ -197,5 +197,7 @@ def health(environ: Any, start: Any) -> Any:
     return Response(status=503 if orders.broken == HOSTS else 200)(environ, start)
 
 
-served = Middleware(app.wsgi_app, client)
+# Whoever has a preview link sees its variant; without a key, none counts. Not `secure`: the demo
+# speaks plain HTTP, on this machine.
+served = Middleware(app.wsgi_app, client, preview=os.environ.get("SHOP_PREVIEW_KEY"), secure=False)
 app.wsgi_app = DispatcherMiddleware(served, {"/health": health})  # type: ignore[method-assign]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from sortition.record.note import SigningKey
 
 from flagserver.processes import Child, wait_for_port
 from flagserver.settings import Settings
@@ -86,6 +87,10 @@ def place_of(settings: Settings, shop_port: int) -> Place:
     return Place(settings.data_dir, settings.url, shop_port, cloud, blue, green)
 
 
+PREVIEWS = "demo.example/preview"
+"""The name of the key that the demo's preview links are signed with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """How the demo is to be. rate: visitors' requests a second. rollout: whether the first rollout
@@ -120,6 +125,7 @@ class Demo:
         self._api = Api(self._place)
         self._logs = settings.data_dir / "logs"
         self._key_file = settings.data_dir / "shop-key"
+        self._preview_key_file = settings.data_dir / "preview-key"
         # Filled by the time the shop starts: its key is made when the server is ready.
         self._side_environment: dict[str, dict[str, str]] = {side: {} for side in SIDES}
 
@@ -132,6 +138,8 @@ class Demo:
         if not token_file.exists():
             text = f"srt_admin_{secrets.token_hex(6)}_{secrets.token_hex(32)}"
             write_private(token_file, text)
+        if not self._preview_key_file.exists():
+            write_private(self._preview_key_file, SigningKey(PREVIEWS, os.urandom(32)).secret())
         # What the person has set for other work must not lead the server to their own account.
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             del os.environ[name]
@@ -176,6 +184,7 @@ class Demo:
             environment={
                 "SORTITION_DATA_DIR": str(self._settings.data_dir),
                 "SORTITION_ADMIN_TOKEN_FILE": str(place.token_file),
+                "SORTITION_PREVIEW_KEY_FILE": str(self._preview_key_file),
                 "SORTITION_FLUSH_SECONDS": "1",
                 "SORTITION_TICK_SECONDS": "1",
                 "AWS_ENDPOINT_URL": double,
@@ -230,12 +239,14 @@ class Demo:
             wanted = {"scope": "sdk", "environment": ENVIRONMENT, "description": "The shop"}
             made = self._api.ask("POST", "/api/v1/tokens", wanted, expect=(201,))
             write_private(self._key_file, made["token"])
+        previews = SigningKey.parse(self._preview_key_file.read_text()).verifier
         for side, environ in self._side_environment.items():
             environ.update(
                 SORTITION_URL=self._settings.url,
                 SORTITION_KEY=self._key_file.read_text(),
                 SORTITION_SNAPSHOT=str(self._settings.data_dir / f"shop-{side}-snapshot.json"),
                 OTEL_SERVICE_NAME="shop",
+                SHOP_PREVIEW_KEY=str(previews),
             )
 
     # What people are told

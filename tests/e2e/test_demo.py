@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psutil
 import pytest
@@ -318,6 +320,24 @@ def test_a_kill_is_served_within_a_second_and_keeps_the_share(demo: Demo) -> Non
     path = "/api/v1/flags/new-search/environments/production/unkill"
     body = {"reason": "a test", "confirm_environment": "production"}
     demo.api("POST", path, body, revision=state["revision"])
+
+
+def test_a_preview_link_shows_a_variant_whatever_the_share(demo: Demo) -> None:
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    [link] = [line.split()[-1] for line in demo.printed if "Sign in" in line]
+    page = f"{demo.url}/flags/product-look/environments/production/preview"
+    shop = f"http://127.0.0.1:{demo.shop_port}/product"
+    sent = {"Sec-Fetch-Site": "same-origin"}
+    browser.open(urllib.request.Request(link, b"", sent)).close()
+    with browser.open(page) as answer:
+        [csrf, *_] = re.findall(r'name="csrf" value="([^"]+)"', answer.read().decode())
+
+    typed = urlencode({"csrf": csrf, "variant": "quiet", "hours": "1", "page": shop}).encode()
+    with browser.open(urllib.request.Request(page, typed, sent)) as answer:
+        [made] = re.findall(r'id="link">([^<]+)<', answer.read().decode())
+
+    looks = {json.loads(browser.open(made).read())["look"] for _ in range(20)}
+    assert looks == {"quiet"}
 
 
 def test_the_server_hears_what_was_served(demo: Demo) -> None:
