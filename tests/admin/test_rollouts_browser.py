@@ -17,6 +17,7 @@ from tests.slices import a_slice
 
 from .browser import Desk, Tab, check, opened, overflow
 from .rolling import ALARM, BAD, RollingHouse, furnish_rollouts
+from .situations import furnish_situations
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -39,6 +40,22 @@ PAGES = {
 }
 LOOKS = [(theme, width) for theme in ("light", "dark") for width in (1280, 390)]
 MATRIX = [(name, *look) for look in LOOKS for name in PAGES]
+RARE = {
+    "follows": "/rollouts/{followed}",
+    "the engine broke off": "/rollouts/{engine broke off}",
+    "no data": "/rollouts/{no data}",
+    "shared outage": "/rollouts/{outage}",
+    "a limit that only holds": "/rollouts/{limit}",
+    "waits for a person": "/rollouts/{undecided}",
+    "a flag was killed": "/rollouts/{killed}",
+    "a split": "/rollouts/{split}",
+    "baking": "/rollouts/{baking}",
+    "rollback failed": "/rollouts/{rollback failed}",
+    "nobody looks": "/rollouts/{followed}",
+    "much at once": "/",
+    "a long list": "/rollouts",
+}
+RARE_MATRIX = [(name, *look) for look in LOOKS for name in RARE]
 
 
 @pytest.fixture
@@ -282,13 +299,75 @@ def test_a_page_of_rollouts_is_accessible(
     assert tab.complaints == []
 
 
+@pytest.fixture(scope="module")
+def rarities(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Desk, dict[str, str], dict[tuple[str, int], Tab]]]:
+    """Rollouts in rare situations, likewise."""
+    house = RollingHouse(disk=tmp_path_factory.mktemp("disk"))
+    ids = furnish_situations(house)
+    with house.served() as address, opened(browser, house, address) as desk:
+        yield desk, ids, {look: desk.tab(theme=look[0], width=look[1]) for look in LOOKS}
+
+
 @pytest.mark.slow
-def test_no_page_of_rollouts_scrolls_sideways_at_320_pixels(
-    gallery: tuple[Desk, dict[str, str], dict[tuple[str, int], Tab]],
+@pytest.mark.parametrize(("name", "theme", "width"), RARE_MATRIX, ids=str)
+def test_a_page_of_a_rollout_in_a_rare_situation_is_accessible(
+    rarities: tuple[Desk, dict[str, str], dict[tuple[str, int], Tab]],
+    name: str,
+    theme: str,
+    width: int,
 ) -> None:
-    desk, ids, _ = gallery
+    desk, ids, tabs = rarities
+    tab = tabs[theme, width]
+
+    # Nobody has looked at it for five minutes.
+    desk.house.clock.late = -300.0 if name == "nobody looks" else 0.0
+    page = tab.go(RARE[name].format(**ids))
+
+    check(page)
+    assert overflow(page) <= 0
+    assert tab.complaints == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_form_that_starts_one_is_accessible_with_all_that_it_can_say(
+    gallery: tuple[Desk, dict[str, str], dict[tuple[str, int], Tab]], width: int
+) -> None:
+    desk, *_ = gallery
+    tab = desk.tab(width=width, theme="dark")
+    page = tab.go("/rollouts/new?flag=dark-mode&environment=staging")
+    page.get_by_label("Service").fill("shop")
+    page.get_by_label("Watch the last share for").fill("30m")
+    page.get_by_label("Keep on the old version").fill("1")
+    page.get_by_label("Guards", exact=True).select_option("own")
+    page.get_by_text("Guards of my own").click()
+    guard = page.get_by_role("group", name="Guard 1")
+    guard.get_by_label("Name").fill("lost carts")
+    guard.get_by_label("Limit").fill("5")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator("#guard-problem-0")).to_be_visible()
+    check(page)
+    page.get_by_role("group", name="Guard 1").get_by_label("Limit").fill("5 %")
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_text("1 guard watches it").click()
+
+    check(page)
+    assert overflow(page) <= 0
+    assert tab.complaints == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("pages", "where"), [(PAGES, "gallery"), (RARE, "rarities")], ids=["usual", "rare"]
+)
+def test_no_page_of_rollouts_scrolls_sideways_at_320_pixels(
+    request: pytest.FixtureRequest, pages: dict[str, str], where: str
+) -> None:
+    desk, ids, _ = request.getfixturevalue(where)
     tab = desk.tab(width=320)
 
-    wide = {name: overflow(tab.go(path.format(**ids))) for name, path in PAGES.items()}
+    wide = {name: overflow(tab.go(path.format(**ids))) for name, path in pages.items()}
 
     assert {name: much for name, much in wide.items() if much > 0} == {}
