@@ -63,6 +63,10 @@ compared; pooled with others, their differences would look like the flag's."""
 LONGEST_CATCH_UP = 3600
 """Ticks of longer ago than that are not judged after all: their counts are about to end."""
 
+MOST_OF_A_TICK = 0.75
+"""A tick in which somebody is exposed for so much of it is compared. What both arms suffer only
+then, the canary has 1 / 0.75 times as often as control at most: less than is tolerated."""
+
 SPREAD_SECONDS = 60
 """How long after a step SDKs may still draw by the share before it: they hear of it one by one."""
 
@@ -199,15 +203,16 @@ def design(
     of its service."""
     judged = _judged_steps(rollout, comparison)
     by_name = {guard.name: guard for guard in rollout.guards if compares(guard)}
+    known = calibration if comparison.flag is None else calibration.within_processes()
     rates = [
-        replace(_rate(by_name[name], metric), noise=calibration.of_rate(metric))
+        replace(_rate(by_name[name], metric), noise=known.of_rate(metric))
         for name, metric in metrics(rollout.guards).items()
     ]
     latency = next(
         (_latency(g) for g in by_name.values() if g.signal.measure is Measure.LATENCY), None
     )
     if latency is not None:
-        latency = replace(latency, noise=calibration.of_latency())
+        latency = replace(latency, noise=known.of_latency())
     if latency is not None and judged:
         # What is still warming up says nothing, and a step has to be judged within its hold.
         warm_up = min(latency.warm_up, judged[0][1].hold * WARM_UP_PART)
@@ -333,11 +338,13 @@ def ends(since: int, settled: int, began: int) -> Iterator[tuple[int, int]]:
         since = end
 
 
-def step_at(rollout: Rollout, begins: float) -> int:
-    """Return of which step a tick is that begins then (unix): BEFORE the first share was meant."""
+def step_at(rollout: Rollout, begins: float, seconds: float) -> int:
+    """Return of which step a tick is that begins then (unix) and is so long: of the new one where
+    most of it was; BEFORE the first share was meant."""
     if rollout.step == NO_STEP or rollout.step_began is None:
         return BEFORE
-    return rollout.step if begins >= rollout.step_began else rollout.step - 1
+    changes = begins + (1 - MOST_OF_A_TICK) * seconds
+    return rollout.step if changes >= rollout.step_began else rollout.step - 1
 
 
 def draws(rollout: Rollout, state: State | None, begins: float) -> bool:

@@ -319,7 +319,7 @@ class Judging:
     ) -> dict[str, list[Tick]]:
         """Return the new ticks of each comparison, and move the case on to the newest."""
         all_ends = list(comparisons.ends(case.until, settled, case.began))
-        early = [end for end, length in all_ends if _is_before(rollout, end - length)]
+        early = [end for end, length in all_ends if _is_before(rollout, end - length, length)]
         later = all_ends[len(early) :]
         new: dict[str, list[Tick]] = {}
         for each in comparisons.comparisons(rollout):
@@ -356,7 +356,7 @@ class Judging:
         together = _together(parts)
         if each.flag is not None:
             places[each.name] = comparisons.placed(places.get(each.name, ()), together)
-        step = comparisons.step_at(rollout, end - length)
+        step = comparisons.step_at(rollout, end - length, length)
         share = 0.0 if step == BEFORE else each.share(rollout, step)
         return comparisons.tick(
             comparisons.strata(
@@ -422,8 +422,8 @@ def _together(parts: Collection[Parts]) -> Parts:
     return {part: added(some) for part, some in found.items()}
 
 
-def _is_before(rollout: Rollout, begins: float) -> bool:
-    return comparisons.step_at(rollout, begins) == BEFORE
+def _is_before(rollout: Rollout, begins: float, seconds: float) -> bool:
+    return comparisons.step_at(rollout, begins, seconds) == BEFORE
 
 
 def _aligned(at: float) -> int:

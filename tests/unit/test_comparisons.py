@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sortition.core.conditions import Condition
 from sortition.judgement.counts import BEFORE, Counts
-from sortition.judgement.design import HTTP_ERRORS
+from sortition.judgement.design import HTTP_ERRORS, standard_rates
 
 from flagserver.domain import comparisons, guards
 from flagserver.domain.comparisons import STRATA, placed
@@ -213,12 +213,20 @@ def test_ticks_grow_longer_in_a_long_rollout() -> None:
     assert len(week) < 10_000
 
 
-def test_a_tick_is_of_the_step_that_was_meant_when_it_began() -> None:
+def test_a_tick_is_of_the_step_that_was_meant_for_most_of_it() -> None:
     first, later = judged(0), judged(2)
-    assert comparisons.step_at(first, T0 - 1) == BEFORE
-    assert comparisons.step_at(first, T0) == 0
-    assert (comparisons.step_at(later, T0 - 1), comparisons.step_at(later, T0)) == (1, 2)
-    assert comparisons.step_at(a_rollout(), T0) == BEFORE
+    assert comparisons.step_at(first, T0 - 1.3, 5) == BEFORE
+    assert comparisons.step_at(first, T0 - 1.2, 5) == comparisons.step_at(first, T0, 5) == 0
+    assert comparisons.step_at(first, T0 - 15.1, 60) == BEFORE
+    assert comparisons.step_at(first, T0 - 15, 60) == 0
+    assert [comparisons.step_at(later, T0 - ago, 5) for ago in (1.3, 1.2, 0)] == [1, 2, 2]
+    assert comparisons.step_at(a_rollout(), T0, 5) == BEFORE
+
+
+def test_what_both_suffer_in_a_tick_that_the_canary_was_not_whole_in_is_tolerated() -> None:
+    """At worst all of it came when the canary was there, and control was there before as well."""
+    for rate in standard_rates():
+        assert rate.noise.tolerated > 1 / comparisons.MOST_OF_A_TICK
 
 
 def test_only_lots_are_compared_with_the_share() -> None:
