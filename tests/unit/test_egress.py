@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpcore
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -23,35 +22,13 @@ from flagserver import egress
 from flagserver.egress import GuardedEgress, Place, objection, read_places
 from flagserver.ports import NoAnswer, NotAllowed
 from tests.capturing import Capturing, Trouble
-
-PUBLIC = "93.184.215.14"
-METADATA = "169.254.169.254"
+from tests.network import METADATA, NOTATIONS, PUBLIC, Network
 
 
 @pytest.fixture
 def server() -> Iterator[Capturing]:
     with Capturing() as running:
         yield running
-
-
-class Network:
-    """A network that a test makes up: what names lead to, and who was connected to."""
-
-    def __init__(self, **names: Sequence[str]) -> None:
-        self.names = {name.replace("_", "."): list(found) for name, found in names.items()}
-        self.asked: list[str] = []
-        self.connected: list[str] = []
-
-    def resolve(self, host: str, port: int, seconds: float) -> Sequence[str]:
-        self.asked.append(host)
-        return self.names[host]
-
-    def connect(self, address: str, port: int, seconds: float) -> httpcore.NetworkStream:
-        self.connected.append(f"{address}:{port}")
-        raise httpcore.ConnectError("nobody there")
-
-    def egress(self, *places: Place) -> GuardedEgress:
-        return GuardedEgress(places, resolve=self.resolve, connect=self.connect)
 
 
 def to(server: Capturing) -> GuardedEgress:
@@ -147,74 +124,6 @@ def test_an_address_of_an_odd_form_is_refused_and_not_repeated(url: str):
         Network().egress(Place("hooks.test")).check(url)
 
     assert "secret" not in str(refused.value)
-
-
-# Each of these is 127.0.0.1, 169.254.169.254, 10.0.0.1 or the like to some program.
-NOTATIONS = [
-    "127.0.0.1",
-    "127.1",
-    "127.0.1",
-    "127.0.0.1.",
-    "2130706433",
-    "017700000001",
-    "0177.0.0.1",
-    "0177.0.0.01",
-    "0x7f000001",
-    "0x7f.0.0.1",
-    "0x7f.1",
-    "0x7F.0x0.0x0.0x1",
-    "127.0.0.0x1",
-    "00000127.0.0.1",
-    "0",
-    "0.0.0.0",  # noqa: S104 (one of the ways to say this machine)
-    "127.127.127.127",
-    "2852039166",
-    "0xa9fea9fe",
-    "0xA9.0xFE.0xA9.0xFE",
-    "0251.0376.0251.0376",
-    "169.254.43518",
-    METADATA,
-    "169.254.170.2",
-    "100.100.100.200",
-    "168.63.129.16",
-    "192.0.0.192",
-    "10.0.0.1",
-    "012.0.0.1",
-    "172.16.0.1",
-    "192.168.1.1",
-    "3232235777",
-    "100.64.0.1",
-    "198.18.0.1",
-    "192.0.2.1",
-    "224.0.0.1",
-    "255.255.255.255",
-    "[::]",
-    "[::1]",
-    "[0:0:0:0:0:0:0:1]",
-    "[0000:0000:0000:0000:0000:0000:0000:0001]",
-    "[::127.0.0.1]",
-    "[::7f00:1]",
-    "[::ffff:127.0.0.1]",
-    "[::ffff:7f00:1]",
-    "[0:0:0:0:0:ffff:7f00:0001]",
-    "[::ffff:169.254.169.254]",
-    "[::ffff:a9fe:a9fe]",
-    "[::ffff:0:127.0.0.1]",
-    "[64:ff9b::127.0.0.1]",
-    "[64:ff9b::a9fe:a9fe]",
-    "[64:ff9b:1::1]",
-    "[2002:7f00:1::]",
-    "[2002:a9fe:a9fe::1]",
-    "[2001:0:a9fe:a9fe::1]",
-    "[fe80::1]",
-    "[fec0::1]",
-    "[fc00::1]",
-    "[fd00:ec2::254]",
-    "[fd00:ec2::23]",
-    "[fd20:ce::254]",
-    "[ff02::1]",
-    "[2001:db8::1]",
-]
 
 
 @pytest.mark.parametrize("host", NOTATIONS)
