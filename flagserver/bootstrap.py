@@ -23,6 +23,7 @@ from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.errors import Conflict
 from flagserver.domain.flags import Flag
 from flagserver.domain.outcomes import histogram_edges
+from flagserver.domain.strength import weakness
 from flagserver.egress import GuardedEgress, Place, read_places
 from flagserver.measures import Board, of_build
 from flagserver.notify.log import Log
@@ -339,6 +340,10 @@ def _read_key(path: Path | None, name: str) -> SigningKey | None:
         raise SettingsError(f"{name}: {path}: {error}.") from None
     if not LOG_NAME.fullmatch(key.name):
         raise SettingsError(f"{name}: {path}: {key.name!r} cannot be a log's name.")
+    if weak := weakness(key.seed):
+        raise SettingsError(
+            f"{name}: {path}: the key {weak}. Make one: flagserver record-key NAME -o FILE"
+        )
     return key
 
 
@@ -562,6 +567,11 @@ def read_admin_token(settings: Settings) -> str | None:
         return None
     text = settings.admin_token_file.read_text().strip()
     tokens.adopt(text, NewToken(scope="admin"), at="")
+    if weak := weakness(bytes.fromhex(text.rpartition("_")[2])):
+        raise ValueError(
+            f"the token's secret {weak}. Make one: "
+            'echo "srt_admin_$(openssl rand -hex 6)_$(openssl rand -hex 32)"'
+        )
     return text
 
 

@@ -71,16 +71,18 @@ def run() -> None:
     """Web, controller and embedded store in one: everything a small team needs."""
     settings = read_settings()
     check_telemetry()
-    url, store = settings.redis_url, None
+    store = None
     children = []
+    # What they read by themselves is not said again: an address that a file holds would be there
+    # twice.
+    environment: dict[str, str] = {}
     try:
         wait_for_port(settings.host, settings.port, advice="Stop that, or set SORTITION_PORT.")
-        if url is None:
+        if settings.redis_url is None:
             store = EmbeddedStore(settings.data_dir)
-            url = store.url
+            environment["SORTITION_REDIS_URL"] = store.url
             children.append(store.child())
         bootstrap.open_board(settings, "run").begin_anew()
-        environment = {"SORTITION_REDIS_URL": url}
         children.append(
             Child("web", command("web"), environment, ready=lambda: answers(settings, "/healthz"))
         )

@@ -72,6 +72,8 @@ SECRETS = {
 """What the server reads and never tells, each also from the file that `<name>_FILE` names."""
 
 SETTINGS |= SECRETS | {f"{name}_FILE": f"A file with {name}." for name in SECRETS}
+# It holds the store's password.
+SETTINGS["SORTITION_REDIS_URL_FILE"] = "A file with SORTITION_REDIS_URL."
 
 OTHERS = {
     "SORTITION_URL": "The server, for the SDK and the `sortition` command.",
@@ -194,7 +196,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8400
     data_dir: Path = Path("sortition-data")
-    redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
     admin_token_file: Path | None = None
     flush_seconds: float = 5.0
     tick_seconds: float = 5.0
@@ -235,7 +237,7 @@ class Settings:
             host=environ.get("SORTITION_HOST") or "127.0.0.1",
             port=_number(environ, "SORTITION_PORT", 8400, 1, 65535),
             data_dir=Path(environ.get("SORTITION_DATA_DIR") or "sortition-data").absolute(),
-            redis_url=environ.get("SORTITION_REDIS_URL") or None,
+            redis_url=_secret(environ, "SORTITION_REDIS_URL") or None,
             admin_token_file=Path(token_file) if token_file else None,
             flush_seconds=_seconds(environ, "SORTITION_FLUSH_SECONDS", 5.0),
             # A lease is asked for anew at each tick and lives 15 s: a longer tick would lose it.

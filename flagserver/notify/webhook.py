@@ -16,6 +16,7 @@ import hmac
 from collections.abc import Sequence
 
 from flagserver.domain.notices import Notice
+from flagserver.domain.strength import weakness
 from flagserver.ports import Clock, Egress
 
 from .posting import encoded, page_of, post
@@ -39,11 +40,13 @@ def _key(line: str) -> bytes:
         key = base64.b64decode(line.removeprefix(PREFIX), validate=True)
     except binascii.Error:
         key = b""
-    # A key of one octet, many times over, is a placeholder.
-    if not line.startswith(PREFIX) or len(key) not in KEY_OCTETS or len(set(key)) < 8:
+    formed = line.startswith(PREFIX) and len(key) in KEY_OCTETS
+    weak = weakness(key) if formed else None
+    if not formed or weak:
         raise ValueError(
-            f"must be {PREFIX} and the base64 of {KEY_OCTETS[0]} to {KEY_OCTETS[-1]} random octets,"
-            f' for example from: echo "{PREFIX}$(openssl rand -base64 32)"'
+            f"must be {PREFIX} and the base64 of {KEY_OCTETS[0]} to {KEY_OCTETS[-1]} random octets"
+            + (f" (this one {weak})" if weak else "")
+            + f', for example from: echo "{PREFIX}$(openssl rand -base64 32)"'
         )
     return key
 

@@ -26,7 +26,7 @@ from openfeature.flag_evaluation import FlagEvaluationDetails, Reason
 from tests.servers import free_ports
 
 HERE = Path(__file__).parent
-ADMIN = "srt_admin_0123456789ab_" + "5" * 64
+ADMIN = "srt_admin_0123456789ab_aa0e4ea5a2513c564a8aaa054c9e37b590d5dc1a0abb118bdae83c76eddbd4ff"
 STATE = "/api/v1/flags/{}/environments/production"
 WHY = {"reason": "a test", "confirm_environment": "production"}
 

@@ -43,7 +43,7 @@ class Telling(Web):
             **super().environment,
             "SORTITION_TICK_SECONDS": str(TICK_SECONDS),
             "SORTITION_WEBHOOK_URL": f"{self.receiver.url}/hook",
-            "SORTITION_WEBHOOK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "SORTITION_WEBHOOK_SECRET": "whsec_3RztOw7QBH6oAU1vfVmCOypEI01A4eMZJK7NyZJw8LQ=",
             "SORTITION_EGRESS_INTERNAL_HOSTS": f"127.0.0.1:{self.receiver.port}",
         }
 

@@ -27,7 +27,7 @@ from tests.servers import redis_server, wait_until
 pytestmark = pytest.mark.needs("redis-server")
 
 ROOT = Path(__file__).parents[2]
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SECRET = "whsec_3RztOw7QBH6oAU1vfVmCOypEI01A4eMZJK7NyZJw8LQ="
 
 RUN = """
 import sys, threading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from flagserver.storage.redis.server import Server
 from flagserver.storage.redis.store import RedisStore
 from tests.unit.test_sealing import House
 
-SEED = bytes(range(100, 132))
+SEED = hashlib.sha256(b"a test").digest()
 KEY = SigningKey("flags.example/record", SEED)
 
 

@@ -15,7 +15,7 @@ from flagserver.settings import Settings, SettingsError
 from tests.builders import T0, FakeClock, House
 from tests.capturing import Capturing
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SECRET = "whsec_3RztOw7QBH6oAU1vfVmCOypEI01A4eMZJK7NyZJw8LQ="
 SLACK = "https://hooks.slack.com/services/T0/B0/hush"
 
 

@@ -28,7 +28,9 @@ from tests.builders import T0, FakeClock
 from tests.capturing import Capturing, Trouble
 
 BASE = "https://flags.example"
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SECRET = "whsec_3RztOw7QBH6oAU1vfVmCOypEI01A4eMZJK7NyZJw8LQ="
+EXAMPLE = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+"""The secret of Standard Webhooks' own example, which everybody can read."""
 KINDS = ("webhook", "slack", "pagerduty")
 
 ROLLED_BACK = Notice(
@@ -227,13 +229,15 @@ def test_signatures_are_those_of_standard_webhooks():
     """The example that the specification's own libraries are tested with."""
     body = b'{"test": 2432232314}'
 
-    made = signatures(read_keys(SECRET), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
+    key = base64.b64decode(EXAMPLE)
+
+    made = signatures([key], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
 
     assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_while_a_secret_is_changed_both_sign():
-    new = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+    new = "whsec_Wv5nO0M0mZ8pUuXeYl0QGd6o1pF7bqQJ"
 
     both = signatures(read_keys(f"{new}\n{SECRET}\n"), "n", 1, b"{}").split()
 
@@ -247,6 +251,9 @@ def test_while_a_secret_is_changed_both_sign():
         "whsec_" + base64.b64encode(b"short").decode(),
         "whsec_" + base64.b64encode(b"\0" * 32).decode(),
         "whsec_" + base64.b64encode(bytes(range(65))).decode(),
+        "whsec_" + base64.b64encode(bytes(range(32))).decode(),
+        "whsec_" + base64.b64encode(b"a secret of the team of ops!").decode(),
+        f"whsec_{EXAMPLE}",
         SECRET + "\nhunter2",
     ],
 )

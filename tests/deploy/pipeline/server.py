@@ -13,7 +13,7 @@ from typing import Any
 from flagserver.processes import Child, Process
 from tests.servers import STOP_SECONDS, free_ports, wait_until
 
-TOKEN = "srt_admin_00000000000a_" + "a" * 64
+TOKEN = "srt_admin_00000000000a_49b88687ddcac104068629f201dcfbddb2f7269ca42ceacf197f46cada3060f8"
 SURE = {"reason": "a test", "confirm_environment": "production"}
 TICK_SECONDS = 0.25
 
