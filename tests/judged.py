@@ -45,7 +45,8 @@ class Judged(Engine):
     """world: what the service's requests meet while the rule gives the canary its share.
 
     flag_fails: how many of those who are exposed to the flag fail by it, in either version.
-    silent: versions that report nothing.  seed: of the chance.
+    silent: versions that report nothing.  seed: of the chance.  halves: while nobody is exposed,
+    whether two processes of equal size serve, with noise of their own each.
     reports: False where somebody else does.
     """
 
@@ -54,6 +55,7 @@ class Judged(Engine):
     silent: set[str] = field(default_factory=set)
     reports: bool = True
     seed: str = "judged"
+    halves: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,15 +82,23 @@ class Judged(Engine):
         if self.reports and at % int(TICK_SECONDS) == 0 and at != self._seq:
             self._seq = at
             rows = self._rows(at)
-            self.store.add("production", "simulated:1", at, rows, {"seen": at})
+            about = {"service.name": "api", "seen": at}
+            self.store.add("production", "simulated:1", at, rows, about)
 
     def _rows(self, at: int) -> list[Row]:
         share = self.weight / 100
+        if self.halves and not share:
+            return self._rows_of_halves()
         tick = self._drawn().tick(0, share)
         rows = [self._row(tick, version) for version in ("2", "1") if version not in self.silent]
         rows = [row for row in rows if row.requests or row.variant == "1"]
         self.failed += sum(row.failures for row in rows if row.variant == "2")
         return [each for row in rows for each in self._asked(row)]
+
+    def _rows_of_halves(self) -> list[Row]:
+        tick = self._drawn().tick(0, 0.5)
+        first, other = (replace(self._row(tick, arm), variant="1") for arm in ("2", "1"))
+        return [replace(first, half="a"), replace(other, half="b")]
 
     def _row(self, tick: Tick, version: str) -> Row:
         n = 0 if version == "2" else 2

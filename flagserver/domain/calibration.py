@@ -8,10 +8,10 @@ when it begins, and stays with it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
-from itertools import combinations, pairwise
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from math import ceil
 from operator import add
 from typing import Any, TypeVar
 
@@ -39,8 +39,9 @@ KEPT_SECONDS = 7 * 24 * 3600
 """History is of this time at most."""
 
 PARTS = 8
-"""History is taken without that eighth of it without which it is calmest: one host that was ill for
-an hour is no noise, and the next harm of its kind would be tolerated for a day."""
+"""Where an eighth of the history that lies together is more than half of the noise, it is left out:
+one host that was ill for an hour is none, and the next harm of its kind would be tolerated for a
+day."""
 
 MOST_METRICS = 20
 """Named metrics of a window that are kept, those that are counted most."""
@@ -165,6 +166,13 @@ class Calibration:
         """Return the noise of the latency, likewise."""
         return self.latency or LatencyNoise()
 
+    def within_processes(self) -> Calibration:
+        """Return what of it is between arms that the same processes serve, as a flag's variants:
+        what scatters, for requests of one cause may share a lot; not what processes differ by."""
+        latency = self.latency and LatencyNoise(dispersion=self.latency.dispersion)
+        rates = {name: RateNoise(one.dispersion) for name, one in self.rates.items()}
+        return replace(self, rates=rates, latency=latency)
+
 
 UNCALIBRATED = Calibration()
 
@@ -205,28 +213,25 @@ def _rate(some: Sequence[RateScatter | None]) -> RateNoise | None:
     counted = [one for one in some if one is not None]
     if len(counted) * WINDOW_SECONDS < WANTED_SECONDS:
         return None
-    found = [one.noise() for one in _without_each(counted)]
-    return RateNoise(
-        min(one.dispersion for one in found),
-        min(one.drift for one in found),
-        min(one.tolerated for one in found),
-    )
+    return _lasting(counted, RateScatter(), lambda one: one.slow[-1].seen).noise()
 
 
 def _latency(some: Sequence[LatencyScatter]) -> LatencyNoise:
-    found = [one.noise() for one in _without_each(some)]
-    return LatencyNoise(
-        min(one.slowdown for one in found),
-        min(one.noticed for one in found),
-        min(one.dispersion for one in found),
-    )
+    def apart(one: LatencyScatter) -> float:
+        return sum(total for total, _ in one.between)
+
+    return _lasting(some, LatencyScatter(), apart).noise()
 
 
-def _without_each(some: Sequence[_S]) -> list[_S]:
-    """Return the sum of all but one of PARTS parts that follow each other, for each of them."""
-    edges = [len(some) * i // PARTS for i in range(PARTS + 1)]
-    parts: list[_S] = [reduce(add, some[begin:end]) for begin, end in pairwise(edges)]
-    return [reduce(add, others) for others in combinations(parts, PARTS - 1)]
+def _lasting(some: Sequence[_S], nothing: _S, much: Callable[[_S], float]) -> _S:
+    """Return the sum of all, or without an eighth that lies together and is more than half of it.
+    much: of which the half is meant."""
+    size = ceil(len(some) / PARTS)
+    before = list(accumulate(some, add, initial=nothing))
+    after = list(accumulate(reversed(some), add, initial=nothing))[::-1]
+    without = (before[i] + after[i + size] for i in range(len(some) - size + 1))
+    whole, calmest = before[-1], min(without, key=much)
+    return calmest if much(calmest) < much(whole) / 2 else whole
 
 
 # --- in words -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from math import comb, exp, fsum, lgamma, prod
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sortition.judgement.calibration import rate_noise
 from sortition.judgement.counts import Counts, Latencies
 from sortition.judgement.latency import (
     SHIFTS,
@@ -103,6 +104,38 @@ def test_harm_ratio_anywhere_in_its_null(
     p_t = part * min(1.0, tolerated * p_c + slack)
 
     assert largest_expectation(test.logs, n_t, p_t, n_c, p_c) <= NO_MORE_THAN_1
+
+
+COUNTS = st.builds(
+    lambda a, b, x, y: Counts(a, min(a, x), b, min(b, y)),
+    *(st.integers(0, n) for n in (30, 30, 30, 30)),
+)
+
+
+@given(
+    history=st.lists(COUNTS, max_size=80),
+    n_t=st.integers(0, 12),
+    n_c=st.integers(0, 12),
+    p_c=st.floats(0, 1),
+    part=st.floats(0, 1),
+)
+def test_whatever_history_calibrates_by_no_factor_gains_under_its_null(
+    history: list[Counts], n_t: int, n_c: int, p_c: float, part: float
+) -> None:
+    noise = rate_noise(history, 5.0)
+    assert noise.dispersion >= 1
+    assert 1 <= noise.drift <= noise.tolerated
+    assert noise.tolerated >= 1.5
+
+    ratio = HarmRatio(noise.tolerated, dispersion=noise.dispersion)
+    worse = HarmRatio(noise.drift, dispersion=noise.dispersion)
+    above = AboveLimit(0.01, dispersion=noise.dispersion)
+    p_t = part * min(1.0, noise.tolerated * p_c)
+
+    assert largest_expectation(ratio.logs, n_t, p_t, n_c, p_c) <= NO_MORE_THAN_1
+    p_t = part * min(1.0, noise.drift * p_c)
+    assert largest_expectation(worse.logs, n_t, p_t, n_c, p_c) <= NO_MORE_THAN_1
+    assert largest_expectation(above.logs, n_t, part * 0.01, n_c, p_c) <= NO_MORE_THAN_1
 
 
 @given(n_t=st.integers(1, 12), n_c=st.integers(1, 12), p_t=st.floats(0, 1), part=st.floats(0, 1))

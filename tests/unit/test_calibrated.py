@@ -1,0 +1,246 @@
+"""Rollouts of noisy services, calibrated by what two halves of one version differed by before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import fakeredis
+import pytest
+from sortition.core.ticks import TICK_SECONDS
+from sortition.judgement import series
+from sortition.judgement.counts import Counts
+from sortition.judgement.design import HTTP_ERRORS
+from sortition.judgement.traffic import Traffic, World
+from sortition.judgement.trial import Trial
+
+from flagserver import bootstrap
+from flagserver.domain import calibration
+from flagserver.domain.commands import Reasoned
+from flagserver.domain.errors import StoreUnavailable
+from flagserver.domain.outcomes import (
+    HALVES,
+    WINDOW_SECONDS,
+    Part,
+    Row,
+    Totals,
+    service_subject,
+)
+from flagserver.domain.rollout_commands import RolloutPlan
+from flagserver.domain.times import moment
+from flagserver.services.calibrating import Calibrating, Calibrations
+from flagserver.services.starting import Planned
+from flagserver.settings import Settings
+from tests.builders import ADMIN
+from tests.engines import RULE, a_body
+from tests.judged import METRICS, STANDARD, Judged
+
+NOISY = World(100.0, 0.005, noise="clusters")
+"""Failures come in rows of five on average: retry storms, or sessions that stick to what fails."""
+
+ALONE = {"targets": [{**RULE.to_body(), "mode": "drive"}], "schedule": "25%:5m,100%"}
+HOURS = 6
+SERVICE = ("production", "api")
+
+
+def keeper(engine: Judged) -> Calibrating:
+    """Return what keeps history, as a controller has it."""
+    return bootstrap.build_calibrating(Settings(), engine.store, engine.clock, engine.entropy)
+
+
+def lived(engine: Judged, world: World, hours: int = HOURS) -> None:
+    """Let a service have lived for hours, as what was kept of that time says."""
+    traffic = Traffic(world, Random("the past"), latency=False)
+    newest = int(moment(engine.clock.now())) // WINDOW_SECONDS * WINDOW_SECONDS
+    windows = {}
+    for number in range(hours * 6):
+        end = newest - number * WINDOW_SECONDS
+        ticks = {}
+        for at in range(end - WINDOW_SECONDS + TICK_SECONDS, end + 1, TICK_SECONDS):
+            counts = {name: strata[0] for name, strata in traffic.tick(0, 0.5).counts.items()}
+            ticks[at] = {Part("1", half=half): _half(counts, half == "b") for half in HALVES}
+        windows[end] = calibration.window(ticks, end).to_body()
+    engine.store.keep_halves(*SERVICE, windows)
+
+
+def _half(counts: Mapping[str, Counts], other: bool) -> Totals:
+    def of(name: str) -> tuple[int, int]:
+        canary, failed, control, control_failed = counts[name]
+        return (control, control_failed) if other else (canary, failed)
+
+    metrics = {known: of(name) for name, known in METRICS.items()}
+    return Totals(0, *of(HTTP_ERRORS), metrics=metrics)
+
+
+def a_noisy_service(directory: Path, seed: str = "noisy") -> Judged:
+    """Return a service that has served for five minutes."""
+    engine = Judged(directory=directory, world=NOISY, seed=seed)
+    engine.serve(300)
+    return engine
+
+
+def planned(engine: Judged) -> Planned:
+    body = a_body(guards=STANDARD, **ALONE)
+    asked = {name: body[name] for name in RolloutPlan.model_fields if name in body}
+    return engine.rollouts.plan(RolloutPlan.model_validate(asked), ADMIN)
+
+
+def told(engine: Judged, id: str) -> str:
+    """Return what a rollout says it is calibrated by."""
+    judgement = engine.rollouts.judgement(engine.rollouts.get(id, ADMIN))
+    assert judgement is not None
+    return str(judgement["calibration"])
+
+
+# --- history is kept ------------------------------------------------------------------------------
+
+
+def test_while_one_version_serves_its_history_is_kept_and_known(tmp_path: Path) -> None:
+    engine = Judged(directory=tmp_path, world=NOISY, halves=True)
+    calibrating = keeper(engine)
+    engine.serve(2 * WINDOW_SECONDS + 30)
+    calibrating.look()
+    calibrating.look()
+
+    now = moment(engine.clock.now())
+    ((_, kept),) = engine.store.halves([SERVICE], since=0, until=int(now)).items()
+    windows = [calibration.Window.from_body(body) for body in kept.values()]
+    assert [(one.seconds, one.why) for one in windows[-2:]] == [(WINDOW_SECONDS, "")] * 2
+    assert {one.why for one in windows[:-2]} == {calibration.SILENT}
+    assert windows[-1].rates[""].tick.phi > 3
+    assert windows[-1].latency.between[1][1] == 2
+
+    known = Calibrations(engine.store).calibration(*SERVICE, now)
+    assert known.seconds == 2 * WINDOW_SECONDS
+    assert known.sentence.startswith("Not calibrated: 20 min of history, 6 h wanted")
+
+
+def test_while_a_rollout_moves_it_nothing_is_kept_of_it(tmp_path: Path) -> None:
+    engine = Judged(directory=tmp_path, halves=True)
+    calibrating = keeper(engine)
+    engine.clock.seconds += WINDOW_SECONDS - 60
+    engine.serve(60)
+    id = engine.start_judged(**ALONE)
+    engine.run(60)
+    engine.rollouts.roll_back(id, Reasoned(reason="a test"), ADMIN)
+    engine.run(30)
+    assert engine.rollout(id).state.shown.terminal
+    engine.serve(WINDOW_SECONDS)
+    calibrating.look()
+
+    found = engine.store.halves([SERVICE], since=0, until=int(moment(engine.clock.now())))
+    newest = calibration.Window.from_body(list(found[SERVICE].values())[-1])
+    assert newest.why == calibration.ROLLOUT
+
+
+def test_after_the_store_was_away_what_is_missing_is_made_up_for(tmp_path: Path) -> None:
+    engine = Judged(directory=tmp_path)
+    calibrating = keeper(engine)
+    about = {"service.name": "api", "instance": "0f", "seen": int(moment(engine.clock.now()))}
+    with engine.away(), pytest.raises(StoreUnavailable):
+        calibrating.look()
+    at = int(moment(engine.clock.now())) // WINDOW_SECONDS * WINDOW_SECONDS
+    rows = [
+        Row(service_subject("api"), "1", at - 5 * n, 0, 10, 1, half=half)
+        for n in range(240)
+        for half in ("a", "b")
+    ]
+    engine.store.add("production", "0f:1", 1, rows, about)
+    engine.clock.seconds += 30
+    calibrating.look()
+
+    found = engine.store.halves([SERVICE], since=at - 2 * WINDOW_SECONDS, until=at)[SERVICE]
+    assert [body["seconds"] for body in found.values()] == [WINDOW_SECONDS] * 2
+
+
+# --- and what follows from it ---------------------------------------------------------------------
+
+
+def test_a_plan_says_whether_it_is_calibrated_and_reckons_with_it(tmp_path: Path) -> None:
+    engine = a_noisy_service(tmp_path)
+    before = planned(engine)
+    lived(engine, NOISY)
+    after = planned(engine)
+
+    assert before.calibration is not None
+    assert after.calibration is not None
+    assert before.calibration.sentence == "Not calibrated: no history, 6 h wanted."
+    assert after.calibration.sentence.startswith("Calibrated on 6 h of A/A history: failures scat")
+    less, more = before.power[0][0], after.power[0][0]
+    assert (less.guard, more.guard) == (HTTP_ERRORS, HTTP_ERRORS)
+    assert less.detects is not None
+    assert more.detects is not None
+    assert more.detects > 2 * less.detects
+
+
+def ended(directory: Path, seed: int, *, calibrated: bool) -> tuple[str, str]:
+    """Return how a healthy rollout of a noisy service ended, and what it was calibrated by."""
+    engine = a_noisy_service(directory / f"{seed}/{calibrated}", f"noisy/{seed}")
+    if calibrated:
+        lived(engine, NOISY)
+    id = engine.start_judged(**ALONE)
+    engine.until(engine.ended(id), 20 * 60)
+    return str(engine.rollout(id).state), told(engine, id)
+
+
+def test_a_healthy_version_of_a_noisy_service_is_not_taken_back(tmp_path: Path) -> None:
+    """Uncalibrated it is: to a test of independent requests five failures of one cause are five."""
+    without, says_not = ended(tmp_path, 4, calibrated=False)
+    calibrated, says = ended(tmp_path, 4, calibrated=True)
+
+    assert (without, calibrated) == ("rolled_back", "completed")
+    assert says_not == "Not calibrated: no history, 6 h wanted."
+    assert says.startswith("Calibrated on 6 h of A/A history: failures scatter ")
+
+
+@pytest.mark.slow
+def test_of_eight_healthy_versions_none_is_taken_back(tmp_path: Path) -> None:
+    ends = {
+        calibrated: [ended(tmp_path, seed, calibrated=calibrated)[0] for seed in range(8)]
+        for calibrated in (False, True)
+    }
+
+    assert ends[False].count("rolled_back") >= 4
+    assert ends[True] == ["completed"] * 8
+
+
+def test_harm_of_a_noisy_service_is_still_taken_back(tmp_path: Path) -> None:
+    engine = a_noisy_service(tmp_path)
+    lived(engine, NOISY)
+    id = engine.start_judged(**ALONE)
+    engine.until(lambda: engine.rollout(id).step_confirmed_at is not None, 60)
+    engine.world = replace(NOISY, harm=0.3)
+    engine.until(engine.ended(id), 120)
+
+    cause = engine.rollout(id).rollback
+    assert cause is not None
+    assert cause.row == "harm proven"
+
+
+def test_what_it_began_with_it_is_judged_by_to_the_end_and_ever_after(tmp_path: Path) -> None:
+    """The noise is in the head of its series: whoever takes over, and whoever replays it years
+    later, goes by that, whatever is known of the service by then."""
+    engine = a_noisy_service(tmp_path)
+    lived(engine, NOISY)
+    id = engine.start_judged(**ALONE)
+    engine.run(60)
+    first = told(engine, id)
+    client = fakeredis.FakeRedis(server=engine.redis)
+    assert client.delete(*client.scan_iter("sortition:halves:*"))
+    engine.controller.step_down()
+    engine.controller = engine.new_controller("second")
+    engine.world = replace(NOISY, harm=0.3)
+    engine.until(engine.ended(id), 120)
+
+    bodies = [dict(body) for body in engine.services.grounds.series(id, ADMIN)]
+    design = Trial.from_head(bodies[0]).design
+    assert first == told(engine, id) == design.calibration
+    assert design.rates[0].noise.dispersion > 3
+    then = [look.decision for look in series.of_bodies(enumerate(bodies, 1)).looks]
+    stripped = [json.dumps({**body, "decision": None}) for body in bodies[1:]]
+    again = list(series.replay(series.read([json.dumps(bodies[0]), *stripped])))
+    assert [look.decision for look in again] == then
+    assert not any(look.differs for look in again)

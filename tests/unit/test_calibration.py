@@ -1,0 +1,292 @@
+"""How noisy a service is, from halves of its processes: what ten minutes say, what a day says, and
+what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sortition.core.ticks import TICK_SECONDS
+from sortition.judgement.calibration import LatencyNoise, RateNoise, rate_scatter
+from sortition.judgement.counts import Counts
+from sortition.judgement.traffic import poisson
+
+from flagserver.domain import calibration, comparisons, power
+from flagserver.domain.calibration import ALONE, ROLLOUT, SEVERAL, SILENT, Calibration, Window
+from flagserver.domain.outcomes import (
+    HALVES,
+    WINDOW_SECONDS,
+    Part,
+    Totals,
+    half_of,
+    histogram_edges,
+    window_of,
+)
+from tests.unit.test_power import RULE, SEARCH, a_rollout, usual
+
+END = 1_795_000_200
+"""The end of a window."""
+
+TICKS = range(END - WINDOW_SECONDS + TICK_SECONDS, END + 1, TICK_SECONDS)
+
+Ticks = Mapping[int, Mapping[Part, Totals]]
+
+
+def ticks(**halves: Totals) -> Ticks:
+    """Return a window in which halves of version 1 had the same in every tick."""
+    return {at: {Part("1", half=half): it for half, it in halves.items()} for at in TICKS}
+
+
+def window(chance: Random, fails: Callable[[Random], int], factors: Any = (1, 1)) -> Window:
+    """Return a window of a hundred requests a second. fails: of one cause, how many."""
+
+    def half(factor: float) -> Totals:
+        causes = poisson(chance, 2.5 * factor / 3)
+        return Totals(requests=250, failures=min(250, sum(fails(chance) for _ in range(causes))))
+
+    each = {
+        at: {Part("1", half=h): half(f) for h, f in zip(HALVES, factors, strict=True)}
+        for at in TICKS
+    }
+    return calibration.window(each, END)
+
+
+def one(_: Random) -> int:
+    return 1
+
+
+def in_rows(chance: Random) -> int:
+    return chance.choice([1, 3, 20])
+
+
+def history(some: list[Window]) -> dict[int, Window]:
+    """Return windows by their end, the first the oldest."""
+    return {END - WINDOW_SECONDS * (len(some) - 1 - i): it for i, it in enumerate(some)}
+
+
+# --- halves ---------------------------------------------------------------------------------------
+
+
+def test_a_process_is_of_one_half_for_a_window_and_then_of_another_draw() -> None:
+    sources = [f"{number:016x}:1795000000" for number in range(400)]
+
+    for source in sources[:20]:
+        assert len({half_of(source, at) for at in TICKS}) == 1
+    first = [half_of(source, END) for source in sources]
+    then = [half_of(source, END + 1) for source in sources]
+
+    assert 160 < first.count("a") < 240
+    assert 160 < sum(a == b for a, b in zip(first, then, strict=True)) < 240
+    assert [window_of(at) for at in (END - 599, END, END + 1)] == [END, END, END + WINDOW_SECONDS]
+
+
+def test_two_processes_are_apart_every_other_window() -> None:
+    apart = [
+        half_of("0f:1", END + i * WINDOW_SECONDS) != half_of("1e:1", END + i * WINDOW_SECONDS)
+        for i in range(300)
+    ]
+
+    assert 120 < sum(apart) < 180
+
+
+# --- what ten minutes say -------------------------------------------------------------------------
+
+
+def test_halves_of_one_version_say_how_they_scatter() -> None:
+    rich = Totals(requests=50, failures=1, latency={100: 50}, metrics={"cart": (10, 1)})
+    found = calibration.window(ticks(a=rich, b=rich), END)
+
+    assert (found.seconds, found.why, set(found.rates)) == (WINDOW_SECONDS, "", {"", "cart"})
+    assert found.rates[""].tick.failures == 2 * 120
+    assert found.rates["cart"].tick.windows == 120
+    assert [one.windows for one in found.rates[""].slow] == [5, 2]
+    assert Window.from_body(found.to_body()) == found
+
+
+def test_only_what_both_halves_reported_counts() -> None:
+    some = dict(ticks(a=Totals(requests=50), b=Totals(requests=50)))
+    for at in TICKS[:40]:
+        some[at] = {Part("1", half="a"): Totals(requests=50)}
+    del some[TICKS[-1]]
+
+    assert calibration.window(some, END).seconds == WINDOW_SECONDS - 41 * TICK_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({}, SILENT),
+        (ticks(a=Totals(), b=Totals()), SILENT),
+        (ticks(a=Totals(requests=5)), ALONE),
+        (ticks(a=Totals(requests=5), b=Totals()), ALONE),
+        ({TICKS[3]: {Part("1"): Totals(requests=9)}}, SILENT),
+        (
+            {**ticks(a=Totals(requests=5), b=Totals(requests=5))}
+            | {TICKS[7]: {Part("2", half="a"): Totals(requests=1)}},
+            SEVERAL,
+        ),
+    ],
+)
+def test_a_window_that_says_nothing_says_why(told: Ticks, why: str) -> None:
+    found = calibration.window(told, END)
+
+    assert (found.why, found.seconds) == (why, 0)
+    assert Window.from_body(found.to_body()) == found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"why": "because"},
+        {"seconds": 600, "rates": {"": [[0, 0, 0]]}, "latency": {}},
+        {"seconds": 600, "rates": {"": [[float("nan"), 0, 0, 0]] * 3}, "latency": {}},
+        {"seconds": "600", "rates": [], "latency": None},
+    ],
+)
+def test_a_window_that_cannot_be_read_says_nothing(body: Any) -> None:
+    assert Window.from_body(body) == Window(why=SILENT)
+
+
+# --- what a day says ------------------------------------------------------------------------------
+
+
+def test_with_too_little_history_nothing_is_calibrated_and_it_says_so() -> None:
+    chance = Random(1)
+    known = calibration.calibration(history(18 * [window(chance, in_rows)]))
+
+    assert not known.calibrated
+    assert known.sentence == "Not calibrated: 3 h of history, 6 h wanted."
+    assert known.of_rate(None).dispersion == 1.0
+    assert known.of_latency().slowdown == 1.48
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        (ALONE, "for 20 h halves need two processes that report, and there was one."),
+        (SEVERAL, "for 20 h several versions ran side by side."),
+        (ROLLOUT, "for 20 h a rollout moved it."),
+        (SILENT, "for 20 h nobody reported any request."),
+    ],
+)
+def test_what_stands_against_it_is_said(why: str, said: str) -> None:
+    known = calibration.calibration(history([Window(why=why)] * 120))
+
+    assert known.sentence == f"Not calibrated: no history, 6 h wanted; {said}"
+
+
+def test_nobody_known_says_so() -> None:
+    assert calibration.calibration({}).sentence == "Not calibrated: no history, 6 h wanted."
+
+
+def test_what_comes_in_rows_is_known_to_scatter() -> None:
+    chance = Random(2)
+    calm = calibration.calibration(history(6 * [window(chance, one) for _ in range(6)]))
+    rows = calibration.calibration(history(6 * [window(chance, in_rows) for _ in range(6)]))
+
+    assert calm.calibrated
+    assert calm.of_rate(None).dispersion < 1.2
+    assert rows.of_rate(None).dispersion > 8
+    assert rows.of_rate("cart").dispersion == 1.0, "nobody counted it"
+    assert rows.sentence.startswith("Calibrated on 6 h of A/A history: failures scatter ")
+
+
+def test_one_ill_host_for_an_hour_is_no_noise() -> None:
+    """It would be tolerated in the next version for a day."""
+    chance = Random(3)
+    calm = 8 * [window(chance, one) for _ in range(6)]
+    ill = 6 * [window(chance, one, factors=(1, 60))]
+    known = calibration.calibration(history([*calm[:12], *ill, *calm[12:]]))
+
+    assert known.of_rate(None).dispersion < 1.2
+    assert known.of_rate(None).tolerated == 1.5
+
+
+def test_what_differs_again_and_again_is_tolerated() -> None:
+    chance = Random(4)
+    some = 3 * [window(chance, one, factors=it) for it in ((0.5, 2), (1, 1), (2, 0.5), (2, 2))]
+    some *= 3
+
+    assert calibration.calibration(history(some)).of_rate(None).tolerated > 2
+
+
+def test_only_the_newest_day_counts() -> None:
+    chance = Random(5)
+    old, new = (24 * [window(chance, fails) for _ in range(6)] for fails in (in_rows, one))
+    some = history([*old, *new])
+    known = calibration.calibration(some)
+
+    assert known.seconds == 24 * 3600
+    assert known.of_rate(None).dispersion < 1.2
+    assert known.until == END
+    assert calibration.enough(some)
+
+
+def test_latency_is_known_too() -> None:
+    chance = Random(6)
+
+    def half() -> Totals:
+        slow = 20 * (chance.random() < 0.3)
+        return Totals(requests=40, latency={120: 40 - slow, 180: slow})
+
+    each = {at: {Part("1", half=h): half() for h in HALVES} for at in TICKS}
+    some = history(36 * [calibration.window(each, END)])
+
+    assert calibration.calibration(some).of_latency().dispersion > 5
+
+
+@given(parts=st.lists(st.integers(0, 50), min_size=48, max_size=48))
+def test_sums_of_windows_say_what_all_of_their_ticks_do(parts: list[int]) -> None:
+    """What is kept of ten minutes each loses nothing but where the windows of minutes begin."""
+    history = [Counts(100, min(100, n), 100, n // 2) for n in parts for _ in range(5)]
+    whole = rate_scatter(history, TICK_SECONDS)
+    halves = [rate_scatter(history[:120], TICK_SECONDS), rate_scatter(history[120:], TICK_SECONDS)]
+    added = halves[0] + halves[1]
+
+    for one, other in zip((whole.tick, *whole.slow), (added.tick, *added.slow), strict=True):
+        assert (one.failures, one.windows) == (other.failures, other.windows)
+        assert one.seen == pytest.approx(other.seen)
+        assert one.expected == pytest.approx(other.expected)
+
+
+# --- what follows ---------------------------------------------------------------------------------
+
+NOISY = Calibration(
+    6 * 3600, END, {"": RateNoise(8.0, 3.0, 3.0)}, LatencyNoise(2.5, 1.8, 4.0), "Calibrated."
+)
+
+
+def test_a_version_is_judged_by_what_processes_differ_by_and_a_flag_is_not() -> None:
+    """The same processes serve both variants of a flag."""
+    rollout = a_rollout(targets=(RULE, SEARCH))
+    of_version, of_flag = (
+        comparisons.design(rollout, each, histogram_edges(), NOISY)
+        for each in comparisons.comparisons(rollout)
+    )
+
+    assert of_version.rates[0].noise == RateNoise(8.0, 3.0, 3.0)
+    assert of_flag.rates[0].noise == RateNoise(8.0, 1.0, 1.5)
+    assert of_version.rates[1].noise == RateNoise(), "nobody counted it"
+    assert of_version.latency is not None
+    assert of_version.latency.noise == LatencyNoise(2.5, 1.8, 4.0)
+    assert of_flag.latency is not None
+    assert of_flag.latency.noise == LatencyNoise(1.48, 1.24, 4.0)
+    assert of_version.calibration == of_flag.calibration == "Calibrated."
+
+
+def test_a_plan_of_a_noisy_service_says_that_less_is_seen() -> None:
+    rollout, calm = a_rollout(targets=(RULE,)), usual(100)
+    (first, *_) = power.powers(rollout, calm)
+    (noisy, *_) = power.powers(rollout, replace(calm, calibration=NOISY))
+
+    for less, more in zip(first, noisy, strict=True):
+        assert less.detects is not None
+        assert more.detects is None or more.detects > 1.5 * less.detects
+    assert first[0].certified
+    assert not noisy[0].certified
