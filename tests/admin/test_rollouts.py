@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import html
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from flagserver.domain.documents import Principal
+from flagserver.domain.engines import Phase
 from flagserver.domain.states import State
 
 from .house import OUR_PAGE, Visitor
 from .rolling import APPROVED, BAD, RollingHouse, furnish_rollouts
+from .situations import Deployment
 
 CANARY = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 SURE = {"reason": "flat for 30 minutes", "confirm_environment": "production"}
@@ -90,6 +94,24 @@ def test_a_rollout_shows_its_step_its_shares_and_its_guards(house: RollingHouse)
     # Charts say the same as tables, with the limit.
     assert "canary 0.326 %" in page.text
     assert '"limit":1.0' in page.source.replace("&#34;", '"')
+
+
+def test_every_chart_has_a_table_of_the_same_numbers(house: RollingHouse) -> None:
+    id = furnish_rollouts(house)["running"]
+    source = house.visitor().see(f"/rollouts/{id}").source
+    figures = re.findall(r"<figure class=\"chart\".*?</figure>", source, re.DOTALL)
+
+    assert len(figures) == 2
+    for figure in figures:
+        drawn = json.loads(html.unescape(re.findall(r'data-chart="([^"]*)"', figure)[0]))
+        told = re.findall(r"<tr><th[^>]*>([^<]*)</th><td[^>]*>([^<]*)", figure)
+        clock = [datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S") for at in drawn["times"]]
+        assert [at for at, _ in reversed(told)] == clock
+        for (_, canary), number in zip(reversed(told), drawn["canary"], strict=True):
+            if number is None:
+                assert canary == "–"
+            else:
+                assert float(canary.split("\u202f", 1)[0]) == pytest.approx(number, rel=0.01)
 
 
 def test_what_was_rolled_back_says_what_when_why_and_who(house: RollingHouse) -> None:
@@ -499,6 +521,28 @@ def test_what_is_typed_is_shown_as_text(house: RollingHouse) -> None:
         assert "<script>alert" not in source
         assert "<img" not in source.split("</header>", 1)[1]
     assert "&lt;script&gt;alert(1)" in visitor.see(f"/rollouts/{id}").source
+
+
+def test_what_an_engine_says_and_what_is_noted_is_shown_as_text(house: RollingHouse) -> None:
+    broken = Deployment(f"d-{CANARY[:40]}", phase=Phase.SHIFTING, share=100_000)
+    house.follower.groups["shop-ecs/green"] = broken
+    house.clock.late = 60.0
+    id = house.start(targets=[{"kind": "codedeploy", "name": "shop-ecs/green"}])
+    house.catch_up(20)
+    broken.phase, broken.back, broken.reason = Phase.GOING_BACK, f"b-{CANARY}", f"why {CANARY}"
+    broken.failed = "AllowTraffic", f"hook {CANARY}"
+    house.catch_up(20)
+    visitor = house.visitor()
+    page = visitor.see(f"/rollouts/{id}")
+    noted = visitor.send(page, f"/rollouts/{id}/note", reason=f"note {CANARY}")
+
+    for said in ("why", "hook", "note"):
+        assert f"{said} <script>alert(1)" in noted.text
+    assert "Goes back by b-<script>" in noted.text
+    for path in ("/", "/rollouts", f"/rollouts/{id}", f"/rollouts/new?again={id}"):
+        source = visitor.see(path).source
+        assert "<script>alert" not in source
+        assert "<img" not in source.split("</header>", 1)[1]
 
 
 def test_nobody_without_a_session_gets_in(house: RollingHouse) -> None:
