@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from flagserver.domain.environments import Environment
-from flagserver.domain.staleness import STALE_AFTER, alike_since, stale
+from flagserver.domain.flags import State
+from flagserver.domain.staleness import Asked as LastAsked
+from flagserver.domain.staleness import Mark, marks, not_asked
 from flagserver.services.catalogue import FlagView
 
 from . import present
@@ -63,7 +65,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A flag in a list. stale: why it can go, or None."""
+    """A flag in a list. stale: why it can go or waits for somebody, or None."""
 
     view: FlagView
     changed: str
@@ -100,7 +102,8 @@ class Facts:
     """What lists ask of a flag, as long as nothing of it is changed.
 
     tokens: environment -> its state there.  moved: environments where a rollout moves it.
-    alike_since: since when it could be stale, see `staleness`; None: it cannot.
+    counted: its states in the environments where it counts.
+    marks: why it can be stale as it is served, see `staleness`.
     everywhere: of which sorts it is, staleness aside, looked at in all environments.
     """
 
@@ -108,12 +111,17 @@ class Facts:
     changed: str
     tokens: Mapping[str, str]
     moved: frozenset[str]
-    alike_since: datetime | None
+    counted: Sequence[State]
+    marks: tuple[Mark, ...]
     everywhere: frozenset[str]
 
-    def is_stale(self, now: datetime) -> bool:
-        """Tell whether it can go."""
-        return self.alike_since is not None and now - self.alike_since >= STALE_AFTER
+    def stale(self, silences: Mapping[str, LastAsked], now: datetime) -> str | None:
+        """Return why it can go or waits for somebody, or None."""
+        for mark in self.marks:
+            if mark.is_due(now):
+                return mark.told(now)
+        silent = not_asked(self.view.flag, self.counted, silences, now)
+        return silent.told(now) if silent is not None and silent.is_due(now) else None
 
     def sorts(self, where: str) -> frozenset[str]:
         """Return of which sorts it is, staleness aside, in an environment ("": in any)."""
@@ -134,10 +142,11 @@ class Listing:
         views: Sequence[FlagView],
         asked: Asked,
         environments: Sequence[Environment],
+        last_asked: Callable[[str], LastAsked],
         now: datetime,
     ) -> Found:
         """Return a page of the flags that are asked for. views: those that a search found, archived
-        ones too, by key."""
+        ones too, by key.  last_asked: when services asked for the flags of an environment."""
         keys = [each.key for each in environments]
         where = [asked.environment] if asked.environment else keys
         counted = tuple(each.key for each in environments if each.critical) or tuple(where)
@@ -146,15 +155,19 @@ class Listing:
             known = [facts for facts in known if facts.view.flag.owner == asked.owner]
         owners = sorted({view.flag.owner for view in views if view.flag.owner})
         counts = dict.fromkeys(("", *STATES), 0)
+        silences = {name: last_asked(name) for name in counted}
+        why: dict[str, str] = {}
         wanted = []
         for facts in known:
             sorts = facts.sorts(asked.environment)
             for sort in sorts:
                 counts[sort] += 1
-            stale_now = facts.alike_since is not None and facts.is_stale(now)
-            counts["stale"] += stale_now
-            if asked.state in sorts or (stale_now and asked.state == "stale"):
+            stale = facts.stale(silences, now)
+            if stale is not None:
+                why[facts.view.flag.key] = stale
+            if asked.state in sorts or (stale is not None and asked.state == "stale"):
                 wanted.append(facts)
+        counts["stale"] = len(why)
         if asked.sort == "changed":
             wanted.sort(key=lambda facts: facts.changed, reverse=True)
         pages = max(1, -(-len(wanted) // PAGE_SIZE))
@@ -162,7 +175,7 @@ class Listing:
         shown = wanted[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
         return Found(
             asked=replace(asked, page=page),
-            rows=[_row(facts, counted, now) for facts in shown],
+            rows=[Row(it.view, it.changed, why.get(it.view.flag.key)) for it in shown],
             total=len(wanted),
             pages=pages,
             counts=counts,
@@ -183,12 +196,14 @@ def _facts(view: FlagView, counted: Sequence[str]) -> Facts:
     tokens = {name: present.status(view.flag, state).token for name, state in states.items()}
     moved = frozenset(name for name, state in states.items() if state.rollout is not None)
     archived = view.flag.archived
+    here = [states[name] for name in counted if name in states]
     return Facts(
         view=view,
         changed=_changed(view),
         tokens=tokens,
         moved=moved,
-        alike_since=alike_since(view.flag, [states[name] for name in counted if name in states]),
+        counted=here,
+        marks=marks(view.flag, here),
         everywhere=frozenset({"archived"}) if archived else _sorts(tokens, moved, list(states)),
     )
 
@@ -203,12 +218,6 @@ def _sorts(
     if not moved.isdisjoint(where):
         found.add("rollout")
     return frozenset({"", *found})
-
-
-def _row(facts: Facts, counted: Sequence[str], now: datetime) -> Row:
-    view = facts.view
-    states = [view.states[name].state for name in counted if name in view.states]
-    return Row(view, facts.changed, stale(view.flag, states, now))
 
 
 def _changed(view: FlagView) -> str:

@@ -40,6 +40,7 @@ from flagserver.measures import Board
 from flagserver.ports import Store, StoreIdentity
 from flagserver.processes import Child, ProcessError, wait_for_port
 from flagserver.services import Services, recovery
+from flagserver.services.asked import KeepingAsked
 from flagserver.services.silence import Vigil
 from flagserver.services.uses import KeepingUses
 from flagserver.settings import Settings, SettingsError
@@ -524,7 +525,10 @@ def serve_web(
     merging.start()
     uses = KeepingUses(services.tokens.uses)
     uses.start()
+    asked = KeepingAsked(services.outcomes.asking)
+    asked.start()
     serve(front, at, on_ready=on_ready)
+    asked.stop()
     uses.stop()
     merging.stop()
     vigil.stop()

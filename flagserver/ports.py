@@ -413,6 +413,18 @@ class Uses(Protocol):
         """Return id of a token -> when it was last used, of those that ever were."""
 
 
+class FlagUses(Protocol):
+    """On which days flags were last asked for. Not authoritative either."""
+
+    def keep_asked(self, environment: str, days: Mapping[str, str]) -> None:
+        """Keep on which days flags were last asked for in an environment: flag -> `2026-11-28`. Of
+        two days the later stays, and keeping one again does no harm."""
+
+    def asked(self, environment: str) -> Mapping[str, str]:
+        """Return flag -> the day on which it was last asked for there, of those that ever were;
+        "" -> the first day on which any was kept."""
+
+
 class Passwords(Protocol):
     """Keeps passwords so that nobody can tell them, and tells whether one is right."""
 
@@ -633,6 +645,7 @@ class Store(
     Sessions,
     Attempts,
     Uses,
+    FlagUses,
     RolloutLeases,
     Looks,
     Evidence,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flask import Blueprint, Response, request, url_for
 from sortition.core.conditions import OPERATORS
@@ -10,7 +10,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain.commands import Reasoned, StateEdit
 from flagserver.domain.errors import Conflict, Invalid, Locked, NotFound, StaleRevision
-from flagserver.domain.staleness import stale
+from flagserver.domain.flags import State
+from flagserver.domain.staleness import Asked, stale
 
 from .. import served
 from ..cards import Desk
@@ -211,7 +212,7 @@ class Flag:
         return {
             "flag": view.flag,
             "cards": desk.cards(view, detail=True),
-            "stale": stale(view.flag, counted, now()),
+            "stale": stale(view.flag, counted, self._last_asked(counted), now()),
             "forms": forms,
             "no_form": Typed(),
             "history": [line(entry) for entry in history[:HISTORY]],
@@ -223,6 +224,10 @@ class Flag:
                 for name, state in view.states.items()
             },
         }
+
+    def _last_asked(self, states: Sequence[State]) -> dict[str, Asked]:
+        last = self._services.outcomes.asking.last
+        return {state.environment: last(state.environment) for state in states}
 
 
 def routes(blueprint: Blueprint, ui: Interface) -> None:

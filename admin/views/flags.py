@@ -60,7 +60,8 @@ class Flags:
         desk = Desk(services, at)
         asked = listing.read(request.args, [each.key for each in desk.environments])
         searched = services.flags.all(query=asked.query, archived=True)
-        found = self._listing.find(searched, asked, desk.environments, at)
+        last_asked = services.outcomes.asking.last
+        found = self._listing.find(searched, asked, desk.environments, last_asked, at)
         lines = desk.lines([row.view for row in found.rows], self._reached)
         return {
             "found": found,

@@ -153,6 +153,7 @@ def routes(origins: tuple[str, ...], prefix: str = "") -> Routes:
         if key not in flags:
             details = "There is no such flag in this environment."
             raise _refused(404, "flag_not_found", ErrorCode.FLAG_NOT_FOUND, details)
+        call.services.outcomes.asking.note(environment, (key,))
         return _answer(key, flags[key], request_id, environment)
 
     @made.add(
@@ -173,6 +174,7 @@ def routes(origins: tuple[str, ...], prefix: str = "") -> Routes:
         snapshots = call.services.snapshots
         _wait_for(snapshots, environment, call.request.args.get("flagConfigEtag", ""))
         view, flags = snapshots.compiled(environment, resource)
+        call.services.outcomes.asking.note(environment, flags)
         answers = [
             _answer(key, flag, request_id, environment) for key, flag in sorted(flags.items())
         ]

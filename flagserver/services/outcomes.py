@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from flagserver.domain import batches
 from flagserver.domain.batches import Batch
@@ -22,9 +22,10 @@ from flagserver.domain.outcomes import (
     settled_tick,
     tick_of,
 )
-from flagserver.ports import Clock
+from flagserver.ports import Clock, FlagUses
 from flagserver.ports import Outcomes as Store
 
+from .asked import Asking
 from .merging import Merging, Taken
 from .snapshots import Snapshots
 
@@ -63,17 +64,23 @@ class Exposure:
         return 100 * (self.assignments - rest) / self.assignments
 
 
+class Kept(Store, FlagUses, Protocol):
+    """The part of the store that reports go into."""
+
+
 class Outcomes:
     """Use cases around outcomes."""
 
     def __init__(
-        self, store: Store, snapshots: Snapshots, clock: Clock, *, flush_seconds: float = 5.0
+        self, store: Kept, snapshots: Snapshots, clock: Clock, *, flush_seconds: float = 5.0
     ) -> None:
         """flush_seconds: how often SDKs report."""
         self._store = store
         self._snapshots = snapshots
         self._clock = clock
         self._flush_seconds = flush_seconds
+        self.asking = Asking(store, clock)
+        """When flags were last asked for."""
         self._counting = threading.Lock()
         self.batches = dict.fromkeys(RESULTS, 0)
         """What became of the batches that this process was sent."""
@@ -202,13 +209,14 @@ class Outcomes:
             return dict(self._evaluations)
 
     def _count_rows(self, environment: str, found: batches.Sorted) -> None:
+        served = [row for row in found.rows if row.assignments]
+        flags = [row.subject.removeprefix(FLAG_SUBJECT) for row in served]
+        self.asking.note(environment, flags)
         with self._counting:
             for result, number in found.became.items():
                 self.rows[result] += number
-            for row in found.rows:
-                if row.assignments:
-                    flag = row.subject.removeprefix(FLAG_SUBJECT)
-                    self._evaluations[environment, flag, row.variant] += row.assignments
+            for flag, row in zip(flags, served, strict=True):
+                self._evaluations[environment, flag, row.variant] += row.assignments
 
     def _count(self, result: str) -> None:
         with self._counting:

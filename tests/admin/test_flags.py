@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from .house import House, Visitor
@@ -233,6 +235,31 @@ def test_a_flag_that_all_have_had_for_long_is_called_stale_with_its_reason(
     assert "done" in page.text
     assert "young" not in page.text
     assert f"Stale: {reason}" in visitor.see("/flags/done").text
+
+
+def test_flags_that_wait_for_somebody_or_that_nobody_asks_for_say_so(
+    house: House, visitor: Visitor
+) -> None:
+    house.clock.late = 100 * 24 * 3600
+    for key in ("stuck", "silent", "asked"):
+        house.flag(key)
+        house.share(key, 25.0)
+    asking = house.services.outcomes.asking
+    asking.note("production", ["asked"])
+    asking.keep()
+    house.clock.late = 0
+    for key in ("silent", "asked"):
+        house.share(key, 50.0)
+    asking.note("production", ["asked"])
+    asking.keep()
+
+    page = visitor.see("/flags?state=stale")
+
+    assert "25 % in production for 100 days: finish the ramp or take it back" in page.text
+    assert re.search(r"no service asked for it in production for (99|100) days: remove", page.text)
+    assert page.text.count("⚠ stale") == 2
+    assert "Stale: no service asked" in visitor.see("/flags/silent").text
+    assert "Stale:" not in visitor.see("/flags/asked").text
 
 
 def test_a_rollout_that_moves_a_flag_shows_its_step_without_a_click(

@@ -43,6 +43,17 @@ def test_tries_are_counted_by_name_until_their_window_ends(store: RedisStore):
     assert store.tried(["address", "account"], window_seconds=60) == [1, 1]
 
 
+def test_of_two_days_on_which_a_flag_was_asked_for_the_later_stays(store: RedisStore):
+    assert store.asked("production") == {}
+    store.keep_asked("production", {})
+    store.keep_asked("production", {"a": "2026-11-23", "b": "2026-11-20"})
+    store.keep_asked("production", {"a": "2026-11-22", "b": "2026-11-24"})
+    store.keep_asked("staging", {"a": "2026-11-30"})
+
+    assert store.asked("production") == {"": "2026-11-23", "a": "2026-11-23", "b": "2026-11-24"}
+    assert store.asked("staging") == {"": "2026-11-30", "a": "2026-11-30"}
+
+
 def test_of_two_uses_of_a_token_the_later_stays(store: RedisStore):
     earlier, later = "2026-11-23T08:00:00.000Z", "2026-11-23T09:00:00.000Z"
 

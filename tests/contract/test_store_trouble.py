@@ -73,6 +73,8 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "tried": lambda store: store.tried(["a", "b"], window_seconds=60),
     "keep_uses": lambda store: store.keep_uses({"a": "2026-11-23T08:00:00.000Z"}),
     "uses": lambda store: store.uses(),
+    "keep_asked": lambda store: store.keep_asked("production", {"a": "2026-11-23"}),
+    "asked": lambda store: store.asked("production"),
     "acquire": lambda store: store.acquire("controller", "a", ttl_seconds=1),
     "acquire_all": lambda store: store.acquire_all(["b", "c"], "a", ttl_seconds=1),
     "secure": lambda store: store.secure(Lease("controller", "a", 1), ttl_seconds=1),
@@ -115,7 +117,16 @@ WRITES = {
         "secure",
         "keep_checkpoint",
     ),
-    *("tried", "keep_uses", "keep_evidence", "keep_halves", "drop_bodies", "rewrite_log", "index"),
+    *(
+        "tried",
+        "keep_uses",
+        "keep_asked",
+        "keep_evidence",
+        "keep_halves",
+        "drop_bodies",
+        "rewrite_log",
+        "index",
+    ),
 }
 LOOK_FIRST = {"commit", "secure", "rewrite_log"}
 """Those that read before they write, so that a failure may have nothing to say of a change."""

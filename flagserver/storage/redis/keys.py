@@ -56,6 +56,11 @@ def attempts(name: str) -> str:
     return f"{{sortition}}:attempts:{_escaped(name)}"
 
 
+def asked(environment: str) -> str:
+    """Return the hash of when flags were last asked for in an environment."""
+    return f"{{sortition}}:flags:asked:{_escaped(environment)}"
+
+
 def uses() -> str:
     """Return the hash of when tokens were last used."""
     return "{sortition}:tokens:used"

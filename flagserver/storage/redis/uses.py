@@ -1,4 +1,4 @@
-"""When tokens were last used: one hash, beside the tokens, which it does not change."""
+"""When tokens were last used and flags last asked for: hashes beside them, which change nothing."""
 
 from __future__ import annotations
 
@@ -24,3 +24,14 @@ class RedisUses:
         """Return id of a token -> when it was last used."""
         found: Mapping[bytes, bytes] = self._server.read("HGETALL", keys.uses())
         return {id.decode(): at.decode() for id, at in found.items()}
+
+    def keep_asked(self, environment: str, days: Mapping[str, str]) -> None:
+        """Keep on which days flags were last asked for; of two the later stays."""
+        told = [each for use in days.items() for each in use]
+        if told:
+            self._server.run(Call(script("asked"), [keys.asked(environment)], told))
+
+    def asked(self, environment: str) -> Mapping[str, str]:
+        """Return flag -> the day on which it was last asked for; "" -> the first day."""
+        found: Mapping[bytes, bytes] = self._server.read("HGETALL", keys.asked(environment))
+        return {flag.decode(): day.decode() for flag, day in found.items()}
