@@ -11,6 +11,7 @@ from flagserver.services.listening import Say
 from .guard import Guard
 from .interface import Interface, harden
 from .views import (
+    approvals,
     assets,
     audit,
     errors,
@@ -52,6 +53,7 @@ def blueprint(
     errors.routes(pages, ui)
     pages.before_request(guard.check)
     pages.after_request(harden)
+    approvals.routes(pages, ui)
     assets.routes(pages, ui)
     audit.routes(pages, ui)
     events.routes(pages, ui)

@@ -23,6 +23,7 @@ def read_environment(typed: Typed) -> NewEnvironment:
         description=typed.text("description"),
         critical=typed.text("critical") == "yes",
         uniform=typed.text("uniform") == "yes",
+        four_eyes=typed.text("four_eyes") == "yes",
         reason=reason(typed),
     )
 
@@ -41,6 +42,7 @@ def read_edit(typed: Typed) -> EnvironmentEdit:
         description=typed.text("description"),
         critical=typed.text("critical") == "yes",
         uniform=typed.text("uniform") == "yes",
+        four_eyes=typed.text("four_eyes") == "yes",
         default_schedule=typed.text("default_schedule").strip(),
         retention_days=int(days),
         reason=reason(typed),

@@ -28,6 +28,8 @@ class Line:
     what: str
     why: str | None
     tone: str
+    approver: str | None = None
+    """Who approved of it, where a second person had to."""
     undo: str | None = None
     """What was served before it, where that can be served again."""
 
@@ -51,8 +53,14 @@ def line(entry: Body) -> Line:
         what=what,
         why=entry["reason"],
         tone=tone,
+        approver=_approver(entry.get("after")),
         undo=_undo(entry),
     )
+
+
+def _approver(after: Any) -> str | None:
+    approval = after.get("approval") if isinstance(after, dict) else None
+    return approval.get("by") if isinstance(approval, dict) else None
 
 
 def _undo(entry: Body) -> str | None:

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from flagserver.domain import access
 from flagserver.domain.environments import Environment
-from flagserver.domain.errors import Refusal, StoreUnavailable, under
+from flagserver.domain.errors import ApprovalRequired, Refusal, StoreUnavailable, under
 from flagserver.domain.schedule import Schedule
 from flagserver.services.starting import Planned
 
@@ -62,7 +62,7 @@ class NewRolloutPage:
         again = once(typed, principal().id, command)
         try:
             started = self._services.rollouts.start(command, principal(), again)
-        except StoreUnavailable:
+        except (StoreUnavailable, ApprovalRequired):
             raise
         except Refusal as refusal:
             refuse(typed, refusal, list(command.the_targets()))

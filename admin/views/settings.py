@@ -63,6 +63,7 @@ class Settings:
             "description": kept.description,
             "critical": "yes" if kept.critical else "",
             "uniform": "yes" if kept.uniform else "",
+            "four_eyes": "yes" if kept.four_eyes else "",
             "default_schedule": kept.default_schedule,
             "retention_days": str(kept.retention_days),
             "revision": str(view.revision),

@@ -10,6 +10,7 @@ from flagserver.domain import access, approvals, documents, flags
 from flagserver.domain.approvals import Approve, Base, Consent, Proposal, State
 from flagserver.domain.commands import Enlarging, Reasoned, StateEdit
 from flagserver.domain.documents import Change, Document, Principal, Write
+from flagserver.domain.environments import Environment
 from flagserver.domain.errors import (
     ApprovalLapsed,
     Conflict,
@@ -92,9 +93,9 @@ class Approvals:
         """
         for _ in range(ATTEMPTS):
             view = self.get(id, by)
-            self._check_may_do(view.proposal, by)
-            approvals.check_may_approve(view.proposal, by, self._now(), command.hash)
             where = known_environment(self._store, view.proposal.asked.environment)
+            _check_may_do(view.proposal, where, by)
+            approvals.check_may_approve(view.proposal, by, self._now(), command.hash)
             flags.check_may_enlarge(where, command)
             if view.state is State.LAPSED:
                 raise self._lapse(view, by)
@@ -165,11 +166,6 @@ class Approvals:
             at=rfc3339(self._now()),
         )
 
-    def _check_may_do(self, proposal: Proposal, by: Principal) -> None:
-        asked = proposal.asked
-        action = access.CHANGE if asked.action.startswith("flag:") else access.ROLL_OUT
-        access.check(by, action, asked.environment)
-
     def _lapse(self, view: ProposalView, by: Principal) -> Refusal:
         """Write down that it has lapsed; return what to raise."""
         self._end(view, State.LAPSED, approvals.LAPSE, by, None)
@@ -202,3 +198,13 @@ class Approvals:
 
     def _now(self) -> datetime:
         return self._clock.now()
+
+
+def _check_may_do(proposal: Proposal, where: Environment, by: Principal) -> None:
+    """Raise Forbidden unless somebody may do it themself, before anything is told or written."""
+    if not proposal.asked.action.startswith("flag:"):
+        access.check(by, access.ROLL_OUT, where.key)
+        return
+    access.check(by, access.CHANGE, where.key)
+    if where.critical:
+        access.check(by, access.ENLARGE, where.key)

@@ -181,6 +181,10 @@ POST   /rollouts/start                                       -    -    -    yes 
 POST   /rollouts/<id>/note                                   -    yes  yes  yes  -    yes  yes  -
 POST   /rollouts/<id>/hold                                   -    yes  yes  yes  -    yes  yes  -
 POST   /rollouts/<id>/rollback                               -    yes  yes  yes  -    yes  yes  -
+GET    /approvals                                            yes  yes  yes  yes  yes  yes  yes  yes
+GET    /approvals/<id>                                       yes  yes  yes  yes  yes  yes  yes  yes
+POST   /approvals/<id>/withdraw                              -    yes  yes  yes  -    yes  yes  -
+POST   /approvals/<id>/approve                               -    -    -    yes  -    yes  yes  -
 GET    /review                                               yes  yes  yes  yes  yes  yes  yes  yes
 POST   /review/<id>                                          -    yes  yes  yes  -    yes  yes  -
 

@@ -34,12 +34,13 @@ ANSWERED = {
     "POST /flags/<key>/environments/<environment>/preview": 409,
     "POST /audit/acknowledge": 409,
     "POST /rollouts/<id>/hold": 409,
+    "POST /approvals/<id>/approve": 409,
     "POST /account": 422,
     "GET /<page_path:path>": 404,
 }
 """What those who are let in are told where it does not come about: no step was begun, nothing was
-lost, nothing is made to fail where it is critical, links for previews have no key, and nobody here
-has a password."""
+lost, nothing is made to fail where it is critical, links for previews have no key, nobody here has
+a password, and what waited was withdrawn."""
 
 ENDED = ("expired", "revoked", "unknown", "wrong secret")
 

@@ -17,7 +17,9 @@ from flagserver.domain import documents, people
 from flagserver.domain.commands import NewToken, Reasoned
 from flagserver.domain.documents import Change, Fact, Principal, Write
 from flagserver.domain.people import NewPerson, PersonEdit
+from flagserver.domain.rates import Rates
 from flagserver.http.routing import Route
+from flagserver.settings import Settings
 from tests.http import routes
 from tests.http.api import SOMEBODY, Answer, Api, Caller, an_api
 
@@ -60,6 +62,11 @@ TYPED: dict[str, dict[str, str]] = {
     "POST /rollouts/start": A_ROLLOUT | {"once": "0123456789abcdef"},
     "POST /rollouts/<id>/<verb>": {"reason": "a test", "confirm_environment": HERE},
     "POST /rollouts/<id>/note": {"reason": "seen"},
+    "POST /approvals/<id>/approve": {
+        "hash": routes.WISH.fingerprint,
+        "reason": "a test",
+        "confirm_environment": HERE,
+    },
     "POST /settings/environments": {"key": "typed"},
     "POST /settings/environments/<key>": {
         "description": "words",
@@ -221,6 +228,8 @@ class World:
         id = routes.ROLLOUT
         if rule.startswith("/settings/people/"):
             id = routes.NAMES["person"]
+        if rule.startswith("/approvals/"):
+            id = routes.APPROVAL
         if rule.startswith("/settings/tokens/"):
             id = self.spare[-1]
         return {
@@ -256,8 +265,8 @@ class World:
 
 
 def a_world() -> World:
-    """Return a fresh one."""
-    return World(an_api())
+    """Return a fresh one, in which nobody asks too often: that is told in `test_rates.py`."""
+    return World(an_api(settings=Settings(rates=Rates(sdk=0, deploy=0, admin=0, address=0))))
 
 
 def plain(rule: Rule) -> str:

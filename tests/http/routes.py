@@ -10,6 +10,7 @@ from flagserver.domain import approvals, documents, people
 from flagserver.domain.access import ALLOWED
 from flagserver.domain.approvals import Asked, Base
 from flagserver.domain.documents import Change, Fact, Write
+from flagserver.domain.flags import State
 from flagserver.domain.people import NewPerson
 from flagserver.http import ofrep
 from flagserver.http.routing import PUBLIC, Route
@@ -32,10 +33,12 @@ NAMES = {
 ROLLOUT = "r-e45672eca4"
 """The id of the rollout that `furnish` starts: its idempotency key makes it always this one."""
 
+SERVED = State("new-search", "production", 50_000, (("on", 1_000_000),)).to_body()
+
 WISH = Asked(
     *("production", "flag/new-search", "flag:unkill"),
     (Base(documents.states("production"), "new-search", 1),),
-    *(WHY, {}),
+    *(WHY, {"before": SERVED | {"killed": True}, "after": SERVED}),
 )
 """What waits for a second person."""
 
