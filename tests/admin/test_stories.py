@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from flagserver.domain.commands import EnvironmentEdit, NewToken, Reasoned
+from flagserver.domain.outcomes import Row, service_subject
+from flagserver.domain.people import NewPerson
 from flagserver.domain.rollout_commands import NewRollout
 from flagserver.domain.schedule_commands import TemplateBody
 
@@ -124,6 +127,13 @@ CANARY = (
 )
 
 
+GUARD = {
+    "name": CANARY,
+    "signal": {"source": "outcomes", "measure": "rate", "settings": {"metric": CANARY}},
+    "limit": 0.01,
+}
+
+
 def infested() -> House:
     """Return a house with a canary in every field that takes text."""
     house = furnish(House())
@@ -141,13 +151,25 @@ def infested() -> House:
         "environment": "staging",
         "service": CANARY[:80],
         "schedule": "5%:5m,100%",
-        "guards": "none",
+        "guards": [GUARD],
         "targets": [{"kind": "flag", "name": "values"}],
         "reason": CANARY,
     }
     id = services.rollouts.start(NewRollout.model_validate(body), ANA).rollout.id
     services.rollouts.roll_back(id, Reasoned(reason=CANARY), ANA)
+    services.people.invite(NewPerson(name=CANARY, login="<img/src=x>", reason=CANARY), ANA)
+    at = int(time.time())
+    counted = {CANARY: (30, 3)}
+    row = Row(service_subject(CANARY), CANARY, at, 0, 30, 3, {60: 30}, metrics=counted)
+    about = {"service.name": CANARY, "service.version": CANARY, "instance": CANARY, "seen": at}
+    house.store.add("production", "canary:1", 1, [row], about)
     return house
+
+
+def of_rollouts(house: House) -> list[str]:
+    """Return the addresses of the pages about its rollouts."""
+    ids = [view.rollout.id for view in house.services.rollouts.page().views]
+    return [it for id in ids for it in (f"/rollouts/{id}", f"/rollouts/new?again={id}")]
 
 
 INFESTED = (
@@ -158,6 +180,7 @@ INFESTED = (
         "/settings/schedules",
         "/settings/schedules/staging/canary",
     ),
+    *("/settings/people", "/neutrality", "/health"),
     *("/settings/tokens", "/review", "/rollouts", f"/help?q={CANARY}", f"/audit?who={CANARY}"),
     *(f"/{CANARY}", "/flags/values/environments/production/preview"),
 )
@@ -168,7 +191,7 @@ def test_text_is_text_on_every_screen() -> None:
     visitor = house.visitor()
     entries = [f"/audit/{entry['seq']}" for entry in house.services.record.recent(limit=12)]
     seen = 0
-    for path in (*INFESTED, *entries):
+    for path in (*INFESTED, *of_rollouts(house), *entries):
         page = visitor.see(quote(path, safe="/?="))
         assert "<img src=x" not in page.source, path
         assert "<script>" not in page.source, path
@@ -183,7 +206,7 @@ def test_no_browser_takes_text_for_anything_else(browser: Browser) -> None:
     house, seen = infested(), 0
     with house.served() as address, opened(browser, house, address) as desk:
         tab = desk.tab()
-        for path in INFESTED:
+        for path in (*INFESTED, *of_rollouts(house)):
             page = tab.go(path)
             assert "pwned" not in page.title(), path
             assert page.locator("img[src=x]").count() == 0, path
