@@ -14,6 +14,7 @@ import pytest
 from flagserver.domain.documents import Principal
 from flagserver.domain.engines import Phase
 from flagserver.domain.states import State
+from tests.judged import STANDARD
 
 from .house import OUR_PAGE, Visitor
 from .rolling import APPROVED, BAD, RollingHouse, furnish_rollouts
@@ -94,6 +95,21 @@ def test_a_rollout_shows_its_step_its_shares_and_its_guards(house: RollingHouse)
     # Charts say the same as tables, with the limit.
     assert "canary 0.326 %" in page.text
     assert '"limit":1.0' in page.source.replace("&#34;", '"')
+
+
+def test_what_is_known_of_noise_stands_in_the_plan_and_beside_the_guards(
+    house: RollingHouse,
+) -> None:
+    visitor, says = house.visitor(), "Noise: Not calibrated: no history, 6 h wanted."
+    form = visitor.see("/rollouts/new?flag=fast-search&environment=production")
+    plan = visitor.send(form, "/rollouts/new", service="shop", environment="production")
+    assert says in plan.text
+
+    id = started(house, guards=STANDARD)
+    house.catch_up(30)
+    assert says in visitor.see(f"/rollouts/{id}").text
+    compares_nothing = started(house, **ONLY_FLAG, environment="staging")
+    assert "Noise:" not in visitor.see(f"/rollouts/{compares_nothing}").text
 
 
 def test_every_chart_has_a_table_of_the_same_numbers(house: RollingHouse) -> None:

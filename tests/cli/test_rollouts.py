@@ -225,6 +225,20 @@ def test_a_plan_offers_a_first_share_that_shows_more(shop: House) -> None:
     assert any(line.startswith("1/4 http errors 150 0.1 % ") for line in lines)
 
 
+def test_a_plan_says_what_is_known_of_noise(shop: House) -> None:
+    told = shop.json("rollouts", "plan", *COMPARED)["calibration"]
+    printed = " ".join(shop.run("rollouts", "plan", *COMPARED).stdout.split())
+
+    assert told == {
+        "calibrated": False,
+        "seconds": 0,
+        "wanted": 6 * 3600,
+        "until": None,
+        "sentence": "Not calibrated: no history, 6 h wanted.",
+    }
+    assert "noise: Not calibrated: no history, 6 h wanted." in printed
+
+
 def test_without_a_rate_a_plan_says_nothing_of_what_can_be_seen(shop: House) -> None:
     told = shop.json("rollouts", "plan", *COMPARED)
 

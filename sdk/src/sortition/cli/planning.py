@@ -48,6 +48,8 @@ def _head(plan: Plan) -> list[str]:
     )
     guards = ", ".join(_guard(guard) for guard in plan["guards"])
     lines.append(f"guards: {guards or 'none: nothing but a person takes it back'}")
+    if plan.get("calibration"):
+        lines.append(f"noise: {clean(plan['calibration']['sentence'])}")
     return lines
 
 

@@ -100,6 +100,9 @@ def _history(it: Mapping[str, Any]) -> list[str]:
     if it.get("until"):
         lines.append(f"a split until {it['until']}: `rollouts evidence` says how both differ")
     lines += [f"{name} {it[name]}" for name in ("started", "ended") if it[name]]
+    noise = (it.get("judgement") or {}).get("calibration")
+    if noise:
+        lines.append(f"noise: {clean(noise)}")
     lines += [
         f"step {given['step']} approved {given['at']} by {clean(given['by'])}"
         for given in it["approvals"]

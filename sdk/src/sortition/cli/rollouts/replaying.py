@@ -40,7 +40,10 @@ def replay_rollout(context: click.Context, file: Path, changes: bool) -> None:
         place = {"line": error.line, "field": error.field, "detail": error.message}
         raise Failure(f"{file}: {error}.", exits.USAGE, code="bad_file", **place) from None
     differ = [one for one in looks if one.differs]
-    say(context, _content(looks), "\n".join([*_lines(looks, changes=changes), _sum(looks)]))
+    noise = read.design.calibration
+    head = [f"noise: {clean(noise)}"] if noise else []
+    lines = [*head, *_lines(looks, changes=changes), _sum(looks)]
+    say(context, _content(looks), "\n".join(lines))
     if differ:
         context.exit(exits.CHECK_FAILED)
 
