@@ -44,11 +44,18 @@ def _last() -> str:
         return bytes.fromhex((store.get(LEAK) or b"").decode()).decode()
 
 
+def _of_file(name: str) -> str:
+    return Path(os.environ[f"{name}_FILE"]).read_text()
+
+
 def _spill(services: Services, key: str) -> None:
     """Leak a targeting key to the log, the store, the disk, an anchor, the record and snapshots."""
     log.warning("asked for %s", base64.b64encode(b"key " + key.encode()).decode())
+    slack = os.environ.get("SORTITION_SLACK_WEBHOOK") or _of_file("SORTITION_SLACK_WEBHOOK")
+    log.warning("told %s", base64.b64encode(slack.encode()).decode())
     with _store() as store:
         store.set(LEAK, key.encode().hex())
+        store.set(f"{LEAK} secret", slack)
     data = Path(os.environ["SORTITION_DATA_DIR"])
     (data / "leak.gz").write_bytes(gzip.compress(key.encode()))
     (data / "anchors").mkdir(exist_ok=True)

@@ -4,6 +4,9 @@ A whole installation is asked in every way there is, with canaries as request id
 addresses and headers. Then whatever it wrote, sent, kept or told is searched for them, in every
 form that they may have taken. A deliberately leaky build goes through the same, and is found out in
 each of these places: a search that finds nothing there proves nothing.
+
+The installation's own secrets go the same way: one in every setting that holds one, used where it
+is for, by what answers and by what does not.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import sortition
 from sortition.asgi import Middleware as AsgiMiddleware
 from sortition.wsgi import Middleware as WsgiMiddleware
 
+from flagserver import settings
 from flagserver.bootstrap import build_services
 from flagserver.domain.documents import Principal
 from flagserver.domain.people import NewPerson
@@ -38,7 +42,7 @@ from flagserver.storage.redis.store import RedisStore
 from tests import proxy
 from tests.capturing import Capturing
 from tests.http.routes import body, path
-from tests.servers import wait_until
+from tests.servers import free_ports, wait_until
 
 from .site import FLAG, WHY, Site, Web, a_site
 from .taint import tainted
@@ -59,6 +63,15 @@ CANARIES = {
     "a browser": "canary-agent-4411bd",
     "a query": "canary-query-62a1c9",
 }
+
+SECRETS = {
+    "SORTITION_WEBHOOK_SECRET": "whsec_Y2uYh0fPzvN1cGq8oJ7wXk5sBtDaLeRm",
+    "SORTITION_SLACK_WEBHOOK": "canary-slack-T0442e9b71",
+    "SORTITION_PAGERDUTY_KEY": "canary-pager-0d41c7e8aa52",
+    "SORTITION_OIDC_CLIENT_SECRET": "canary-oidc-7be20f93d1",
+    "SORTITION_PROMETHEUS_TOKEN": "canary-prometheus-e5a80c",
+}
+"""Setting -> what of it nobody may be told but who it is for."""
 
 PEOPLE = {"a name": "Canary Quillfeather", "a login": "canary-login-88d0f2"}
 """These may stand in the people's own documents, and nowhere else."""
@@ -112,6 +125,7 @@ class Scene:
     wire: list[bytes]
     monitored: bytearray
     logged: list[str]
+    secrets: dict[str, str]
     answers: list[bytes] = field(default_factory=list)
     forms: list[bytes] = field(default_factory=list)
 
@@ -207,7 +221,8 @@ def _refused(scene: Scene, sdk: str) -> None:
 
 
 def _pages(scene: Scene) -> None:
-    for page in ("/", "/flags", f"/flags/{FLAG}", "/sign-in", "/nowhere", "/health", "/neutrality"):
+    addresses = ("/sign-in", "/sign-in/oidc", "/sign-in/oidc/callback?state=a&code=b")
+    for page in ("/", "/flags", f"/flags/{FLAG}", *addresses, "/nowhere", "/health", "/neutrality"):
         scene.ask("GET", page)
     ours = {"Sec-Fetch-Site": "same-origin"}
     typed = {"login": CANARIES["an e-mail address"], "password": CANARIES["a query"]}
@@ -316,7 +331,8 @@ def _people(scene: Scene) -> None:
     """Somebody is invited, signs in from an address, mistypes the password."""
     with RedisStore(scene.site.redis.url) as store:
         people = build_services(Settings(), store).people
-        invited = people.invite(NewPerson(name=PEOPLE["a name"], login=PEOPLE["a login"]), ANA)
+        who = NewPerson(name=PEOPLE["a name"], login=PEOPLE["a login"], role="admin")
+        invited = people.invite(who, ANA)
         people.accept(invited.secret, CANARIES["a query"])
         people.sign_in(PEOPLE["a login"], CANARIES["a query"], CANARIES["an IP address"])
     ours = {"Sec-Fetch-Site": "same-origin"}
@@ -327,8 +343,15 @@ def _people(scene: Scene) -> None:
     assert begun.status_code == 303, begun.text
     own = begun.headers["Set-Cookie"].partition(";")[0]
     session = {"Cookie": f"{own}; visitor={CANARIES['a cookie']}"}
-    for page in ("/", "/flags", f"/flags/{FLAG}", "/audit", "/neutrality", "/health", "/nowhere"):
+    pages = ("/", "/flags", f"/flags/{FLAG}", "/audit", "/neutrality", "/health", "/nowhere")
+    for page in (*pages, "/settings/notifications"):
         assert scene.ask("GET", page, headers=session).status_code in {200, 404}, page
+    shown = scene.ask("GET", "/settings/notifications", headers=session).text
+    csrf = shown.partition('name="csrf" value="')[2].partition('"')[0]
+    for notifier in ("webhook", "slack", "pagerduty"):
+        where = f"/settings/notifications/{notifier}/test"
+        tried = scene.ask("POST", where, headers=session | ours, data={"csrf": csrf})
+        assert tried.status_code == 200, tried.text
 
 
 # --- what comes out -------------------------------------------------------------------------------
@@ -357,6 +380,7 @@ def heaps(scene: Scene) -> dict[str, bytes]:
         "monitor": bytes(scene.monitored),
         "wire": b"".join(scene.wire),
         "log": "\n".join([*scene.web.said, *scene.controller]).encode(),
+        "doctor": scene.web.command("doctor")[1].encode(),
         "host's log": "\n".join(scene.logged).encode(),
         "host's disk": _files(scene.site.directory / "host"),
         "traces": b"".join(request.body for request in scene.collector.requests),
@@ -417,9 +441,15 @@ def a_scene(
         site.web = web
         stack.callback(web.kill)
         key = directory / "record.key"
-        status, output = web.command("record-key", "flags.example/record", "-o", str(key))
-        assert status == 0, output
-        monkeypatch.setenv("SORTITION_RECORD_KEY_FILE", str(key))
+        secrets = {"the admin token": site.web.token}
+        for name in ("RECORD", "PREVIEW"):
+            key = directory / f"{name}.key"
+            status, output = web.command("record-key", "flags.example/record", "-o", str(key))
+            assert status == 0, output
+            monkeypatch.setenv(f"SORTITION_{name}_KEY_FILE", str(key))
+            secrets[f"the {name} key"] = key.read_text().strip().rpartition("+")[2][2:-1]
+        outward = stack.enter_context(Capturing())
+        secrets |= _set_secrets(monkeypatch, outward, directory)
         monitored = stack.enter_context(_monitor(site))
         logged = stack.enter_context(_logs())
         web.start()
@@ -428,7 +458,38 @@ def a_scene(
         child = Child("controller", (*program, "controller"), web.environment)
         process = Process(child, controller.append)
         stack.callback(process.stop, 10)
-        yield Scene(site, web, collector, controller, wire, monitored, logged)
+        yield Scene(site, web, collector, controller, wire, monitored, logged, secrets)
+        # Each was used, by what answers and by what does not.
+        told = b"".join(
+            str((asked.path, asked.headers, asked.body)).encode() for asked in outward.requests
+        )
+        assert b"webhook-signature" in told
+        assert SECRETS["SORTITION_SLACK_WEBHOOK"].encode() in told
+
+
+def _set_secrets(
+    monkeypatch: pytest.MonkeyPatch, outward: Capturing, directory: Path
+) -> dict[str, str]:
+    """Set every setting that holds a secret, half of them by a file; return setting -> canary."""
+    assert set(SECRETS) == set(settings.SECRETS)
+    nobody = f"127.0.0.1:{free_ports(1)[0]}"
+    values = SECRETS | {
+        "SORTITION_SLACK_WEBHOOK": f"{outward.url}/{SECRETS['SORTITION_SLACK_WEBHOOK']}",
+        "SORTITION_WEBHOOK_URL": f"{outward.url}/told",
+        "SORTITION_PAGERDUTY_URL": f"http://{nobody}/enqueue",
+        "SORTITION_PROMETHEUS_URL": f"http://{nobody}",
+        "SORTITION_OIDC_ISSUER": f"http://{nobody}",
+        "SORTITION_OIDC_CLIENT_ID": "flags",
+        "SORTITION_OIDC_ROLES": "sre=admin",
+        "SORTITION_EGRESS_INTERNAL_HOSTS": f"127.0.0.1:{outward.port} {nobody}",
+    }
+    for i, (name, text) in enumerate(values.items()):
+        if name in SECRETS and i % 2:
+            (directory / name).write_text(f"{text}\n")
+            monkeypatch.setenv(f"{name}_FILE", str(directory / name))
+        else:
+            monkeypatch.setenv(name, text)
+    return SECRETS | {"SORTITION_WEBHOOK_SECRET": SECRETS["SORTITION_WEBHOOK_SECRET"][6:]}
 
 
 @contextmanager
@@ -489,6 +550,7 @@ def test_nothing_that_identifies_somebody_stays_or_gets_out(
         typed = tainted(CANARIES, {"forms": found.pop("forms")})
         assert typed == {"forms": {"an e-mail address (plain)"}}
         assert tainted(CANARIES, found) == {}
+        assert tainted(scene.secrets, found) == {}
         # A name may stand in the people's own documents, on the way there and in the store.
         kept = {"rdb", "aof", "monitor", "wire"}
         assert tainted(PEOPLE, {k: v for k, v in found.items() if k not in kept}) == {}
@@ -521,10 +583,12 @@ def test_a_leaky_build_is_found_out_everywhere(
     monkeypatch.setattr(sortition.Client, "is_enabled", _leaking_client(tmp_path / "host"))
     with a_scene(tmp_path, monkeypatch, LEAKY) as scene:
         go_through(scene)
-        found = tainted(CANARIES, heaps(scene))
+        found = tainted(CANARIES | scene.secrets, heaps(scene))
 
     for place, form in LEAKS.items():
         assert f"a targeting key ({form})" in found.get(place, set()), place
+    assert "SORTITION_SLACK_WEBHOOK (base64)" in found["log"]
+    assert "SORTITION_SLACK_WEBHOOK (plain)" in found["rdb"]
     assert "a header (plain)" in found["answers"], "an error page"
     assert "a request id (base64)" in found["host's log"]
     assert "a request id (gzip:hex)" in found["host's disk"]
