@@ -71,6 +71,7 @@ from flagserver.services.people import People
 from flagserver.services.previews import Previews
 from flagserver.services.pruning import Pruner, Pruning
 from flagserver.services.pushes import Postman, Pushes
+from flagserver.services.rates import Rates
 from flagserver.services.record import Record
 from flagserver.services.recovery import Recovery
 from flagserver.services.reviewing import Reviewing
@@ -498,6 +499,11 @@ def build_services(
         flags=flags,
         environments=Environments(store, clock, entropy),
         tokens=Tokens(store, snapshots, Uses(store), clock, entropy),
+        rates=Rates(
+            *(settings.rates, settings.trusted_proxies),
+            monotonic=clock.monotonic,
+            chance=random.SystemRandom().random,
+        ),
         snapshots=snapshots,
         outcomes=outcomes,
         neutrality=Neutrality(flags, snapshots, outcomes, store),

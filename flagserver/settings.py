@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from .domain.addresses import Network, networks
 from .domain.people import ANYBODY, GroupRole, read_group_roles
+from .domain.rates import Rates
 
 PREFIX = "SORTITION_"
 
@@ -36,6 +37,12 @@ SETTINGS = {
     "SORTITION_PUBLIC_URL": "Where people reach the server, for links. Default from host, port.",
     "SORTITION_TRUSTED_PROXIES": "Networks whose X-Forwarded-For is believed when tries to sign in "
     "are counted, with commas: 10.0.0.0/8. Default: none.",
+    "SORTITION_RATE_SDK": "Requests a second of one SDK's token, of each process; 0: no limit. "
+    "Default 4000.",
+    "SORTITION_RATE_DEPLOY": "The same of one deploy token. Default 50.",
+    "SORTITION_RATE_ADMIN": "The same of one admin token. Default 100.",
+    "SORTITION_RATE_ADDRESS": "Requests a second without a good token from one address, of each "
+    "process; 0: no limit. Default 20.",
     "SORTITION_OIDC_ISSUER": "An OpenID Connect provider that people sign in at, as tokens name "
     "it: https://login.example. Default: none.",
     "SORTITION_OIDC_CLIENT_ID": "What that provider knows this server by.",
@@ -213,6 +220,7 @@ class Settings:
     anchors_s3: str | None = None
     anchors_days: int = 400
     trusted_proxies: tuple[Network, ...] = ()
+    rates: Rates = field(default_factory=Rates)
 
     @property
     def anchors(self) -> Path:
@@ -257,6 +265,7 @@ class Settings:
             anchors_s3=_anchors_s3(environ),
             anchors_days=_number(environ, "SORTITION_ANCHORS_DAYS", 400, 1, 36500),
             trusted_proxies=_networks(environ, "SORTITION_TRUSTED_PROXIES"),
+            rates=_rates(environ),
         )
 
 
@@ -297,6 +306,16 @@ def _secret(environ: Mapping[str, str], name: str) -> str | None:
     if not text:
         raise SettingsError(f"{name}_FILE: {path} is empty.")
     return text
+
+
+def _rates(environ: Mapping[str, str]) -> Rates:
+    usual = asdict(Rates())
+    return Rates(
+        **{
+            name: _number(environ, f"SORTITION_RATE_{name.upper()}", int(default), 0, 10**6)
+            for name, default in usual.items()
+        }
+    )
 
 
 def _networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:

@@ -73,11 +73,16 @@ def all_routes(settings: Settings, board: Board) -> list[Route]:
         return openapi.document(found, settings.url)
 
     @own.add(
-        *("GET", "/openapi.json", PUBLIC, {200: ("This document.", dict[str, Any])}),
+        *("GET", "/openapi.json", PUBLIC),
+        {
+            200: ("This document.", dict[str, Any]),
+            429: "Too often; Retry-After says for how long to wait.",
+        },
         open_query=True,
     )
     def openapi_document(call: Call) -> Any:
         """Describe this API."""
+        routing.count_stranger(call.services, call.request)
         return document()
 
     found += own.all

@@ -24,14 +24,14 @@ from flask import Flask
 
 from flagserver.domain import access, documents
 from flagserver.domain.documents import Event, Principal
-from flagserver.domain.errors import NotFound, Refusal, StoreUnavailable
+from flagserver.domain.errors import NotFound, Refusal, StoreUnavailable, TooMany
 from flagserver.services import Services
 from flagserver.services.listening import Listening
 from flagserver.services.snapshots import View
 
 from . import body, intake, ofrep, sdk
 from .bridge import Answer, Bridge, Busy, Fields
-from .errors import RETRY_SECONDS, Problem
+from .errors import RETRY_SECONDS, Problem, from_refusal
 from .intake import Gone, Receive, Taken
 from .routing import SAFE_HEADERS, Route, presented
 from .streams import RETRY_SECONDS as STREAM_RETRY_SECONDS
@@ -212,6 +212,9 @@ class Front:
             await self._dispatch(exchange)
         except (Gone, TimeoutError):
             exchange.transport.abort()
+        except TooMany as refusal:
+            # Of a request without a body: the connection is kept, since a new one would cost more.
+            await _say(exchange, from_refusal(refusal))
         except Problem as problem:
             await _refuse(exchange, problem)
         except Exception as error:  # noqa: BLE001 (whatever it is, it becomes an answer)
@@ -275,7 +278,8 @@ class Front:
         return True
 
     def _let_in(self, exchange: _Exchange) -> Principal | None:
-        """Return who asks, if that is known in memory and they may be served; else None."""
+        """Return who asks, if that is known in memory and they may be served; else None. Raises
+        TooMany: to say so here costs less than to serve them."""
         if exchange.sent.body_length != 0:
             return None
         try:
@@ -284,6 +288,8 @@ class Front:
                 access.check(principal, access.SERVE)
         except Refusal:
             return None
+        if principal is not None:
+            self._services.rates.count(principal)
         return principal
 
     def _view(self, principal: Principal) -> View | None:
@@ -348,9 +354,13 @@ async def _pass_on(exchange: _Exchange, answer: Answer, *, keep: bool) -> None:
 
 
 async def _refuse(exchange: _Exchange, problem: Problem) -> None:
+    """Say a problem to somebody who may still be sending a body that nobody reads."""
+    await _say(exchange, problem, Connection="close")
+
+
+async def _say(exchange: _Exchange, problem: Problem, **more: str) -> None:
     response = problem.response()
-    # Somebody may still be sending a body that nobody reads.
-    headers = dict(response.headers) | {"Connection": "close"}
+    headers = dict(response.headers) | more
     headers.pop("Content-Length", None)
     await exchange.whole(problem.status, headers, response.get_data())
 

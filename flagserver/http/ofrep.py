@@ -37,7 +37,7 @@ from flagserver.services.snapshots import Snapshots, View, dump, sse
 
 from .errors import Problem
 from .resource import ATTRIBUTES
-from .routing import PUBLIC, Call, Routes, environment_of
+from .routing import PUBLIC, Call, Routes, count_stranger, environment_of
 from .sdk import STREAM_HEADERS, listen
 
 ALL = "/ofrep/v1/evaluate/flags"
@@ -195,6 +195,7 @@ def routes(origins: tuple[str, ...], prefix: str = "") -> Routes:
         {
             200: ("Tells when to ask again.", "text/event-stream"),
             401: "The ticket is not good, or no more.",
+            429: "Too often; Retry-After says for how long to wait.",
         },
         open_query=True,
         dialect=as_ofrep,
@@ -202,7 +203,12 @@ def routes(origins: tuple[str, ...], prefix: str = "") -> Routes:
     def ofrep_events(call: Call) -> Any:
         """Hear that flags have changed. A ticket in the address opens it."""
         origin, ticket = call.request.headers.get("Origin"), call.request.args.get("ticket", "")
-        token = _redeem(call.services, ticket, origin, origins)
+        try:
+            token = _redeem(call.services, ticket, origin, origins)
+        except Unauthenticated:
+            count_stranger(call.services, call.request)
+            raise
+        call.services.rates.count(token.principal())
         last = call.request.headers.get("Last-Event-ID", "")
         return listen(_listening(call.services, token, last), STREAM_HEADERS)
 

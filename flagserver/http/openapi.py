@@ -63,6 +63,7 @@ REFUSALS = {
     415: "The body is not JSON.",
     422: "A field cannot be used.",
     428: "A revision is required.",
+    429: "Too often with this token, or without one from this address; `Retry-After` says more.",
     500: "An error of the server's own.",
     503: "The store is not answering, or the server is full.",
 }
@@ -104,7 +105,7 @@ def refusals(route: Route) -> list[int]:
     """Return the statuses of problems that a route may answer with."""
     found = {400, 500, 503}
     if route.action != PUBLIC:
-        found |= {401, 403}
+        found |= {401, 403, 429}
     if route.parameters or route.action == SERVE:
         found.add(404)
     if route.query or not (route.open_query or route.action == PUBLIC):

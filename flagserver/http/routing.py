@@ -227,11 +227,33 @@ def _body(route: Route, services: Services) -> tuple[dict[str, Any], Any]:
 
 
 def authenticate(services: Services, incoming: Request, *, key: bool) -> Principal:
-    """Return who presents a token. key: X-API-Key will do. Raises Unauthenticated."""
+    """Return who presents a token. key: X-API-Key will do. Raises Unauthenticated, TooMany.
+
+    Whoever shows none that is known to be good is counted by address, before the store is asked.
+    """
     text = presented(incoming.headers, key=key)
-    if not text:
-        raise Unauthenticated("Send a token: Authorization: Bearer srt_…")
-    return services.tokens.authenticate(text)
+    principal = _recognised(services, text)
+    if principal is None:
+        count_stranger(services, incoming)
+        if not text:
+            raise Unauthenticated("Send a token: Authorization: Bearer srt_…")
+        principal = services.tokens.authenticate(text)
+    services.rates.count(principal)
+    return principal
+
+
+def _recognised(services: Services, text: str) -> Principal | None:
+    """Return who presents a token that is known here and good, from memory; else None."""
+    try:
+        return services.tokens.recognise(text)
+    except Unauthenticated:
+        return None
+
+
+def count_stranger(services: Services, incoming: Request) -> None:
+    """Count a request without a token by where it comes from. Raises TooMany."""
+    forwarded = ",".join(incoming.headers.getlist("X-Forwarded-For"))
+    services.rates.count_stranger(incoming.remote_addr, forwarded)
 
 
 def presented(headers: Headers, *, key: bool) -> str:

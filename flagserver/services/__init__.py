@@ -22,6 +22,7 @@ from .outcomes import Outcomes
 from .people import People
 from .previews import Previews
 from .pushes import Pushes
+from .rates import Rates
 from .record import Record
 from .reviewing import Reviewing
 from .rollouts import Rollouts
@@ -40,6 +41,7 @@ class Services:
     flags: Flags
     environments: Environments
     tokens: Tokens
+    rates: Rates
     snapshots: Snapshots
     outcomes: Outcomes
     neutrality: Neutrality

@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from flagserver.domain.rates import Rates
 from flagserver.http.app import all_routes
 from flagserver.http.routing import PUBLIC, Route
 from flagserver.measures import Board
@@ -64,7 +65,8 @@ CALM = hypothesis.settings(
 
 @pytest.fixture(scope="module")
 def api() -> Api:
-    made = an_api()
+    # A clock that stands pays for nothing, and a whole run asks more than a burst.
+    made = an_api(settings=Settings(rates=Rates(sdk=0, deploy=0, admin=0, address=0)))
     routes.furnish(made)
     return made
 
