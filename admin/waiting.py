@@ -75,8 +75,8 @@ class Waiting:
         result = self.proposal.asked.result
         before, after = ({**result[name], "changed": None} for name in ("before", "after"))
         found = served.differences(served.of_body(before), served.of_body(after))
-        killed = [_killed(each) for each in (before, after)]
-        return [*found, Difference("State", [[each] for each in killed])]
+        state = Difference("State", [[_killed(each)] for each in (before, after)])
+        return [*found, state] if state.differs else found
 
     @property
     def facts(self) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ from .commands import Enlarging
 from .documents import APPROVALS, Body, Fact, Idempotency, Principal, Write
 from .errors import ApprovalLapsed, Conflict, Forbidden, Invalid
 from .notices import Notice, Severity
+from .schedule import percent_text
 from .times import rfc3339
 
 VERSION = 1
@@ -322,4 +323,9 @@ VERBS = {
 
 def summary(asked: Asked) -> str:
     """Return what is asked for, in a few words."""
+    if asked.action == "flag:share:change":
+        before, after = (asked.result[name]["share"] for name in ("before", "after"))
+        if before != after:
+            key = asked.thing.partition("/")[2]
+            return f"take {key} from {percent_text(before)} to {percent_text(after)}"
     return VERBS[asked.action].format(asked.thing.partition("/")[2])

@@ -37,6 +37,7 @@ PAGES = {
     "new schedule": "/settings/schedules/new",
     "tokens": "/settings/tokens",
     "notifications": "/settings/notifications",
+    "approvals": "/approvals",
     "review of rollouts": "/review",
     "help": "/help",
     "a document": "/help/operations/troubleshooting",

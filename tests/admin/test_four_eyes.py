@@ -66,7 +66,7 @@ def test_one_person_asks_and_another_approves(
     assert "You asked, and somebody else has to approve" in asks.see("/").text
 
     overview = approves.see("/")
-    assert "Change what is served of new-search" in overview.text
+    assert "Take new-search from 5 % to 25 %" in overview.text
     page = approves.see(place(waiting))
     assert "5 % 25 %" in page.text
     done = approves.send(page, f"{place(waiting)}/approve", **WHY)

@@ -61,7 +61,7 @@ def test_what_enlarges_is_not_done_and_says_what_waits_and_where(api: Api) -> No
         "flag/new-search",
         25.0,
     )
-    assert read["summary"] == "change what is served of new-search"
+    assert read["summary"] == "take new-search from 0 % to 25 %"
 
 
 def test_a_job_that_starts_again_attaches_to_what_waits_and_then_to_the_rollout(api: Api) -> None:

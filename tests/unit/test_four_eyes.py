@@ -423,7 +423,7 @@ def test_people_are_told_that_one_of_them_is_wanted(engine: Engine) -> None:
 
     told = [notice for _, notice in engine.store.undelivered("log", limit=9)]
     assert [(n.kind, n.subject) for n in told] == [("approval:ask", f"approval/{waiting}")]
-    assert told[0].title == f"Approval wanted: change what is served of {FLAG} in production"
+    assert told[0].title == f"Approval wanted: take {FLAG} from 0 % to 25 % in production"
 
 
 def test_people_are_told_where_two_are_wanted_no_more(engine: Engine) -> None:
