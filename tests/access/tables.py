@@ -81,6 +81,7 @@ POST   /api/v1/rollouts/{id}/hold                              -    -     yes  -
 POST   /api/v1/rollouts/{id}/resume                            -    -     yes  -     yes yes  -
 POST   /api/v1/rollouts/{id}/advance                           -    -     yes  -     yes yes  -
 POST   /api/v1/rollouts/{id}/approve                           -    -     yes  -     yes yes  -
+POST   /api/v1/rollouts/{id}/notes                            -    -     yes  -     yes yes  -
 POST   /api/v1/rollouts/{id}/heartbeat                         -    -     yes  -     yes yes  -
 POST   /api/v1/rollouts/{id}/drill                             -    -     yes  -     yes yes  -
 POST   /api/v1/rollouts/{id}/sync                              -    -     yes  -     yes yes  -
@@ -154,6 +155,8 @@ POST   /flags/<key>/environments/<environment>/share         -    -    yes  yes 
 POST   /flags/<key>/environments/<environment>/serving       -    -    yes  yes  -    yes  yes  -
 POST   /flags/<key>/environments/<environment>/undo          -    -    yes  yes  -    yes  yes  -
 POST   /flags/<key>/environments/<environment>/preview       -    -    yes  yes  -    yes  yes  -
+POST   /flags/<key>/environments/<environment>/preview/<id>/revoke
+                                                             -    yes  yes  yes  -    yes  yes  -
 POST   /flags/<key>/environments/<environment>/kill          -    yes  yes  yes  -    yes  yes  -
 POST   /flags/<key>/environments/<environment>/unkill        -    -    -    yes  -    yes  yes  -
 GET    /flags/new                                            yes  yes  yes  yes  yes  yes  yes  yes
@@ -172,6 +175,7 @@ GET    /rollouts/<id>                                        yes  yes  yes  yes 
 GET    /ui/rollouts/<id>                                     yes  yes  yes  yes  yes  yes  yes  yes
 GET    /ui/rollouts/<id>/story                               yes  yes  yes  yes  yes  yes  yes  yes
 GET    /ui/rollouts/<id>/charts                              yes  yes  yes  yes  yes  yes  yes  yes
+GET    /ui/rollouts/<id>/differences                         yes  yes  yes  yes  yes  yes  yes  yes
 GET    /rollouts/<id>/rollback                               yes  yes  yes  yes  yes  yes  yes  yes
 GET    /rollouts/<id>/<verb>                                 -    -    -    yes  -    yes  yes  -
 POST   /rollouts/<id>/<verb>                                 -    -    -    yes  -    yes  yes  -
@@ -227,8 +231,10 @@ POST   /sign-out                                             yes  yes  yes  yes 
 
 
 def lines(table: str) -> dict[tuple[str, str], list[str]]:
-    """Return (method, path) -> what its line says, in the table's order."""
-    told = [line.split() for line in table.splitlines() if line and not line.startswith("#")]
+    """Return (method, path) -> what its line says, in the table's order. The cells of a long path
+    stand below it."""
+    joined = table.replace("\n" + " " * 20, " ")
+    told = [line.split() for line in joined.splitlines() if line and not line.startswith("#")]
     found = {(method, path): cells for method, path, *cells in told}
     assert len(found) == len(told), "a route has two lines"
     return found

@@ -32,6 +32,7 @@ ANSWERED = {
     "GET /rollouts/<id>/<verb>": 409,
     "POST /rollouts/<id>/<verb>": 409,
     "POST /flags/<key>/environments/<environment>/preview": 409,
+    "POST /flags/<key>/environments/<environment>/preview/<id>/revoke": 404,
     "POST /audit/acknowledge": 409,
     "POST /rollouts/<id>/hold": 409,
     "POST /approvals/<id>/approve": 409,

@@ -72,6 +72,7 @@ TYPED: dict[str, dict[str, str]] = {
         "description": "words",
         "critical": "yes",
         "default_schedule": "standard",
+        "retention_days": "90",
     },
     "POST /settings/schedules": {"environment": HERE, "name": "typed", "schedule": "5%:5m,100%"},
     "POST /settings/tokens": {"scope": "sdk", "environment": HERE},
@@ -270,8 +271,8 @@ def a_world() -> World:
 
 
 def plain(rule: Rule) -> str:
-    """Return an address as the tables write it: `any(…)` says what may stand there, and no more."""
-    return re.sub(r"<any\([^)]*\):(\w+)>", r"<\1>", rule.rule)
+    """Return an address as the tables write it: without what a converter is told."""
+    return re.sub(r"\([^)]*\)", "", re.sub(r"<any\([^)]*\):(\w+)>", r"<\1>", rule.rule))
 
 
 def pages(api: Api) -> dict[tuple[str, str], Rule]:
