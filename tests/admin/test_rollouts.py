@@ -155,6 +155,21 @@ def test_a_rollout_that_nobody_looks_at_is_unknown_and_never_green(house: Rollin
     assert "Roll back" in page.text
 
 
+def test_an_engine_that_nobody_looks_at_goes_on_and_that_is_said(house: RollingHouse) -> None:
+    deployment = Deployment("d-4F7A1C9QK", phase=Phase.SHIFTING, share=100_000)
+    house.follower.groups["shop-ecs/green"] = deployment
+    house.clock.late = 300.0
+    id = house.start(targets=[{"kind": "codedeploy", "name": "shop-ecs/green"}])
+    house.catch_up(20)
+    house.clock.late = 0.0
+    visitor = house.visitor()
+
+    assert (
+        "CodeDeploy goes on by itself, and nobody watches." in visitor.see(f"/rollouts/{id}").text
+    )
+    assert "No controller looks at it. CodeDeploy goes on by itself." in visitor.see("/").text
+
+
 def test_a_rollback_that_cannot_be_confirmed_says_what_to_run_by_hand(house: RollingHouse) -> None:
     house.clock.late = 400.0
     id = started(house)

@@ -213,6 +213,32 @@ def test_a_restarted_server_is_live_within_ten_seconds_and_keeps_what_was_typed(
         expect(page.get_by_label("Note")).to_have_value("half a sentence")
 
 
+@pytest.mark.slow
+def test_the_store_goes_and_comes_back_while_somebody_watches(
+    desk: Desk, house: RollingHouse
+) -> None:
+    id = house.start(schedule="5%:10m,100%")
+    house.tick()
+    house.tick()
+    page = desk.tab().live(f"/rollouts/{id}")
+    page.get_by_text("Add a note to the record").click()
+    page.get_by_label("Note").fill("half a sentence")
+
+    house.store_away = True
+    expect(page.locator("#strip")).to_contain_text("as of", timeout=30_000)
+    expect(page.locator("#strip")).to_contain_text("Nothing can be told to controllers")
+    expect(page.locator("#trouble")).to_contain_text("Flags keep their values", timeout=30_000)
+    expect(page.locator("#rollout .figure")).to_contain_text("5")
+
+    house.store_away = False
+    house.hold(id)
+    expect(page.locator("#rollout .figure")).to_contain_text("Paused", timeout=30_000)
+    expect(page.locator("#strip").get_by_role("button", name="Roll back")).to_be_visible(
+        timeout=30_000
+    )
+    expect(page.get_by_label("Note")).to_have_value("half a sentence")
+
+
 class _Port:
     """A server that can be stopped, and started on the same port again."""
 
