@@ -175,12 +175,14 @@ def filled(rollout: Rollout) -> dict[str, str]:
     own = [guard for guard in rollout.guards if not guard.named]
     chosen = _chosen(rollout)
     rule = next((target for target in rollout.traffic if target.kind == "alb"), None)
+    followed = rollout.followed
     return {
         "environment": rollout.environment,
         "service": rollout.service,
         "version": rollout.version or "",
         "flags": " ".join(target.name for target in rollout.flags),
         "relation": str(rollout.relation),
+        "deployment": "" if followed is None else followed.name,
         "rule": "" if rule is None else rule.name,
         "canary": "" if rule is None else str(rule.get("canary") or ""),
         "stable": "" if rule is None else str(rule.get("stable") or ""),

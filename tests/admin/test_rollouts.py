@@ -570,6 +570,8 @@ def test_what_an_engine_says_and_what_is_noted_is_shown_as_text(house: RollingHo
     for said in ("why", "hook", "note"):
         assert f"{said} <script>alert(1)" in noted.text
     assert "Goes back by b-<script>" in noted.text
+    again = visitor.see(f"/rollouts/new?again={id}").form("/rollouts/new")
+    assert again["deployment"] == "shop-ecs/green"
     for path in ("/", "/rollouts", f"/rollouts/{id}", f"/rollouts/new?again={id}"):
         source = visitor.see(path).source
         assert "<script>alert" not in source
