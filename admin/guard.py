@@ -78,6 +78,10 @@ class Guard:
         secret = request.cookies.get(self.cookie)
         if not secret:
             return None
+        if digest(secret) not in self._remembered:
+            # The store is to be asked: whoever makes sessions up is stopped before that.
+            forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
+            self._ui.services.rates.count_stranger(request.remote_addr, forwarded)
         who = self._principal(secret)
         return None if who is None else Visitor(who, secret, csrf_token(secret))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, abort, request
@@ -11,7 +12,7 @@ from sortition.core.model import Flag
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from flagserver.domain.errors import Refusal, StoreUnavailable
+from flagserver.domain.errors import Refusal, StoreUnavailable, TooMany
 
 from ..interface import Interface, visitor
 
@@ -63,7 +64,10 @@ class Errors:
         """Something that the server will not do, or cannot do now."""
         if isinstance(refusal, StoreUnavailable):
             return self._away(refusal)
-        return self._page(refusal.status, refusal.title, refusal.detail)
+        page = self._page(refusal.status, refusal.title, refusal.detail)
+        if isinstance(refusal, TooMany):
+            page.headers["Retry-After"] = str(math.ceil(refusal.retry_after))
+        return page
 
     def crash(self, error: Exception) -> Response:
         """Our own mistake. The log has it; the page does not."""

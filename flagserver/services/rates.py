@@ -47,10 +47,10 @@ class Rates:
         self._count(who.scope, who.id, f"of the token {who.id.removeprefix('token:')}")
 
     def count_stranger(self, peer: str | None, forwarded: str) -> None:
-        """Count a request without a good token, as `client_of` tells where it comes from. Raises
-        TooMany."""
+        """Count a request without a good token or session, as `client_of` tells where it comes
+        from. Raises TooMany."""
         address = client_of(peer, forwarded, self._trusted)
-        self._count(ADDRESS, address, "without a good token from your address")
+        self._count(ADDRESS, address, "without a good token or session from your address")
 
     def _count(self, kind: str, who: str, whose: str) -> None:
         allowed = self._allowed.get(kind, 0.0)

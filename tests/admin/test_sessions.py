@@ -15,9 +15,11 @@ from werkzeug.test import TestResponse
 
 from flagserver.auth.passwords import Argon2Passwords
 from flagserver.domain.people import NewPerson, read_group_roles
+from flagserver.domain.rates import Rates
+from flagserver.settings import Settings
 from tests.introducing import FakeHeader, FakeProvider
 
-from .house import ANA, OUR_PAGE, House, Visitor, _page
+from .house import ANA, OUR_PAGE, House, LateClock, Visitor, _page
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 PASSWORD = "correct horse battery"
@@ -191,6 +193,25 @@ def test_only_the_name_that_no_other_host_can_set_is_a_session_over_https() -> N
 
     assert see("__Host-sortition_session") == 200
     assert [see("sortition_session"), see("__host-sortition_session")] == [303, 303]
+
+
+def test_whoever_makes_sessions_up_is_stopped_and_those_who_have_one_are_not() -> None:
+    clock = LateClock()
+    clock.monotonic = lambda: 0.0  # type: ignore[method-assign]  # nothing is paid for meanwhile
+    house = House(settings=Settings(rates=Rates(address=1)), clock=clock)
+    ana, guesser = house.visitor(), house.app.test_client()
+    assert ana.see("/flags").status == 200
+
+    answers = []
+    for number in range(50):
+        guesser.set_cookie("sortition_session", f"{number:064x}")
+        answers.append(guesser.get("/flags"))
+
+    assert {answer.status_code for answer in answers} == {303, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert "requests a second" in _page(refused).text
+    assert {ana.see("/flags").status for _ in range(20)} == {200}
 
 
 def test_signing_out_ends_the_session(house: House, visitor: Visitor) -> None:

@@ -1,4 +1,5 @@
-"""Nobody gets past a declaration: scopes, environments, strange paths, forgotten endpoints."""
+"""Nobody gets past a declaration: environments, strange paths, forgotten endpoints. Who is let in
+where stands in `tests/access/tables.py`."""
 
 from __future__ import annotations
 
@@ -40,26 +41,6 @@ def test_an_endpoint_that_says_nothing_lets_nobody_in(api: Api) -> None:
     answer = api.admin.get("/forgotten")
 
     assert (answer.status, answer.code) == (403, "forbidden")
-
-
-def test_each_scope_may_do_what_it_is_for_and_nothing_else(api: Api) -> None:
-    routes.furnish(api)
-    callers = {
-        "sdk": api.sdk(),
-        "deploy": api.deploy(),
-        "admin": api.admin,
-    }
-    for scope, caller in callers.items():
-        for route in api.routes:
-            if route.action == PUBLIC or route.view.__name__ == "archive_flag":
-                continue
-            answer = caller.send(
-                *(route.method, routes.path(route), routes.body(route)), **routes.headers(route)
-            )
-            answer.response.close()
-            confined = scope != "admin" and route.action in {"define", "manage"}
-            allowed = route.action in ALLOWED[scope] and not confined
-            assert (answer.status == 403) is not allowed, f"{scope} {route.endpoint}"
 
 
 @pytest.mark.parametrize("scope", ["deploy", "admin"])
