@@ -31,6 +31,7 @@ WORDS = {
     "back": "Brought back. It exposes nobody until you say so.",
     "begun": "Started. Its first step is taken at the controller's next look.",
     "held": "Held. Nothing goes up until somebody resumes; guards still watch.",
+    "heldflags": "Held: its flags stay. An engine that is followed cannot be made to wait.",
     "resumed": "Resumed. The timer counts on.",
     "advanced": "The rest of the wait is skipped. It goes on as soon as no guard fails.",
     "approved": "Approved.",

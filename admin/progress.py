@@ -154,6 +154,16 @@ class Progress:
         return "Its engine" if lane is None else lane.engine
 
     @property
+    def engine_share(self) -> int | None:
+        """Parts per million that the engine that is followed gave at the last look, where that is
+        another share than the rollout's; None where it is not, or nobody looked."""
+        followed = self.rollout.followed
+        if followed is None or self.look is None or not self.rollout.mirrors:
+            return None
+        seen: int | None = (self.look.get("observed") or {}).get(followed.id)
+        return None if seen == self.rollout.confirmed.get(followed.id) else seen
+
+    @property
     def phase(self) -> tuple[str, str, str] | None:
         """How far the engine that is followed is: icon, words, role; None where none is."""
         lane = self.rollout.lane

@@ -92,13 +92,13 @@ class Rollout:
         """Stop the timer and every move up."""
         typed = Typed(request.form.to_dict())
         try:
-            self._services.rollouts.hold(id, read_reason(typed), principal())
+            held = self._services.rollouts.hold(id, read_reason(typed), principal())
         except Unusable:
             return self._page(id, typed, 422)
         except Conflict as refusal:
             typed.refuse(refusal)
             return self._page(id, typed, 409)
-        return self._done(id, "held")
+        return self._done(id, "heldflags" if held.rollout.mirrors else "held")
 
     def note(self, id: str) -> AnyResponse:
         """Add words to its record."""

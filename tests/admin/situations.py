@@ -19,7 +19,7 @@ from tests.followers import FakeDeployment
 
 from .rolling import CALM, RATE, RollingHouse, guards
 
-ECS, FAILING_ECS = "shop-ecs/green", "pay-ecs/green"
+ECS, FAILING_ECS, HELD_ECS = "shop-ecs/green", "pay-ecs/green", "web-ecs/blue"
 STRIP = Target.of("alb", "arn:strip", canary="arn:green", stable="arn:blue")
 SILENT = Signal.of("cloudwatch", Measure.RATE, metric="silent")
 OUTAGE = Signal.of("cloudwatch", Measure.RATE, metric="outage")
@@ -91,7 +91,18 @@ def _engine(name: str) -> dict[str, Any]:
 def furnish_situations(house: RollingHouse) -> dict[str, str]:
     """Give a house rollouts that follow CodeDeploy, hold for every sort of reason, could not be
     taken back, keep a control, or hold a split; return name -> id."""
-    keys = ("follows", "waits", "wide", "odd", "shared", "bakes", "splits", "strip", "killed")
+    keys = (
+        "follows",
+        "waits",
+        "wide",
+        "odd",
+        "shared",
+        "bakes",
+        "splits",
+        "strip",
+        "killed",
+        "held",
+    )
     for key in keys:
         house.flag(key, description=f"What {key} does", owner="search")
     house.outside.sources["outcomes"] = OutcomesSource(  # type: ignore[union-attr,index]
@@ -111,7 +122,8 @@ def furnish_situations(house: RollingHouse) -> dict[str, str]:
     begun = moment(house.clock.now())
     green = Deployment("d-4F7A1C9QK", steps="10%:5m,100%", began=begun)
     red = Deployment("d-9B2KX7M3E", steps="10%:5m,100%", began=begun)
-    house.follower.groups |= {ECS: green, FAILING_ECS: red}
+    held = Deployment("d-7H2PQ5L8R", steps="10%:5m,100%", began=begun)
+    house.follower.groups |= {ECS: green, FAILING_ECS: red, HELD_ECS: held}
     start(
         *("followed", "follows"),
         guarded=guards(house.period),
@@ -123,6 +135,12 @@ def furnish_situations(house: RollingHouse) -> dict[str, str]:
         targets=[_engine(FAILING_ECS)],
         service="pay",
         version="2026.11.28-2",
+    )
+    start(
+        *("held", "held"),
+        targets=[_engine(HELD_ECS), {"kind": "flag", "name": "held"}],
+        service="web",
+        version="3.2",
     )
     start("no data", "waits", guarded=[_guard("http errors", SILENT)])
     start("outage", "shared", guarded=[_guard("http errors", OUTAGE)])
@@ -138,7 +156,9 @@ def furnish_situations(house: RollingHouse) -> dict[str, str]:
         if passed == 120:
             green.phase, green.share = Phase.SHIFTING, 100_000
             red.phase, red.share = Phase.SHIFTING, 100_000
+            held.phase, held.share = Phase.SHIFTING, 100_000
         if passed == 200:
+            house.hold(ids["held"], "the shop is on television")
             red.failed = "AfterAllowTraffic", "Lambda smoke-tests: expected 200 of /pay, got 502."
             red.phase, red.back = Phase.GOING_BACK, "d-2C8QK1V0P"
             red.reason = "CodeDeploy stopped d-9B2KX7M3E: the hook AfterAllowTraffic failed."
@@ -147,6 +167,7 @@ def furnish_situations(house: RollingHouse) -> dict[str, str]:
         if passed == 300:
             house.kill("killed")
             house.driver.weights[STRIP.name].owner = "CodeDeploy group web-ecs/green"
+            held.share, held.phase = 1_000_000, Phase.WATCHING
         if passed == 360:
             house.roll_back(ids["rollback failed"], "users report empty pages")
         _serve(house, chance)

@@ -48,6 +48,17 @@ def test_an_engine_that_broke_off_says_where_and_by_what_it_goes_back(
     assert "✔ AllowTraffic Succeeded 0:20" in page.text
 
 
+def test_a_hold_that_an_engine_does_not_heed_says_so(
+    known: tuple[Visitor, dict[str, str]],
+) -> None:
+    page = page_of(known, "held")
+
+    assert "Held by somebody at 10 % . Guards still watch, and may roll back." in page.text
+    assert "CodeDeploy cannot be made to wait, and gives the new version 100 % now" in page.text
+    assert ": what is held are the flags." in page.text
+    assert "Nothing goes up" not in page.text
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [

@@ -42,6 +42,7 @@ LOOKS = [(theme, width) for theme in ("light", "dark") for width in (1280, 390)]
 MATRIX = [(name, *look) for look in LOOKS for name in PAGES]
 RARE = {
     "follows": "/rollouts/{followed}",
+    "held, and the engine goes on": "/rollouts/{held}",
     "the engine broke off": "/rollouts/{engine broke off}",
     "no data": "/rollouts/{no data}",
     "shared outage": "/rollouts/{outage}",
