@@ -89,16 +89,22 @@ class Library:
         return self._page(path) if path in self._texts else None
 
     def search(self, words: str) -> list[Entry]:
-        """Return the documents in which all words stand, those first that have them in a title."""
+        """Return the documents in which all words stand: first those that have them in a title,
+        then those that have them side by side; those that help before those that explain."""
         wanted = [word.casefold() for word in words.split()]
         if not wanted:
             return []
         found = [
-            (not all(word in self._title(path).casefold() for word in wanted), path)
+            (
+                not all(word in self._title(path).casefold() for word in wanted),
+                " ".join(wanted) not in " ".join(text.casefold().split()),
+                _shelf_of(path),
+                path,
+            )
             for path, text in self._texts.items()
             if all(word in text.casefold() for word in wanted)
         ]
-        ranked = [path for _, path in sorted(found)][:MOST_FOUND]
+        ranked = [path for *_, path in sorted(found)][:MOST_FOUND]
         return [Entry(p, self._title(p), _around(self._texts[p], wanted[0])) for p in ranked]
 
     def _on(self, shelf: str) -> list[str]:
@@ -229,6 +235,12 @@ def _all(tokens: Sequence[Token]) -> list[Token]:
 def _without_front(text: str) -> str:
     """Return a document without the facts about itself that may stand before it."""
     return re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+
+
+def _shelf_of(path: str) -> int:
+    """Return which of the shelves a document stands on; one that stands on none comes last."""
+    shelf = path.partition("/")[0]
+    return list(SHELVES).index(shelf) if shelf in SHELVES else len(SHELVES)
 
 
 def _around(text: str, word: str) -> str:

@@ -32,6 +32,8 @@ class Line:
     """Who approved of it, where a second person had to."""
     undo: str | None = None
     """What was served before it, where that can be served again."""
+    person: str | None = None
+    """Who it was done to, as actors are named."""
 
 
 def line(entry: Body) -> Line:
@@ -41,6 +43,10 @@ def line(entry: Body) -> Line:
     what = events.words(entry["action"])
     if teller is not None:
         what = teller(entry.get("before") or {}, entry.get("after") or {})
+    person = _person(entry["target"])
+    if person is not None:
+        # Who it is stands before it.
+        what = what.removeprefix("somebody ")
     return Line(
         seq=entry["seq"],
         at=entry["ts"],
@@ -55,7 +61,14 @@ def line(entry: Body) -> Line:
         tone=tone,
         approver=_approver(entry.get("after")),
         undo=_undo(entry),
+        person=person,
     )
+
+
+def _person(target: str) -> str | None:
+    if target.startswith("person/"):
+        return target.replace("/", ":", 1)
+    return target if target.startswith("person:") else None
 
 
 def _approver(after: Any) -> str | None:

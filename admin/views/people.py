@@ -170,6 +170,7 @@ class People:
             "account.html",
             status=status,
             person=person,
+            actions=ACTIONS,
             form=typed,
             shortest=SHORTEST_PASSWORD,
             longest=LONGEST_PASSWORD,

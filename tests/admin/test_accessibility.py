@@ -7,12 +7,16 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
+from flagserver.domain.people import NewPerson
 from tests.slices import a_slice
 
 from .browser import FLAG, Desk, Tab, check, furnish, opened, overflow
-from .house import House
+from .house import ANA, House
 
 pytestmark = pytest.mark.needs("chromium")
+
+LONG = "k" * 100
+"""The longest key that a flag can have."""
 
 PAGES = {
     "overview": "/",
@@ -36,6 +40,10 @@ PAGES = {
     "schedules": "/settings/schedules",
     "new schedule": "/settings/schedules/new",
     "tokens": "/settings/tokens",
+    "people": "/settings/people",
+    "oneself": "/account",
+    "flag of long words": f"/flags/{LONG}",
+    "what was done to one flag": "/audit?thing=new-search",
     "notifications": "/settings/notifications",
     "approvals": "/approvals",
     "review of rollouts": "/review",
@@ -53,6 +61,9 @@ MATRIX = [(name, *look) for look in LOOKS for name in PAGES]
 def reading_room(browser: Browser) -> Iterator[Desk]:
     """A house in which nobody changes anything, so that all these tests share it."""
     house = furnish(House())
+    house.flag(LONG, description="long words " * 40, owner="o" * 100)
+    told = {"name": "N" * 100, "login": f"{'l' * 90}@example.org", "role": "editor"}
+    house.services.people.invite(NewPerson.model_validate(told), ANA)
     with house.served() as address, opened(browser, house, address) as desk:
         yield desk
 
