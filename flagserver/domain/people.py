@@ -23,7 +23,7 @@ SCOPE = "person"
 """What a person's principal has in place of a token's scope."""
 
 SHORTEST_PASSWORD = 12
-LONGEST_PASSWORD = 200
+LONGEST_PASSWORD = 128
 """Characters. NIST SP 800-63B, 3.1.1.2: length counts, and no rules of composition."""
 
 Role = Literal["viewer", "responder", "editor", "releaser", "auditor", "admin"]

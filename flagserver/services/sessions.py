@@ -22,7 +22,7 @@ from flagserver.ports import Sessions as Secrets
 
 LINK_SECONDS = 15 * 60
 SESSION_SECONDS = 12 * 60 * 60
-IDLE_SECONDS = 60 * 60
+IDLE_SECONDS = 30 * 60
 """An open page asks by itself, so only a browser that was closed or sleeps is idle."""
 NOTE_SECONDS = 60
 """That it was used is noted this often."""

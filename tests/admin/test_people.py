@@ -120,7 +120,7 @@ def test_without_people_the_page_asks_for_no_password(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("password", "again", "words"),
-    [("short", "short", "12 to 200 characters"), (PASSWORD, "another one", "not the same")],
+    [("short", "short", "12 to 128 characters"), (PASSWORD, "another one", "not the same")],
 )
 def test_what_is_wrong_with_a_password_is_said_and_the_link_stays_good(
     house: House, visitor: Visitor, password: str, again: str, words: str

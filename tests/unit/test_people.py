@@ -111,7 +111,7 @@ class TestBecomingSomebody:
     def test_a_password_that_is_too_short_spends_nothing(self, site: Site) -> None:
         _, secret = site.invite()
 
-        with pytest.raises(Invalid, match="12 to 200 characters"):
+        with pytest.raises(Invalid, match="12 to 128 characters"):
             site.people.accept(secret, "short")
 
         assert site.who(site.people.accept(secret, PASSWORD))
