@@ -90,7 +90,7 @@ def rotate_token(context: click.Context, /, id: str, overlap_hours: float, **giv
 @options.write()
 @click.pass_context
 def revoke_token(context: click.Context, /, id: str, **given: Any) -> None:
-    """End a token now; its streams end within seconds."""
+    """End a token now; its streams end within a second."""
     write = options.gather(given)
     if write.dry_run:
         say(context, {"dry_run": True, "revoke": id}, f"would revoke {id}")
