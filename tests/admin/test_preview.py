@@ -99,50 +99,6 @@ def test_a_responder_revokes_what_an_editor_made(
     assert "/revoke" not in house.visitor("viewer").see(PREVIEW).source
 
 
-def revoked(house: House) -> tuple[str, ...]:
-    """Return what services in production are told of revoked links."""
-    house.services.snapshots.load()
-    return house.services.snapshots.view("production").snapshot.revoked_previews
-
-
-def test_open_links_are_listed_and_one_is_revoked(
-    house: House, visitor: Visitor, form: Page
-) -> None:
-    assert "No link to this flag is open in production" in form.text
-    for hours in ("1", "8"):
-        visitor.send(form, PREVIEW, variant="on", hours=hours)
-    page = visitor.see(PREVIEW)
-    newest, older = re.findall(rf"{PREVIEW}/([0-9a-f]+)/revoke", page.source)
-    assert page.text.count("on just now person:admin") == 2
-    assert revoked(house) == ()
-
-    done = visitor.send(page, f"{PREVIEW}/{newest}/revoke")
-
-    assert "Services stop showing it" in done.source
-    assert re.findall(rf"{PREVIEW}/([0-9a-f]+)/revoke", done.source) == [older]
-    assert revoked(house) == (newest,)
-    assert "new-search preview link revoked" in visitor.see("/audit").text
-    again = visitor.client.post(
-        f"{PREVIEW}/{newest}/revoke",
-        data={"csrf": page.form("/revoke")["csrf"]},
-        headers={"Sec-Fetch-Site": "same-origin"},
-    )
-    assert (again.status_code, "was revoked already" in again.text) == (404, True)
-
-
-def test_a_responder_revokes_what_an_editor_made(
-    house: House, visitor: Visitor, form: Page
-) -> None:
-    visitor.send(form, PREVIEW, variant="on", hours="1")
-    responder = house.visitor("responder")
-
-    page = responder.see(PREVIEW)
-    responder.send(page, re.findall(rf"{PREVIEW}/[0-9a-f]+/revoke", page.source)[0])
-
-    assert len(revoked(house)) == 1
-    assert "/revoke" not in house.visitor("viewer").see(PREVIEW).source
-
-
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
