@@ -15,6 +15,7 @@
 #                      one that it started
 #   ROLLOUT_CONFIRM    start: the environment again, where it is critical
 #   ROLLOUT_REASON     start: why; it stands in the record
+#   ROLLOUT_APPROVAL   start: how long to wait for a second person, as in 2h; none: not at all
 #   ROLLOUT_DEPLOYMENT start: input of `aws deploy create-deployment` as JSON; none: no CodeDeploy
 #   ROLLOUT_TIMEOUT    watch: how long at most, as in 45m; none: its schedule and 15 minutes
 #   ROLLOUT_LOST_AFTER start, watch: how long nothing may be heard of this job (2m)
@@ -95,6 +96,7 @@ start() {
     [ -z "${ROLLOUT_VERSION:-}" ] || words+=(--version "$ROLLOUT_VERSION")
     [ -z "${ROLLOUT_REASON:-}" ] || words+=(--reason "$ROLLOUT_REASON")
     [ -z "${ROLLOUT_CONFIRM:-}" ] || words+=(--confirm "$ROLLOUT_CONFIRM")
+    [ -z "${ROLLOUT_APPROVAL:-}" ] || words+=(--wait-for-approval "$ROLLOUT_APPROVAL")
     if [ -n "${ROLLOUT_DEPLOYMENT:-}" ]; then
         local id
         id=$(deployment)

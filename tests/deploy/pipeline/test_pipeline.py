@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.deploy.pipeline.runner import Done, Job, Step
@@ -242,6 +244,54 @@ def test_a_start_that_is_refused_starts_nothing(
     assert "confirmation_required" in done.text["start"]
     assert "No rollout was started" in done.text["finish"]
     assert server.share(flag) == 0
+
+
+@pytest.mark.slow
+def test_a_job_waits_until_somebody_approves_on_the_page(
+    server: Server, flag: str, job: Callable[..., Job]
+) -> None:
+    ben = somebody(server)
+    deploy = job()
+    deploy.overrides = {**deploy.overrides, "wait-for-approval": "2m"}
+    four_eyes(server, True)
+    approving = threading.Thread(target=approve, args=(server, ben))
+    try:
+        approving.start()
+        done = deploy.run()
+    finally:
+        approving.join(60)
+        ben.close()
+        four_eyes(server, False)
+
+    assert done.codes == {"start": 0, "watch": 0, "finish": 0}, done.text
+    assert f"{server.url}/approvals/a-" in done.text["start"]
+    assert the_rollout(server, done)["state"] == "completed"
+
+
+def four_eyes(server: Server, wanted: bool) -> None:
+    path = "/api/v1/environments/production"
+    server.ask("PATCH", path, {"four_eyes": wanted}, server.ask("GET", path)["revision"])
+
+
+def somebody(server: Server) -> httpx.Client:
+    """Return the browser of a person who was invited and has signed in."""
+    told = {"name": "Ben", "login": "ben", "role": "releaser"}
+    path = server.ask("POST", "/api/v1/people", told)["path"]
+    browser = httpx.Client(base_url=server.url, headers={"Sec-Fetch-Site": "same-origin"})
+    word = {"password": "correct horse battery", "again": "correct horse battery"}
+    assert browser.post(path, data=word).status_code == 303
+    return browser
+
+
+def approve(server: Server, browser: httpx.Client) -> None:
+    """Approve of what waits, on its page."""
+    path = "/api/v1/approvals?state=open"
+    wait_until(lambda: bool(server.ask("GET", path)["approvals"]), "something to wait", 60)
+    there = server.ask("GET", path)["approvals"][0]["page"]
+    form = browser.get(there).text.split(f'action="{there}/approve"')[1]
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
+    typed = {"reason": "looks right", "confirm_environment": "production"}
+    assert browser.post(f"{there}/approve", data={**hidden, **typed}).status_code == 303
 
 
 def test_a_server_that_never_answers_is_6(job: Callable[..., Job]) -> None:

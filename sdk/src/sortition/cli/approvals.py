@@ -9,7 +9,7 @@ import click
 
 from . import exits, options
 from .api import Api, Failure
-from .output import Noun, note, say, table
+from .output import Noun, say, table
 
 T = TypeVar("T")
 
@@ -91,7 +91,8 @@ def patiently(context: click.Context, seconds: float | None, act: Callable[[], T
         if seconds is None or not isinstance(id, str):
             raise
         api = options.api(context)
-        note(context, f"… {id} waits for a second person, at {api.url}/approvals/{id}")
+        # With --json too: whoever reads the job's log has to know where.
+        click.echo(f"… {id} waits for a second person, at {api.url}/approvals/{id}", err=True)
         _wait(api, id, seconds)
         return act()
 
