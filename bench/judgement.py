@@ -235,9 +235,10 @@ def harmed(runs: int, seed: int) -> Iterator[Row]:
         ("20_at_10", Cell(World(10, 0.001, 0.2), runs), 40.0),
         ("2_at_10", Cell(World(10, 0.001, 0.02), runs, steps=low), 260.0),
     ]
+    doubled = World(100, 0.001, slower=2, grain=1)
     slow = [
-        ("p95", Cell(World(100, 0.001, slower=2, onset=WARM_UP), runs, others=False), 35.0),
-        ("p95_cold", Cell(World(100, 0.001, slower=2), runs, others=False), None),
+        ("p95", Cell(replace(doubled, onset=WARM_UP), runs, others=False), 35.0),
+        ("p95_cold", Cell(doubled, runs, others=False), None),
     ]
     cells = [cell for _, cell, _ in (*failing, *slow)]
     found = dict(zip(cells, all_of(cells, seed), strict=True))
@@ -276,7 +277,7 @@ def _more_of_2(one: Found) -> Iterator[Row]:
 
 def of_cpu() -> Iterator[Row]:
     """Yield what a look costs."""
-    took = [1000 * each for each in cpu_of_ticks(World(1000, 0.005), "cpu")]
+    took = [1000 * each for each in cpu_of_ticks(World(1000, 0.005, grain=1), "cpu")]
     what = "one look at all guards of one rollout, CPU, median"
     note = f"p99 {percentile(took, 99):.2f} ms, 1,000 requests/s"
     yield Row("cpu", what, statistics.median(took), "ms", at_most(2), note)

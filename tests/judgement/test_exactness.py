@@ -9,12 +9,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise, product
-from math import comb, exp, fsum, lgamma, prod
+from math import comb, exp, fsum, lgamma, log2, prod
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sortition.judgement.calibration import rate_noise
+from sortition.judgement.calibration import NOTICED, SLOWDOWN, rate_noise
 from sortition.judgement.counts import Counts, Latencies
 from sortition.judgement.latency import (
     SHIFTS,
@@ -403,7 +403,7 @@ def expected_of_latencies(slowdown: float, slower: float, parts: Sequence[float]
     return max(max(expected) for expected in sums)
 
 
-@pytest.mark.parametrize("slowdown", [1.0, 1.24, 1.48, 2.5])
+@pytest.mark.parametrize("slowdown", [1.0, NOTICED, SLOWDOWN, 1.48, 2.5])
 @pytest.mark.parametrize("chances_of", ["even", "early", "late"])
 def test_as_slow_as_is_tolerated_is_never_paid_for(slowdown: float, chances_of: str) -> None:
     weights = {
@@ -414,6 +414,19 @@ def test_as_slow_as_is_tolerated_is_never_paid_for(slowdown: float, chances_of: 
     parts = normed(weights)
 
     assert expected_of_latencies(slowdown, slowdown * (1 - 1e-3), parts) <= NO_MORE_THAN_1
+
+
+@pytest.mark.parametrize(("slowdown", "buckets"), [(NOTICED, 5), (SLOWDOWN, 9)])
+def test_what_is_tolerated_is_whole_buckets(slowdown: float, buckets: int) -> None:
+    """One bucket more would be rounded up to, and a canary twice as slow found in half as much
+    time again. Edges at round numbers lie between: where one is passed, it is counted along."""
+    places = [log2(edge * 1000) * 16 for edge in EDGES]
+    round_ones = {b for b, place in enumerate(places) if abs(place - round(place)) > 0.01}
+    reference = Reference(EDGES)
+
+    for bucket in set(range(len(EDGES) - 20)) - round_ones:
+        above = reference.shifted(bucket, slowdown)
+        assert above - bucket == buckets + len(round_ones & set(range(bucket, above)))
 
 
 def test_slower_than_is_tolerated_is_paid_for() -> None:

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sortition.judgement.calibration import latency_noise, rate_noise
+from sortition.judgement.calibration import SLOWDOWN, latency_noise, rate_noise
 from sortition.judgement.counts import Counts, Latencies, Tally
 from sortition.judgement.design import HTTP_ERRORS
 from sortition.judgement.evidence import Judge, more_needed, onset
@@ -170,7 +170,7 @@ def test_what_differs_for_minutes_is_tolerated() -> None:
 
 def test_no_history_says_nothing() -> None:
     assert rate_noise([], 5.0).tolerated == 1.5
-    assert latency_noise([], 5.0).slowdown == 1.48
+    assert latency_noise([], 5.0).slowdown == SLOWDOWN
 
 
 def test_latency_that_differs_for_minutes_is_tolerated() -> None:
@@ -189,7 +189,7 @@ def test_latency_that_differs_for_minutes_is_tolerated() -> None:
         still += [Latencies(arm(0), arm(0)) for _ in range(60)]
         moving += [Latencies(arm(later[0]), arm(later[1])) for _ in range(60)]
 
-    assert latency_noise(still, 5.0).slowdown == 1.48
+    assert latency_noise(still, 5.0).slowdown == SLOWDOWN
     assert latency_noise(still, 5.0).dispersion < 1.15
     assert latency_noise(moving, 5.0).slowdown > 1.6
 

@@ -12,7 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sortition.core.ticks import TICK_SECONDS
-from sortition.judgement.calibration import LatencyNoise, RateNoise, rate_scatter
+from sortition.judgement.calibration import (
+    NOTICED,
+    SLOWDOWN,
+    LatencyNoise,
+    RateNoise,
+    rate_scatter,
+)
 from sortition.judgement.counts import Counts
 from sortition.judgement.traffic import poisson
 
@@ -163,7 +169,7 @@ def test_with_too_little_history_nothing_is_calibrated_and_it_says_so() -> None:
     assert not known.calibrated
     assert known.sentence == "Not calibrated: 3 h of history, 6 h wanted."
     assert known.of_rate(None).dispersion == 1.0
-    assert known.of_latency().slowdown == 1.48
+    assert known.of_latency().slowdown == SLOWDOWN
 
 
 @pytest.mark.parametrize(
@@ -276,7 +282,7 @@ def test_a_version_is_judged_by_what_processes_differ_by_and_a_flag_is_not() -> 
     assert of_version.latency is not None
     assert of_version.latency.noise == LatencyNoise(2.5, 1.8, 4.0)
     assert of_flag.latency is not None
-    assert of_flag.latency.noise == LatencyNoise(1.48, 1.24, 4.0)
+    assert of_flag.latency.noise == LatencyNoise(SLOWDOWN, NOTICED, 4.0)
     assert of_version.calibration == of_flag.calibration == "Calibrated."
 
 

@@ -32,9 +32,10 @@ SLOW_SECONDS = (120.0, 300.0)
 """What differs for as long as this counts as drift and not as noise."""
 
 TOLERATED, MOST_TOLERATED = 1.5, 10.0
-SLOWDOWN, NOTICED, MOST_SLOWDOWN = 1.48, 1.24, 4.0
-"""Tolerated anyway: failures 1.5 times as often; for rolling back nine buckets slower, for holding
-five. And at most: with more noise than that nothing can be judged by comparison."""
+SLOWDOWN, NOTICED, MOST_SLOWDOWN = 2 ** (9 / 16), 2 ** (5 / 16), 4.0
+"""Tolerated anyway: failures 1.5 times as often; for rolling back nine buckets slower (1.48 times,
+and not a hair more, which would be ten), for holding five (1.24). And at most: with more noise than
+that nothing can be judged by comparison."""
 
 _NORMAL_90 = 1.28
 _QUANTILES = (0.5, 0.95)

@@ -209,6 +209,7 @@ def _simulated(context: click.Context, given: Mapping[str, Any]) -> None:
         *(given["rate"], given["baseline"], given["harm"], given["slower"], given["onset"]),
         noise=given["noise"],
         tick=_tick(given["tick"]),
+        grain=1,
     )
     plan = _steps(given["schedule"] or steps.NAMED["standard"])
     design = simulation.design_of(world, plan, **_alpha(given))
