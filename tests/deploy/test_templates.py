@@ -13,7 +13,10 @@ import boto3
 import pytest
 from botocore.validate import ParamValidator
 
+from flagserver import bootstrap
 from flagserver.alarms import Pair, standard
+from flagserver.settings import SECRETS, SETTINGS, Settings
+from flagserver.system import SystemClock
 
 from .templates import DEPLOY, TEMPLATES, Stack, read
 
@@ -53,7 +56,7 @@ def test_cfn_lint_finds_nothing():
     done = lint(*(TEMPLATES / name for name in ALL))
 
     assert (done.returncode, done.stdout) == (0, "")
-    assert len(ALL) == 7
+    assert len(ALL) == 8
 
 
 def test_cfn_lint_would_find_something(tmp_path):
@@ -70,7 +73,7 @@ def test_cfn_lint_would_find_something(tmp_path):
 def test_they_are_numbered_in_the_order_in_which_they_are_made():
     order = [read(name)["Description"].split(":")[0] for name in ALL]
 
-    assert sorted(order) == [f"Sortition {n}" for n in range(1, 8)]
+    assert sorted(order) == [f"Sortition {n}" for n in range(1, 9)]
 
 
 @pytest.mark.parametrize("name", ["alarms.yaml", "hook.yaml", "roles.yaml"])
@@ -232,3 +235,94 @@ def test_signals_go_to_a_queue_or_to_the_server():
     }
     (destination,) = server.of_type("AWS::Events::ApiDestination").values()
     assert destination["InvocationEndpoint"] == ("https://flags.example/api/v1/signals/eventbridge")
+
+
+# --- the server -----------------------------------------------------------------------------------
+
+SERVER = {
+    "Image": f"flags@sha256:{'0' * 64}",
+    "Cluster": "main",
+    "Vpc": "vpc-1",
+    "Subnets": "subnet-1",
+    "SecurityGroups": "sg-1",
+    "WebRole": "arn:web",
+    "ControllerRole": "arn:controller",
+    "Listener": "arn:listener",
+    "Host": "flags.example",
+    "BalancerNetworks": "10.0.0.0/24, 10.0.1.0/24",
+    "StoreUrl": "arn:store",
+}
+OIDC = {
+    "OidcIssuer": "https://login.example",
+    "OidcClientId": "flags",
+    "OidcClientSecret": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:oidc",
+    "OidcRoles": "platform=admin, *=viewer",
+    "OidcDomains": "shop.example",
+    "EgressHosts": "login.example",
+}
+ALB = {
+    "AlbIssuer": "https://login.example",
+    "AlbClientId": "balancer",
+    "AlbClientSecret": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:alb",
+    "AlbAuthorizationEndpoint": "https://login.example/authorize",
+    "AlbTokenEndpoint": "https://login.example/token",
+    "AlbUserInfoEndpoint": "https://login.example/me",
+    "AlbSigner": f"arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/{BALANCER}",
+    "AlbRoles": "platform=admin",
+    "EgressHosts": "public-keys.auth.elb.eu-west-1.amazonaws.com",
+}
+
+
+def containers(**parameters: Any) -> dict[str, dict[str, Any]]:
+    """Return the containers of the server's tasks, by name."""
+    tasks = Stack(read("server.yaml"), **SERVER, **parameters).of_type("AWS::ECS::TaskDefinition")
+    return {each["Name"]: each for task in tasks.values() for each in task["ContainerDefinitions"]}
+
+
+def environment(container: dict[str, Any]) -> dict[str, str]:
+    """Return the environment of a container, with a stand-in for what a secret holds."""
+    told = {each["Name"]: str(each["Value"]) for each in container["Environment"]}
+    return told | {each["Name"]: "hush" for each in container["Secrets"]}
+
+
+@pytest.mark.parametrize("ways", [{}, OIDC, ALB, OIDC | ALB], ids=["none", "oidc", "alb", "both"])
+def test_a_server_starts_by_the_settings_of_its_template(ways: dict[str, str]) -> None:
+    hosts = {"EgressHosts": f"{OIDC['EgressHosts']}, {ALB['EgressHosts']}"}
+    for container in containers(**(ways | hosts)).values():
+        settings = Settings.read(environment(container))
+        egress, clock = bootstrap.open_egress(settings), SystemClock()
+        by_oidc = container["Name"] == "web" and "OidcIssuer" in ways
+        by_alb = container["Name"] == "web" and "AlbIssuer" in ways
+
+        assert (bootstrap.open_provider(settings, egress, clock) is not None) is by_oidc
+        assert (bootstrap.open_header(settings, egress, clock) is not None) is by_alb
+        assert settings.url == "https://flags.example"
+
+
+def test_every_setting_of_signing_in_has_a_parameter() -> None:
+    given = environment(containers(**(OIDC | ALB))["web"])
+    wanted = {name for name in SETTINGS if re.match(r"SORTITION_(OIDC|ALB)_", name)}
+
+    assert {name for name in wanted if not name.endswith("_FILE")} <= set(given)
+
+
+def test_no_secret_stands_in_a_task() -> None:
+    for container in containers(**OIDC).values():
+        assert not {each["Name"] for each in container["Environment"]} & {*SECRETS}
+        assert container["ReadonlyRootFilesystem"] is True
+
+
+def test_the_load_balancer_asks_at_one_address_and_before_the_rest() -> None:
+    plain = Stack(read("server.yaml"), **SERVER)
+    asking = Stack(read("server.yaml"), **SERVER, **ALB)
+    kind = "AWS::ElasticLoadBalancingV2::ListenerRule"
+
+    assert set(plain.of_type(kind)) == {"Everything"}
+    rules = asking.of_type(kind)
+    (asked, forwarded) = rules["SignIn"]["Actions"]
+    assert asked["Type"] == "authenticate-oidc"
+    assert "{{resolve:secretsmanager:" in asked["AuthenticateOidcConfig"]["ClientSecret"]
+    assert forwarded["Type"] == "forward"
+    paths = [each for each in rules["SignIn"]["Conditions"] if each["Field"] == "path-pattern"]
+    assert paths[0]["PathPatternConfig"]["Values"] == ["/sign-in/alb"]
+    assert rules["SignIn"]["Priority"] < rules["Everything"]["Priority"]
