@@ -164,7 +164,7 @@ def parts(before: Any, after: Any) -> list[Part]:
     was, is_now = dict(_flat("", before)), dict(_flat("", after))
     names = list(dict.fromkeys([*was, *is_now]))[:MOST_PARTS]
     found = [Part(name, was.get(name), is_now.get(name)) for name in names]
-    return sorted(found, key=lambda part: not part.differs)
+    return sorted(found, key=lambda part: (not part.differs, part.name == "changed"))
 
 
 def newest(checkpoints: Sequence[str]) -> Signed | None:
@@ -187,11 +187,24 @@ def _flat(name: str, value: Any) -> list[tuple[str, str]]:
 
 
 def _text(name: str, value: Any) -> str:
-    if name.rpartition(".")[2] == "share" and isinstance(value, int):
+    last = name.rpartition(".")[2]
+    if last == "share" and isinstance(value, int):
         return present.percent(value)
+    if last == "weights" and _are_weights(value):
+        return ", ".join(f"{variant} {present.percent(weight)}" for variant, weight in value)
     if isinstance(value, str):
         return value
+    if value is None or value == [] or value == {}:
+        return "none"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _are_weights(value: Any) -> bool:
+    """Tell whether they are a flag's: pairs of a variant and parts per million."""
+    pairs = value if isinstance(value, list) and value else [None]
+    return all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], int) for pair in pairs
+    )
 
 
 def _day(text: str) -> str:

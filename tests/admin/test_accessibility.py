@@ -116,8 +116,10 @@ def test_what_a_page_asks_and_refuses_is_accessible(desk: Desk, theme: str) -> N
 
 def test_nothing_scrolls_sideways_at_320_pixels(reading_room: Desk) -> None:
     tab = reading_room.tab(width=320)
+    [view] = reading_room.house.services.people.all(ANA)
+    long_name = {"somebody of a long name": f"/settings/people/{view.person.id}"}
 
-    for name, path in PAGES.items():
+    for name, path in (PAGES | long_name).items():
         assert overflow(tab.go(path)) <= 0, name
 
 

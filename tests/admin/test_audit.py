@@ -104,6 +104,9 @@ def test_an_entry_shows_what_it_changed_and_how_it_is_kept(story: House, visitor
     page = visitor.see(f"/audit/{kill}")
 
     assert "killed false true" in page.text
+    assert "weights on 100 % on 100 %" in page.text.replace("\u2009", " ")
+    assert "prerequisites none none" in page.text
+    assert page.text.index("killed false true") < page.text.index("changed 20")
     assert page.text.index("killed false true") < page.text.index("share 5 % 5 %")
     assert link.leaf.hex() in page.text
     assert link.chain.hex() in page.text
