@@ -8,6 +8,7 @@ from typing import Any
 
 from flagserver.domain import approvals
 from flagserver.domain.approvals import Proposal, State
+from flagserver.domain.documents import Principal
 from flagserver.domain.environments import Environment
 from flagserver.domain.schedule import Schedule
 from flagserver.domain.states import State as Stands
@@ -94,6 +95,12 @@ def gathered(services: Services, view: ProposalView) -> Waiting:
     """Return a proposal with its environment."""
     where = services.environments.get(view.proposal.asked.environment).environment
     return Waiting(view.proposal, view.state, where)
+
+
+def waiting_for(services: Services, by: Principal, thing: str | None = None) -> list[Waiting]:
+    """Return what waits for a second person, the oldest first. thing: only of this one."""
+    found = services.approvals.all(by, state=State.OPEN, thing=thing)
+    return [gathered(services, view) for view in reversed(found)]
 
 
 def _killed(body: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from ..forms import (
 from ..interface import Interface, now, principal
 from ..serving_form import ATTRIBUTES, read_serving, sheet_of, sheet_typed
 from ..story import line
+from ..waiting import waiting_for
 
 HISTORY = 30
 
@@ -212,6 +213,7 @@ class Flag:
         return {
             "flag": view.flag,
             "cards": desk.cards(view, detail=True),
+            "waiting": waiting_for(self._services, principal(), f"flag/{key}"),
             "stale": stale(view.flag, counted, self._last_asked(counted), now()),
             "forms": forms,
             "no_form": Typed(),

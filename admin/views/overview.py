@@ -7,14 +7,13 @@ from typing import Any
 from flask import Blueprint, Response
 from sortition.core.bucketing import WHOLE
 
-from flagserver.domain import approvals
 from flagserver.domain.flags import State
 
 from ..board import Board
 from ..cards import Desk
 from ..interface import Interface, now, principal
 from ..story import line
-from ..waiting import Waiting, gathered
+from ..waiting import waiting_for
 
 EVENTS = 10
 
@@ -45,7 +44,7 @@ class Overview:
         cards = [card for view in moving for card in desk.cards(view) if _moves(card.state)]
         return {
             "running": running,
-            "waiting": self._waiting(),
+            "waiting": waiting_for(services, principal()),
             "wanted": [*(it for it in running if it.wants), *board.unexplained()],
             "flags": len(flags),
             "killed": sum(state.killed for state in states),
@@ -54,12 +53,6 @@ class Overview:
             "services": desk.services(),
             "events": [line(entry) for entry in services.record.recent(limit=EVENTS)],
         }
-
-    def _waiting(self) -> list[Waiting]:
-        """Return what waits for a second person, the oldest first."""
-        services = self._ui.services
-        found = services.approvals.all(principal(), state=approvals.State.OPEN)
-        return [gathered(services, view) for view in reversed(found)]
 
 
 def _ramps(state: State) -> bool:

@@ -25,6 +25,7 @@ from ..interface import Interface, now, principal
 from ..moves import Move
 from ..progress import Progress, Weight
 from ..story import line
+from ..waiting import waiting_for
 
 EVENTS = 40
 LOOKS = 400
@@ -185,6 +186,7 @@ class Rollout:
             status=status,
             charts=self._drawn(found),
             form=typed or Typed(),
+            waiting=waiting_for(self._services, principal(), found.rollout.name),
             **(self._standing(found) | self._compared(found) | self._told(found)),
         )
 

@@ -55,9 +55,13 @@ class Approvals:
     # Looking
 
     def all(
-        self, by: Principal, environment: str | None = None, state: State | None = None
+        self,
+        by: Principal,
+        environment: str | None = None,
+        state: State | None = None,
+        thing: str | None = None,
     ) -> list[ProposalView]:
-        """Return what somebody may see, newest first."""
+        """Return what somebody may see, newest first. thing: only of this one, `flag/<key>`."""
         found = [
             self._view(document) for document in self._store.read_all(documents.APPROVALS).values()
         ]
@@ -66,6 +70,7 @@ class Approvals:
             for view in found
             if environment in (None, view.proposal.asked.environment)
             and state in (None, view.state)
+            and thing in (None, view.proposal.asked.thing)
             and access.may(by, access.READ, view.proposal.asked.environment)
         ]
         return sorted(

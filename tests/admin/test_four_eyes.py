@@ -65,6 +65,8 @@ def test_one_person_asks_and_another_approves(
     assert house.state("new-search")[0] == 5.0
     assert "You asked, and somebody else has to approve" in asks.see("/").text
 
+    assert "Waits for a second person in production: Take new-search" in asks.see(FLAG).text
+
     overview = approves.see("/")
     assert "Take new-search from 5 % to 25 %" in overview.text
     page = approves.see(place(waiting))
@@ -195,6 +197,7 @@ def test_a_rollout_is_begun_once_somebody_approves_and_taken_back_at_once(
     assert "wants two people" in review.text
     there = place(asks.send(review, f"{here}/begin", **WHY))
     assert house.services.rollouts.get(id, ANA).rollout.started is None
+    assert "Waits for a second person in production: Start" in approves.see(here).text
     approves.send(approves.see(there), f"{there}/approve", **WHY)
     assert house.services.rollouts.get(id, ANA).rollout.started is not None
 
@@ -223,6 +226,13 @@ def test_whoever_owns_the_token_that_asked_reads_that_they_asked(house: House) -
 
     assert "a token of person:admin" in page.text
     assert "or a token of yours did" in page.text
+
+
+def test_a_token_says_whose_it_is(approves: Visitor) -> None:
+    page = approves.see("/settings/tokens")
+    made = approves.send(page, "/settings/tokens", scope="deploy", environment="production")
+
+    assert "of person:admin" in made.text
 
 
 def test_an_admin_switches_it_on_and_off(house: House, approves: Visitor) -> None:

@@ -56,10 +56,10 @@ def test_what_waits_is_for_everybody(desk: Desk, theme: str, width: int) -> None
     tab = desk.tab(theme=theme, width=width)
 
     for path in ("/", "/approvals", there):
-        page = tab.go(path)
-        check(page)
-        assert overflow(page) <= 0, path
+        check(tab.go(path))
+        assert overflow(tab.page) <= 0, path
 
+    page = tab.go(there)
     page.get_by_label("Why").fill("seen the figures")
     page.get_by_label("Type production").fill("prod")
     page.get_by_role("button", name="Approve").click()

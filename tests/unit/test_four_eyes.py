@@ -37,6 +37,7 @@ from flagserver.domain.errors import (
     StaleRevision,
 )
 from flagserver.domain.states import State as Stands
+from flagserver.notify.posting import page_of
 from flagserver.services.approvals import ProposalView
 from flagserver.services.pruning import read_things
 from tests.builders import ADMIN, SURE, T0, House
@@ -426,6 +427,13 @@ def test_people_are_told_that_one_of_them_is_wanted(engine: Engine) -> None:
     assert told[0].title == f"Approval wanted: take {FLAG} from 0 % to 25 % in production"
 
 
+def test_the_notice_leads_to_the_page_where_it_is_approved(engine: Engine) -> None:
+    waiting = ask(engine, ANA)
+
+    (_, notice), *_ = engine.store.undelivered("log", limit=9)
+    assert page_of(notice, "https://flags.test") == f"https://flags.test/approvals/{waiting}"
+
+
 def test_people_are_told_where_two_are_wanted_no_more(engine: Engine) -> None:
     wants_two(engine, wanted=False)
 
@@ -538,6 +546,60 @@ def test_a_start_lapses_when_its_schedule_says_something_else(engine: Engine) ->
         approve(engine, waiting)
     assert engine.rollouts.under_way() == []
     assert engine.services.approvals.get(waiting, BEN).proposal.kept is State.LAPSED
+
+
+def test_what_is_killed_just_while_its_rollout_is_approved_stays_killed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approve(engine, start(engine, schedule="50%:1h,100%"))
+    (view,) = engine.rollouts.under_way()
+    engine.run(30)
+    engine.rollouts.hold(view.rollout.id, Reasoned(), BEN)
+    held, why = engine.rollouts.get(view.rollout.id, ANA), Enlarging.model_validate(SURE)
+    waiting = wait_for(lambda: engine.rollouts.resume(view.rollout.id, why, held.revision, ANA))
+    meanwhile(engine, monkeypatch, lambda: engine.flags.kill(FLAG, HERE, Reasoned(), BEN))
+
+    approve(engine, waiting)
+    engine.run(30)
+
+    assert engine.flags.state(FLAG, HERE).state.killed
+    assert engine.rollout(view.rollout.id).state is Stands.HOLDING
+
+
+def test_what_changes_just_while_it_is_approved_makes_it_lapse(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = ask(engine, share=25)
+    meanwhile(engine, monkeypatch, lambda: engine.flags.kill(FLAG, HERE, Reasoned(), BEN))
+
+    with pytest.raises(ApprovalLapsed):
+        approve(engine, waiting)
+
+    assert share(engine) == 0
+
+
+def test_what_is_withdrawn_just_while_it_is_approved_is_not_done(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, some = ask(engine, share=25), engine.services.approvals
+    meanwhile(engine, monkeypatch, lambda: some.withdraw(waiting, Reasoned(), ANA))
+
+    with pytest.raises(Conflict, match="was withdrawn"):
+        approve(engine, waiting)
+
+    assert share(engine) == 0
+
+
+def meanwhile(engine: Engine, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let something happen once, just before the next commit."""
+    commit, store = engine.store.commit, engine.store
+
+    def late(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(store, "commit", commit)
+        act()
+        return commit(*args, **more)
+
+    monkeypatch.setattr(store, "commit", late)
 
 
 def test_two_who_approve_at_once_carry_it_out_once(engine: Engine) -> None:
