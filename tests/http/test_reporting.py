@@ -80,8 +80,8 @@ def test_what_a_host_serves_is_told_by_version_and_variant_and_what_hangs_by_its
     oldest = histogram_edges()[max(of_version().ages)]
     assert 0.001 < oldest < 5
     assert {part for part, _ in of_parts()} == {
-        ("on", "shop", "1.5.0"),
-        ("off", "shop", "1.5.0"),
+        Part("on", "shop", "1.5.0"),
+        Part("off", "shop", "1.5.0"),
     }
     assert {part.variant for part, totals in of_parts() if totals.ages} == {"on" if side else "off"}
     bins, sampled = service.points("production", "search", began, int(time.time()))

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from flagserver.domain.errors import StoreUnavailable
-from flagserver.domain.outcomes import TICK_SECONDS, Totals
+from flagserver.domain.outcomes import TICK_SECONDS, Part, Totals
 from flagserver.http.streams import LOOK_SECONDS, Limits
 from flagserver.services.snapshots import View, dump
 
@@ -173,7 +173,7 @@ def test_a_tick_is_told_by_who_served_it_and_settles(api: Api) -> None:
     span = {"since": at - TICK_SECONDS, "until": at}
     of_flag = outcomes.flag_ticks("production", "new-search", **span)
     of_service = outcomes.service_ticks("production", "shop", **span)
-    assert of_flag == {at: {("on", "shop", "1.5.0"): Totals(40, 30, 3)}}
+    assert of_flag == {at: {Part("on", "shop", "1.5.0"): Totals(40, 30, 3)}}
     assert of_service == {at: {"1.5.0": Totals(0, 50, 3)}}
     assert outcomes.rows == {"taken": 2, "late": 2, "unknown": 0, "early": 0, "old": 0}
     assert outcomes.service_ticks("production", "shop", since=at - 10, until=at - 5) == {
