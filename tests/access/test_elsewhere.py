@@ -130,6 +130,29 @@ def test_no_answer_about_ones_own_tells_of_another(world: World) -> None:
     assert asked > 30
 
 
+@pytest.mark.parametrize("who", OWN)
+def test_the_record_tells_nothing_of_another_whatever_is_asked_for(world: World, who: str) -> None:
+    caller, there = world.tokens[who], world.tokens["admin there"]
+    rollout = there.get("/api/v1/rollouts").json["rollouts"][0]["id"]
+    asked = (
+        *(f"/api/v1/audit?target={target}" for target in (f"rollout/{rollout}", "flag/elsewhere")),
+        *(f"/api/v1/flags/{key}/history" for key in ("elsewhere", "by-form")),
+        *(f"/api/v1/rollouts?flag={key}" for key in ("elsewhere", "by-form")),
+        f"/api/v1/rollouts/{rollout}",
+        f"/api/v1/rollouts/{rollout}/evidence",
+        f"/api/v1/rollouts/{rollout}/drill",
+        f"/api/v1/schedules/{HERE}/{CANARY}",
+    )
+
+    answers = {path: caller.get(path) for path in asked}
+
+    assert {answer.status for answer in answers.values()} <= {200, 403, 404}
+    for path, answer in answers.items():
+        told = answer.text if answer.status == 200 else ""
+        assert CANARY not in told, path
+        assert THERE not in told, path
+
+
 def test_the_search_for_canaries_finds_them_where_they_belong(world: World) -> None:
     there: Caller = world.tokens["deploy there"]
     found = [

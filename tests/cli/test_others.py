@@ -61,6 +61,8 @@ def test_a_token_is_shown_once_and_revoked(house: House) -> None:
     assert re.fullmatch(r"srt_sdk_[0-9a-f]{12}_[0-9a-f]{64}", text)
     assert id in listed.output
     assert text not in listed.output
+    assert "Last used" in listed.output
+    assert "never" in listed.output
 
     house.run("token", "revoke", id)
 

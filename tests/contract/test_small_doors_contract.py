@@ -102,8 +102,8 @@ def test_a_lease_has_one_holder(backend: Backend, store: RedisStore):
 
 
 def test_a_lease_that_is_renewed_keeps_its_token(backend: Backend, store: RedisStore):
-    ours = store.acquire("controller", "a", ttl_seconds=1)
-    backend.raw().pexpire(keys.lease("controller"), 100)
+    ours = store.acquire("controller", "a", ttl_seconds=15)
+    backend.raw().pexpire(keys.lease("controller"), 5_000)
 
     assert store.acquire("controller", "a", ttl_seconds=15) == ours
     assert backend.raw().pttl(keys.lease("controller")) > 14_000
