@@ -320,32 +320,40 @@ def build_postman(settings: Settings, services: Services, telemetry: Telemetry) 
 def read_record_key(settings: Settings) -> SigningKey | None:
     """Return what the record's checkpoints are signed with, or None. Raises SettingsError, which
     tells nothing of the key."""
-    return _read_key(settings.record_key_file, "SORTITION_RECORD_KEY_FILE")
+    return _read_key(settings.record_key, settings.record_key_file, "SORTITION_RECORD_KEY")
 
 
 def read_preview_key(settings: Settings) -> SigningKey | None:
     """Return what preview links are signed with, or None. Raises SettingsError, which tells nothing
     of the key."""
-    return _read_key(settings.preview_key_file, "SORTITION_PREVIEW_KEY_FILE")
+    return _read_key(settings.preview_key, settings.preview_key_file, "SORTITION_PREVIEW_KEY")
 
 
-def _read_key(path: Path | None, name: str) -> SigningKey | None:
-    if path is None:
+def _read_key(text: str | None, path: Path | None, name: str) -> SigningKey | None:
+    where = name if path is None else f"{name}_FILE: {path}"
+    if path is not None:
+        text = _text_of(path, where)
+    if text is None:
         return None
     try:
-        key = SigningKey.parse(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not text"
-        raise SettingsError(f"{name}: {path} cannot be read: {why}.") from None
+        key = SigningKey.parse(text)
     except NoteError as error:
-        raise SettingsError(f"{name}: {path}: {error}.") from None
+        raise SettingsError(f"{where}: {error}.") from None
     if not LOG_NAME.fullmatch(key.name):
-        raise SettingsError(f"{name}: {path}: {key.name!r} cannot be a log's name.")
+        raise SettingsError(f"{where}: {key.name!r} cannot be a log's name.")
     if weak := weakness(key.seed):
         raise SettingsError(
-            f"{name}: {path}: the key {weak}. Make one: flagserver record-key NAME -o FILE"
+            f"{where}: the key {weak}. Make one: flagserver record-key NAME -o FILE"
         )
     return key
+
+
+def _text_of(path: Path, where: str) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"{where} cannot be read: {why}.") from None
 
 
 def open_anchors(settings: Settings) -> Anchors:

@@ -79,8 +79,13 @@ SECRETS = {
 """What the server reads and never tells, each also from the file that `<name>_FILE` names."""
 
 SETTINGS |= SECRETS | {f"{name}_FILE": f"A file with {name}." for name in SECRETS}
-# It holds the store's password.
-SETTINGS["SORTITION_REDIS_URL_FILE"] = "A file with SORTITION_REDIS_URL."
+SETTINGS |= {
+    # It holds the store's password.
+    "SORTITION_REDIS_URL_FILE": "A file with SORTITION_REDIS_URL.",
+    # For where a secret is brought as a variable, and no file can be laid down.
+    "SORTITION_RECORD_KEY": "What the file of SORTITION_RECORD_KEY_FILE holds.",
+    "SORTITION_PREVIEW_KEY": "What the file of SORTITION_PREVIEW_KEY_FILE holds.",
+}
 
 OTHERS = {
     "SORTITION_URL": "The server, for the SDK and the `sortition` command.",
@@ -215,7 +220,9 @@ class Settings:
     oidc: Oidc = Oidc()
     alb: Alb = Alb()
     record_key_file: Path | None = None
+    record_key: str | None = field(default=None, repr=False)
     preview_key_file: Path | None = None
+    preview_key: str | None = field(default=None, repr=False)
     anchors_dir: Path | None = None
     anchors_s3: str | None = None
     anchors_days: int = 400
@@ -260,7 +267,9 @@ class Settings:
             oidc=Oidc.read(environ),
             alb=Alb.read(environ),
             record_key_file=_path(environ, "SORTITION_RECORD_KEY_FILE"),
+            record_key=_key(environ, "SORTITION_RECORD_KEY"),
             preview_key_file=_path(environ, "SORTITION_PREVIEW_KEY_FILE"),
+            preview_key=_key(environ, "SORTITION_PREVIEW_KEY"),
             anchors_dir=_path(environ, "SORTITION_ANCHORS_DIR"),
             anchors_s3=_anchors_s3(environ),
             anchors_days=_number(environ, "SORTITION_ANCHORS_DAYS", 400, 1, 36500),
@@ -291,13 +300,23 @@ def _anchors_s3(environ: Mapping[str, str]) -> str | None:
     return place
 
 
+def _key(environ: Mapping[str, str], name: str) -> str | None:
+    """Return a key from the environment, or None. Its file is read by whoever signs with it."""
+    _check_one(environ, name)
+    return environ.get(name) or None
+
+
+def _check_one(environ: Mapping[str, str], name: str) -> None:
+    if environ.get(name) and environ.get(f"{name}_FILE"):
+        raise SettingsError(f"{name} and {name}_FILE are both set; one of them is enough.")
+
+
 def _secret(environ: Mapping[str, str], name: str) -> str | None:
     """Return a secret from the environment or from the file that it names, or None."""
     path = environ.get(f"{name}_FILE")
     if not path:
         return environ.get(name)
-    if environ.get(name):
-        raise SettingsError(f"{name} and {name}_FILE are both set; one of them is enough.")
+    _check_one(environ, name)
     try:
         text = Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:

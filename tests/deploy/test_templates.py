@@ -252,6 +252,7 @@ SERVER = {
     "BalancerNetworks": "10.0.0.0/24, 10.0.1.0/24",
     "StoreUrl": "arn:store",
 }
+KEYS = ("SORTITION_RECORD_KEY", "SORTITION_PREVIEW_KEY")
 OIDC = {
     "OidcIssuer": "https://login.example",
     "OidcClientId": "flags",
@@ -297,6 +298,15 @@ def test_a_server_starts_by_the_settings_of_its_template(ways: dict[str, str]) -
         assert (bootstrap.open_provider(settings, egress, clock) is not None) is by_oidc
         assert (bootstrap.open_header(settings, egress, clock) is not None) is by_alb
         assert settings.url == "https://flags.example"
+
+
+def test_keys_go_to_who_signs_with_them() -> None:
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret"
+    plain, signed = containers(), containers(RecordKey=f"{arn}:a", PreviewKey=f"{arn}:b")
+
+    assert not {*environment(plain["web"]), *environment(plain["controller"])} & {*KEYS}
+    assert {*environment(signed["web"])} & {*KEYS} == {"SORTITION_PREVIEW_KEY"}
+    assert {*environment(signed["controller"])} & {*KEYS} == {"SORTITION_RECORD_KEY"}
 
 
 def test_every_setting_of_signing_in_has_a_parameter() -> None:

@@ -446,7 +446,9 @@ def a_scene(
             key = directory / f"{name}.key"
             status, output = web.command("record-key", "flags.example/record", "-o", str(key))
             assert status == 0, output
-            monkeypatch.setenv(f"SORTITION_{name}_KEY_FILE", str(key))
+            by_file = name == "RECORD"
+            setting = f"SORTITION_{name}_KEY{'_FILE' if by_file else ''}"
+            monkeypatch.setenv(setting, str(key) if by_file else key.read_text().strip())
             secrets[f"the {name} key"] = key.read_text().strip().rpartition("+")[2][2:-1]
         outward = stack.enter_context(Capturing())
         secrets |= _set_secrets(monkeypatch, outward, directory)

@@ -44,30 +44,47 @@ def test_a_short_one_is_not() -> None:
 
 
 KEYS = {
-    "SORTITION_RECORD_KEY_FILE": bootstrap.read_record_key,
-    "SORTITION_PREVIEW_KEY_FILE": bootstrap.read_preview_key,
+    "SORTITION_RECORD_KEY": bootstrap.read_record_key,
+    "SORTITION_PREVIEW_KEY": bootstrap.read_preview_key,
 }
 
 
+def told(name: str, key: SigningKey, folder: Path, *, by_file: bool) -> Settings:
+    """Return settings with a key, by its text or by a file that holds it."""
+    if not by_file:
+        return Settings.read({name: key.secret()})
+    path = folder / "key"
+    path.write_text(f"{key.secret()}\n")
+    return Settings.read({f"{name}_FILE": str(path)})
+
+
+@pytest.mark.parametrize("by_file", [True, False], ids=["file", "variable"])
 @pytest.mark.parametrize("name", KEYS)
 @pytest.mark.parametrize("seed", WEAK.values(), ids=[*WEAK])
-def test_a_signing_key_stops_the_start(name: str, seed: bytes, tmp_path: Path) -> None:
+def test_a_signing_key_stops_the_start(
+    name: str, seed: bytes, by_file: bool, tmp_path: Path
+) -> None:
     key = SigningKey("flags.example/record", seed)
-    path = tmp_path / "key"
-    path.write_text(f"{key.secret()}\n")
+    settings = told(name, key, tmp_path, by_file=by_file)
 
-    with pytest.raises(SettingsError, match=f"{name}: .*flagserver record-key") as refused:
-        KEYS[name](Settings.read({name: str(path)}))
+    with pytest.raises(SettingsError, match=f"^{name}.*: .*flagserver record-key") as refused:
+        KEYS[name](settings)
 
-    assert key.secret().rpartition("+")[2] not in str(refused.value)
+    assert key.secret().rpartition("+")[2] not in str(refused.value) + repr(settings)
+
+
+@pytest.mark.parametrize("by_file", [True, False], ids=["file", "variable"])
+@pytest.mark.parametrize("name", KEYS)
+def test_a_good_one_does_not(name: str, by_file: bool, tmp_path: Path) -> None:
+    key = SigningKey("flags.example/record", GOOD)
+
+    assert KEYS[name](told(name, key, tmp_path, by_file=by_file)) == key
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_good_one_does_not(name: str, tmp_path: Path) -> None:
-    key = SigningKey("flags.example/record", GOOD)
-    (tmp_path / "key").write_text(key.secret())
-
-    assert KEYS[name](Settings.read({name: str(tmp_path / "key")})) == key
+def test_one_that_is_told_twice_stops_the_start(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} and {name}_FILE are both set"):
+        Settings.read({name: "a", f"{name}_FILE": "b"})
 
 
 @pytest.mark.parametrize("seed", WEAK.values(), ids=[*WEAK])
