@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -325,7 +326,10 @@ def test_a_stale_edit_is_refused(site: Site) -> None:
 
 
 class TestTooManyTries:
-    def test_a_thousand_wrong_ones_are_limited_and_lock_nobody_out(self, site: Site) -> None:
+    def test_a_thousand_wrong_ones_are_limited_and_lock_nobody_out(
+        self, site: Site, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
         site.member()
         answers = {Unauthenticated: 0, TooMany: 0}
 
@@ -338,6 +342,10 @@ class TestTooManyTries:
         with pytest.raises(TooMany, match="Too many tries"):
             site.sign_in(PASSWORD, AWAY)
         assert site.who(site.sign_in(PASSWORD, HOME))
+        assert site.record().count("session:refuse") == 1
+        everything = [site.record(), caplog.text, *map(str, site.store.read_all("people").values())]
+        for told in ("guess number", PASSWORD, AWAY, HOME):
+            assert not any(told in each for each in everything), told
 
     def test_the_record_says_so_once_and_neither_whose_nor_which_nor_from_where(
         self, site: Site
