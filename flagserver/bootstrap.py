@@ -569,6 +569,7 @@ def build_steering(
             edges=histogram_edges(),
             flush_seconds=settings.flush_seconds,
             calibrate=Calibrations(store).calibration,
+            posted=store,
         ),
         tick_seconds=settings.tick_seconds,
         telemetry=telemetry,

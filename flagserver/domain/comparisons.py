@@ -34,6 +34,7 @@ from sortition.judgement.trial import Subject, Trial
 from .calibration import UNCALIBRATED, Calibration
 from .flags import State
 from .guards import Guard, NoData, OnBreach
+from .metrics import Posted, by_cohort
 from .outcomes import (
     Part,
     Totals,
@@ -46,7 +47,12 @@ from .plan import NO_STEP, Relation
 from .rollout import Rollout
 from .signals import Measure
 
-SOURCE = "outcomes"
+SOURCE, POSTED = "outcomes", "metrics"
+"""Whose rates are compared: what SDKs report, and what others post of both arms."""
+
+POSTED_SECONDS = 5
+"""How long after a period's end what was counted in it may still be posted, before the tick ends in
+which it is judged."""
 
 BEFORE_SECONDS = 300
 """So long before anybody is exposed is the latency's reference, and the traffic that is planned
@@ -160,6 +166,14 @@ def answers(guard: Guard) -> bool:
     return compares(guard) and guard.period >= TICK_SECONDS
 
 
+def is_posted(guard: Guard) -> bool:
+    """Tell whether a guard's rate is compared as far as others post it of both cohorts. Its limit
+    goes on speaking for it: nobody knows beforehand whether both will be posted."""
+    signal = guard.signal
+    rate = signal.source == POSTED and signal.measure is Measure.RATE
+    return rate and guard.on_breach is not OnBreach.HOLD and 0 < guard.limit < 1
+
+
 P95 = 0.95
 
 
@@ -182,6 +196,16 @@ def metrics(guards: Sequence[Guard]) -> dict[str, str | None]:
 def _metric(guard: Guard) -> str | None:
     told = guard.signal.get("metric")
     return None if told is None else str(told)
+
+
+def posted(guards: Sequence[Guard]) -> dict[str, str]:
+    """Return the rates that others post, by their guard's name: under which name a tick has them.
+    The same metric by another period has other counts."""
+    return {
+        guard.name: f"{POSTED}/{_metric(guard)}/{guard.period}"
+        for guard in guards
+        if is_posted(guard)
+    }
 
 
 def watches_latency(guards: Sequence[Guard]) -> bool:
@@ -208,6 +232,8 @@ def design(
         replace(_rate(by_name[name], metric), noise=known.of_rate(metric))
         for name, metric in metrics(rollout.guards).items()
     ]
+    if comparison.flag is None:
+        rates += [_posted_rate(guard) for guard in rollout.guards if is_posted(guard)]
     latency = next(
         (_latency(g) for g in by_name.values() if g.signal.measure is Measure.LATENCY), None
     )
@@ -240,6 +266,11 @@ def _rate(guard: Guard, metric: str | None) -> Rate:
         optional=guard.no_data is NoData.PASS,
         minimum_sample=guard.minimum_sample or like.minimum_sample,
     )
+
+
+def _posted_rate(guard: Guard) -> Rate:
+    """Return one that adds its evidence, and for which no step waits."""
+    return Rate(guard.name, guard.limit, _OTHER, _OTHER, critical=False, optional=True)
 
 
 def _latency(guard: Guard) -> Latency:
@@ -365,6 +396,57 @@ def placed(places: Sequence[Place], parts: Mapping[Part, Totals]) -> tuple[Place
     while there is room."""
     new = sorted({(part.service, part.version) for part in parts} - set(places))
     return (*places, *new)[:STRATA]
+
+
+def posted_parts(
+    rollout: Rollout, points: Sequence[Posted], *, after: int, until: int
+) -> Mapping[Part, Totals]:
+    """Return what was posted of the rollout's service in the periods that are judged with a tick of
+    (after, until] (unix): they ended POSTED_SECONDS before, and the canary had its share from
+    their beginning to their end. What is not whole numbers, or of one arm only, is left out.
+    """
+    since, version = rollout.step_confirmed_at, rollout.version
+    if since is None or version is None:
+        return {}
+    mine = [point for point in points if point.subject == service_subject(rollout.service)]
+    names, span = posted(rollout.guards), (after - POSTED_SECONDS, until - POSTED_SECONDS)
+    canary: dict[str, tuple[int, int]] = {}
+    control: dict[str, tuple[int, int]] = {}
+    for guard in rollout.guards:
+        if guard.name in names:
+            of_metric = [point for point in mine if point.metric == _metric(guard)]
+            pairs = list(_pairs(of_metric, version, guard.period, since, span))
+            if pairs:
+                canary[names[guard.name]] = sum(a for a, *_ in pairs), sum(b for _, b, *_ in pairs)
+                control[names[guard.name]] = sum(c for *_, c, _ in pairs), sum(d for *_, d in pairs)
+    if not canary:
+        return {}
+    return {Part(version): Totals(metrics=canary), Part(f"not {version}"): Totals(metrics=control)}
+
+
+def _pairs(
+    points: Sequence[Posted], version: str, period: int, since: float, span: tuple[int, int]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (all, failed) of the canary and of control, of each period that ended within the span
+    and began after `since`, and of which both were posted."""
+    periods: dict[int, list[Posted]] = {}
+    for point in points:
+        periods.setdefault(-(-point.at // period) * period, []).append(point)
+    for end, some in periods.items():
+        if span[0] < end <= span[1] and end - period >= since:
+            sides = by_cohort(some, version)
+            canary, control = _summed(sides.canary), _summed(sides.control)
+            if canary is not None and control is not None:
+                yield (*canary, *control)
+
+
+def _summed(points: Sequence[Posted]) -> tuple[int, int] | None:
+    """Return (all, failed) of one arm's points, None where they count nothing, or no requests."""
+    failed = sum((point.numerator for point in points), 0.0)
+    whole = sum((point.denominator for point in points), 0.0)
+    if not 0 <= failed <= whole or not whole:
+        return None
+    return (int(whole), int(failed)) if failed.is_integer() and whole.is_integer() else None
 
 
 @dataclass(frozen=True, slots=True)

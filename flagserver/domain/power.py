@@ -101,7 +101,9 @@ def _seen(rollout: Rollout, comparison: Comparison, step: Step, usual: Usual) ->
     metrics = comparisons.metrics(rollout.guards)
     found = []
     for rate in design.rates:
-        counted = _counted(rate, metrics[rate.name], usual)
+        # What others post has no rate that anybody knows beforehand.
+        known = rate.name in metrics
+        counted = _counted(rate, metrics[rate.name], usual) if known else None
         if counted is not None:
             found.append(_of_rate(design, rate, step, *counted))
     if design.latency is not None and any(usual.totals.latency.values()):

@@ -28,11 +28,12 @@ from flagserver.domain.comparisons import Comparison, Place
 from flagserver.domain.errors import Conflict, Refusal
 from flagserver.domain.flags import State as FlagState
 from flagserver.domain.guards import Action
+from flagserver.domain.metrics import Posted
 from flagserver.domain.outcomes import Part, Totals, added, settled_tick
 from flagserver.domain.plan import NO_STEP
 from flagserver.domain.rollout import Rollout
 from flagserver.domain.states import State
-from flagserver.ports import Evidence, Outcomes
+from flagserver.ports import Evidence, Metrics, Outcomes
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,16 @@ class Case:
         return comparisons.tick_seconds(self.until - self.began)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is new at a look. outcomes: (environment, subject) -> what SDKs reported.
+    flags, posted: of the rollout's environment."""
+
+    outcomes: Mapping[tuple[str, str], Series]
+    flags: Mapping[str, FlagState]
+    posted: Sequence[Posted]
+
+
 class Judging:
     """Holds the trials of the rollouts that a controller holds."""
 
@@ -111,15 +122,17 @@ class Judging:
         edges: tuple[float, ...],
         flush_seconds: float,
         calibrate: Calibrate = nothing_known,
+        posted: Metrics | None = None,
     ) -> None:
         """edges: of the latency buckets (seconds).  flush_seconds: how often SDKs report.
-        calibrate: asked once for each rollout, at its first look."""
+        calibrate: asked once for each rollout, at its first look.  posted: what others count."""
         self._outcomes = outcomes
         self._evidence = evidence
         self._rest_of = rest_of
         self._edges = edges
         self._flush_seconds = flush_seconds
         self._calibrate = calibrate
+        self._metrics = posted
         self._cases: dict[str, Case] = {}
         self._rests: dict[tuple[str, str], str] = {}
 
@@ -142,10 +155,12 @@ class Judging:
         self._take_up([it for id, it in judged.items() if id not in self._cases], settled)
         held = [(judged[id], case) for id, case in self._cases.items()]
         found = self._read([(it, case.until) for it, case in held], settled)
+        posted = self._read_posted([(it, case.until) for it, case in held], settled)
         for it, case in held:
             with self._surviving(it):
                 case.until = max(case.until, settled - comparisons.LONGEST_CATCH_UP)
-                case.new = self._ticks(it, case, settled, found, flags.get(it.environment, {}))
+                told = Told(found, flags.get(it.environment, {}), posted.get(it.environment, ()))
+                case.new = self._ticks(it, case, settled, told)
 
     def of(self, rollout: Rollout) -> Case | None:
         """Return the trial of a rollout, None where nothing is compared or it is not taken up."""
@@ -309,13 +324,26 @@ class Judging:
                 found[subject].update(series)
         return dict(found)
 
+    def _read_posted(
+        self, wanted: Sequence[tuple[Rollout, int]], settled: int
+    ) -> dict[str, Sequence[Posted]]:
+        """Return environment -> what was posted there, as far as it may be compared. wanted: each
+        with the end of the newest tick that it has."""
+        since: dict[str, int] = {}
+        for rollout, until in wanted:
+            periods = [g.period for g in rollout.guards if comparisons.is_posted(g)]
+            if periods and until < settled:
+                first = until - max(periods) - comparisons.POSTED_SECONDS
+                since[rollout.environment] = min(first, since.get(rollout.environment, first))
+        if self._metrics is None:
+            return {}
+        return {
+            environment: self._metrics.posted(environment, since=first, until=settled)
+            for environment, first in since.items()
+        }
+
     def _ticks(
-        self,
-        rollout: Rollout,
-        case: Case,
-        settled: int,
-        found: Mapping[tuple[str, str], Series],
-        flags: Mapping[str, FlagState],
+        self, rollout: Rollout, case: Case, settled: int, told: Told
     ) -> dict[str, list[Tick]]:
         """Return the new ticks of each comparison, and move the case on to the newest."""
         all_ends = list(comparisons.ends(case.until, settled, case.began))
@@ -323,7 +351,7 @@ class Judging:
         later = all_ends[len(early) :]
         new: dict[str, list[Tick]] = {}
         for each in comparisons.comparisons(rollout):
-            series = found.get(each.subject(rollout), {})
+            series = told.outcomes.get(each.subject(rollout), {})
             ticks = []
             if early:
                 parts = [series[end] for end in series if case.until < end <= early[-1]]
@@ -335,7 +363,10 @@ class Judging:
                     for at in range(_aligned(end - length) + TICK_SECONDS, end + 1, TICK_SECONDS)
                     if at in series
                 ]
-                state = flags.get(each.flag or "")
+                if each.flag is None and told.posted:
+                    span = {"after": end - length, "until": end}
+                    parts.append(comparisons.posted_parts(rollout, told.posted, **span))
+                state = told.flags.get(each.flag or "")
                 ticks.append(self._tick(rollout, each, case.places, parts, end, length, state))
             if ticks:
                 new[each.name] = ticks
@@ -358,11 +389,12 @@ class Judging:
             places[each.name] = comparisons.placed(places.get(each.name, ()), together)
         step = comparisons.step_at(rollout, end - length, length)
         share = 0.0 if step == BEFORE else each.share(rollout, step)
+        of_others = comparisons.posted(rollout.guards) if each.flag is None else {}
         return comparisons.tick(
             comparisons.strata(
                 each, rollout, together, places.get(each.name, ()), self._rest(rollout, each)
             ),
-            comparisons.metrics(rollout.guards),
+            comparisons.metrics(rollout.guards) | of_others,
             at=end,
             seconds=length,
             step=step,
