@@ -24,6 +24,9 @@ LOOK_SECONDS = 30.0
 CATCH_UP = 10
 """So many windows are made up for after nobody looked: their ticks are there for two hours."""
 
+AT_ONCE, SOON_SECONDS = 10, 1.0
+"""So many services in one look, and how soon the next of them: rollouts are steered beside it."""
+
 MOST_SERVICES = 200
 """Services of an environment whose history is kept, those that reported last."""
 
@@ -72,25 +75,36 @@ class Calibrating(Background):
         self._clock = clock
         self._turns = Turns(store, clock, entropy)
         self._flush_seconds = flush_seconds
-        self._done = 0
+        self._oldest = self._newest = 0
+        self._left: list[Place] = []
 
     def look(self) -> None:
-        """Keep the windows that are over and not kept yet. Raises StoreUnavailable."""
-        settled = settled_tick(moment(self._clock.now()), self._flush_seconds)
-        newest = settled // WINDOW_SECONDS * WINDOW_SECONDS
-        oldest = max(self._done, newest - CATCH_UP * WINDOW_SECONDS)
-        if oldest >= newest:
-            return
-        wanted = list(self._reporting())
-        kept = self._store.halves(wanted, since=oldest, until=newest)
-        moved = self._moved(oldest)
-        ends = range(oldest + WINDOW_SECONDS, newest + 1, WINDOW_SECONDS)
+        """Keep the windows that are over and not kept yet, of some services. Raises
+        StoreUnavailable; then the next look goes on from there."""
+        if not self._left:
+            settled = settled_tick(moment(self._clock.now()), self._flush_seconds)
+            newest = settled // WINDOW_SECONDS * WINDOW_SECONDS
+            if newest <= self._newest:
+                return
+            self._left = list(self._reporting())
+            self._oldest = max(self._newest, newest - CATCH_UP * WINDOW_SECONDS)
+            self._newest = newest
+        self._keep(self._left[:AT_ONCE])
+        del self._left[:AT_ONCE]
+
+    def pause(self, well: bool) -> float:
+        """Return the seconds until the next look."""
+        return SOON_SECONDS if well and self._left else LOOK_SECONDS
+
+    def _keep(self, wanted: list[Place]) -> None:
+        kept = self._store.halves(wanted, since=self._oldest, until=self._newest)
+        moved = self._moved(self._oldest)
+        ends = range(self._oldest + WINDOW_SECONDS, self._newest + 1, WINDOW_SECONDS)
         for it in wanted:
             missing = [end for end in ends if end not in kept.get(it, {})]
             windows = {end: self._window(it, end, moved.get(it, ())) for end in missing}
             bodies = {end: window.to_body() for end, window in windows.items()}
             self._store.keep_halves(*it, bodies)
-        self._done = newest
 
     def _reporting(self) -> Iterator[Place]:
         for environment in self._store.keys(documents.ENVIRONMENTS):

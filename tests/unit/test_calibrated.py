@@ -156,6 +156,23 @@ def test_after_the_store_was_away_what_is_missing_is_made_up_for(tmp_path: Path)
     assert [body["seconds"] for body in found.values()] == [WINDOW_SECONDS] * 2
 
 
+def test_of_many_services_a_few_are_kept_at_a_time(tmp_path: Path) -> None:
+    engine = Judged(directory=tmp_path)
+    calibrating, at = keeper(engine), int(moment(engine.clock.now()))
+    names = [f"service-{number:02}" for number in range(25)]
+    for name in names:
+        engine.store.add("production", f"{name}:1", 1, [], {"service.name": name, "seen": at})
+    engine.clock.seconds += 30
+    pauses = []
+    for _ in range(3):
+        calibrating.look()
+        pauses.append(calibrating.pause(well=True))
+
+    wanted = [("production", name) for name in names]
+    assert len(engine.store.halves(wanted, since=0, until=at)) == 25
+    assert pauses == [1.0, 1.0, 30.0]
+
+
 # --- and what follows from it ---------------------------------------------------------------------
 
 
