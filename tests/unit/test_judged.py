@@ -7,10 +7,12 @@ from pathlib import Path
 
 import fakeredis
 import pytest
+from sortition.judgement.counts import Tick
 from sortition.judgement.traffic import Outage
 from sortition.judgement.trial import replay
 
 from flagserver.domain.errors import Conflict
+from flagserver.domain.outcomes import Row
 from flagserver.domain.rollout import Why
 from flagserver.domain.signals import Measure, Measured, Point, Signal
 from flagserver.domain.states import State
@@ -66,6 +68,48 @@ def test_harm_is_proven_and_taken_back_by_evidence(engine: Judged) -> None:
     assert found - began <= 30
     assert cause.first_bad is not None
     assert abs(cause.first_bad - (moment(engine.clock.now()) - (found - began))) <= 15
+
+
+class OneThingFails(Judged):
+    """A service whose canary's requests are well, but for half of those that count one metric."""
+
+    metric = ""
+
+    def _row(self, tick: Tick, version: str) -> Row:
+        row = super()._row(tick, version)
+        total, failed = row.metrics.get(self.metric, (0, 0))
+        if version != "2" or not total:
+            return row
+        return replace(row, metrics={**row.metrics, self.metric: (total, max(failed, total // 2))})
+
+
+@pytest.mark.parametrize(
+    ("metric", "guard", "weight"),
+    [
+        ("critical_path", "critical path failures", 0.15),
+        pytest.param("session_error", "user session errors", 0.1, marks=pytest.mark.slow),
+        pytest.param("db_connection", "database connection errors", 0.05, marks=pytest.mark.slow),
+    ],
+)
+def test_what_services_count_themselves_is_evidence_with_its_weight(
+    tmp_path: Path, metric: str, guard: str, weight: float
+) -> None:
+    engine = OneThingFails(directory=tmp_path)
+    engine.serve(60)
+    id = engine.start_judged(**traffic_alone())
+    exposed(engine, id)
+    engine.metric = metric
+    engine.until(engine.ended(id), 300)
+
+    cause = engine.rollout(id).rollback
+    assert cause is not None
+    assert (cause.row, cause.culprits) == ("harm proven", (RULE.id,))
+    assert guard in cause.reason
+    (standing,) = [
+        each for each in engine.store.standings([id])[id]["guards"] if each["guard"] == guard
+    ]
+    # Alone it has to reach so much, as its part of the sum is only that.
+    assert standing["rolls_back"] == pytest.approx(100 / weight)
 
 
 def test_of_a_version_and_a_flag_the_one_that_harms_is_named(engine: Judged) -> None:
