@@ -81,7 +81,8 @@ class Guard:
         if digest(secret) not in self._remembered:
             # The store is to be asked: whoever makes sessions up is stopped before that.
             forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
-            self._ui.services.rates.count_stranger(request.remote_addr, forwarded)
+            rates = self._ui.services.rates
+            rates.count_stranger(request.remote_addr, forwarded, lacks="session")
         who = self._principal(secret)
         return None if who is None else Visitor(who, secret, csrf_token(secret))
 

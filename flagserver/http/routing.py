@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from flask import Flask, Request, Response, jsonify, request
@@ -231,23 +232,16 @@ def authenticate(services: Services, incoming: Request, *, key: bool) -> Princip
 
     Whoever shows none that is known to be good is counted by address, before the store is asked.
     """
-    text = presented(incoming.headers, key=key)
-    principal = _recognised(services, text)
-    if principal is None:
-        count_stranger(services, incoming)
-        if not text:
-            raise Unauthenticated("Send a token: Authorization: Bearer srt_…")
-        principal = services.tokens.authenticate(text)
+    text, strange = (
+        presented(incoming.headers, key=key),
+        partial(count_stranger, services, incoming),
+    )
+    if not text:
+        strange()
+        raise Unauthenticated("Send a token: Authorization: Bearer srt_…")
+    principal = services.tokens.authenticate(text, strange)
     services.rates.count(principal)
     return principal
-
-
-def _recognised(services: Services, text: str) -> Principal | None:
-    """Return who presents a token that is known here and good, from memory; else None."""
-    try:
-        return services.tokens.recognise(text)
-    except Unauthenticated:
-        return None
 
 
 def count_stranger(services: Services, incoming: Request) -> None:

@@ -46,11 +46,15 @@ class Rates:
         """Count a request with a token. Raises TooMany. From any thread; asks nobody."""
         self._count(who.scope, who.id, f"of the token {who.id.removeprefix('token:')}")
 
-    def count_stranger(self, peer: str | None, forwarded: str) -> None:
-        """Count a request without a good token or session, as `client_of` tells where it comes
-        from. Raises TooMany."""
+    def count_stranger(self, peer: str | None, forwarded: str, *, lacks: str = "token") -> None:
+        """Count a request without a good one of what it lacks, as `client_of` tells where it comes
+        from. Raises TooMany.
+
+        Each is counted by itself: behind one address, programs with an old token must not keep out
+        people who sign in.
+        """
         address = client_of(peer, forwarded, self._trusted)
-        self._count(ADDRESS, address, "without a good token or session from your address")
+        self._count(ADDRESS, f"{lacks} {address}", f"without a good {lacks} from your address")
 
     def _count(self, kind: str, who: str, whose: str) -> None:
         allowed = self._allowed.get(kind, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flagserver.domain import access, documents, tokens
@@ -20,8 +21,12 @@ from flagserver.domain.times import rfc3339
 from flagserver.domain.tokens import Token
 from flagserver.ports import Clock, Documents, Entropy
 
-from .snapshots import Snapshots
+from .snapshots import STORE, Snapshots
 from .uses import Uses
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +55,23 @@ class Tokens:
         self._clock = clock
         self._entropy = entropy
 
-    def authenticate(self, text: str) -> Principal:
+    def authenticate(self, text: str, strange: Callable[[], None] = _nothing) -> Principal:
         """Return who presents a token. Raises Unauthenticated.
 
         Known tokens are checked in memory; only an unknown id asks the store, once. Raises
         StoreUnavailable when it cannot.
+        strange: called of one that is not known to be good, before the store is asked; what it
+        raises is raised. Not while no tokens are known yet: then none is.
         """
-        known = self.recognise(text)
+        try:
+            known = self.recognise(text)
+        except Unauthenticated:
+            strange()
+            raise
         if known is not None:
             return known
+        if self._snapshots.source == STORE:
+            strange()
         id = tokens.identifier(text)
         if id is not None and not self._snapshots.believes():
             # The store that is there may know another's tokens.

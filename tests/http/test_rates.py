@@ -6,6 +6,7 @@ import fakeredis
 import httpx
 import pytest
 
+from flagserver.bootstrap import build_services
 from flagserver.domain.rates import BURST_SECONDS, Rates
 from flagserver.services.rates import JITTER_SECONDS
 from flagserver.settings import Settings
@@ -21,6 +22,10 @@ LIMITED = Settings(rates=Rates(sdk=2, deploy=2, admin=100, address=2))
 @pytest.fixture
 def limited() -> Api:
     return an_api(settings=LIMITED)
+
+
+def refuse() -> None:
+    raise AssertionError("somebody was taken for a stranger")
 
 
 def ask_until_refused(caller: Caller, path: str, most: int = 100) -> Answer:
@@ -89,6 +94,15 @@ class TestWithoutAGoodToken:
         answer = limited.client.get("/api/v1/flags", environ_overrides={"REMOTE_ADDR": "192.0.2.1"})
 
         assert answer.status_code == 401
+
+    def test_while_no_tokens_are_known_yet_nobody_is_a_stranger(self, limited: Api) -> None:
+        """A server that starts knows none: its fleet is not to be sent away for that."""
+        sdk = limited.sdk()
+        starting = build_services(LIMITED, limited.store, limited.clock)
+
+        found = {starting.tokens.authenticate(str(sdk.token), refuse).scope for _ in range(100)}
+
+        assert found == {"sdk"}
 
     def test_who_guesses_tokens_does_not_get_to_the_store(
         self, limited: Api, monkeypatch: pytest.MonkeyPatch

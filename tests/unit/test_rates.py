@@ -110,6 +110,12 @@ class TestStrangers:
 
         assert (guesser, other) == (BURST_SECONDS, 1)
 
+    def test_who_lacks_a_token_keeps_out_nobody_who_signs_in(self) -> None:
+        some, here = counting(FakeClock(), address=1), ("198.51.100.7", "")
+        passes(lambda: some.count_stranger(*here), 1000)
+
+        assert passes(lambda: some.count_stranger(*here, lacks="session"), 1) == 1
+
     def test_a_header_that_anybody_can_write_makes_nobody_another(self) -> None:
         some = counting(FakeClock(), address=1)
         hops = (f"192.0.2.{number % 250}" for number in range(1000))
