@@ -52,6 +52,9 @@ READS_AT_ONCE = 20.0
 """What one process allows itself of each service and region. AWS counts by account and region (for
 ELB reads e.g. a bucket of 40), and others want some too."""
 
+MOST_CLIENTS = 64
+"""Whoever starts a rollout names regions; clients are large. Of more, the one made first goes."""
+
 READS = ("describe", "get", "list", "batch_get")
 """How the names of operations that change nothing begin."""
 
@@ -280,6 +283,7 @@ class Aws:
                     client.meta.events.register_last("before-send", self._still_wanted)
                 else:
                     client.meta.events.register_first("before-send", self._still_time)
+                _make_room(self._clients)
                 self._clients[key] = client
             return self._clients[key]
 
@@ -303,6 +307,8 @@ class Aws:
 
     def _wait_for_turn(self, service: str, region: str | None, deadline: float) -> Allowance:
         with self._lock:
+            if (service, region) not in self._allowances:
+                _make_room(self._allowances)
             allowance = self._allowances.setdefault(
                 (service, region),
                 Allowance(self._reads_per_second, self._reads_at_once, self._monotonic()),
@@ -369,6 +375,11 @@ def _config(writes: bool) -> Config:
         max_pool_connections=10,
         user_agent_appid="sortition",
     )
+
+
+def _make_room(kept: dict[Any, Any]) -> None:
+    while len(kept) >= MOST_CLIENTS:
+        kept.pop(next(iter(kept)))
 
 
 def _what(event_name: str) -> str:

@@ -90,6 +90,14 @@ NOT_CALLED = {
 """Settings that look like an address and are none that the guarded way out is for, and why."""
 
 
+CONNECTING = {
+    *("aiohttp", "asyncio", "boto3", "botocore", "ftplib", "http.client", "httpcore", "httpx"),
+    *("opentelemetry", "redis", "requests", "smtplib", "socket", "ssl", "telnetlib"),
+    *("urllib.request", "urllib3", "websockets", "xmlrpc.client"),
+}
+"""What can open a connection."""
+
+
 @cache
 def a_house() -> House:
     return House()
@@ -97,9 +105,11 @@ def a_house() -> House:
 
 @cache
 def parsed() -> Mapping[str, ast.Module]:
-    """Return every file of the server, by its path."""
+    """Return every file of the server that names what the tests look for, by its path."""
     paths = [path for room in ("flagserver", "admin") for path in (ROOT / room).rglob("*.py")]
-    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in paths}
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
+    named = re.compile("|".join(["Egress", *map(re.escape, CONNECTING)]))
+    return {path: ast.parse(text) for path, text in texts.items() if named.search(text)}
 
 
 def open_everything(settings: Settings, egress: Egress) -> list[Any]:
@@ -390,6 +400,26 @@ def test_a_region_that_somebody_names_is_no_way_to_another_host(
     assert all(host.endswith(".amazonaws.com") for host in asked), asked
 
 
+def test_regions_without_end_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a client, and a deploy token may name as many as it likes."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setattr("socket.getaddrinfo", _nobody)
+    monkeypatch.setattr("flagserver.aws.MOST_CLIENTS", 3)
+    aws = Aws()
+
+    for number in range(6):
+        with pytest.raises(AwsError):
+            aws.read("cloudwatch", "describe_alarms", f"nowhere-{number}")
+
+    assert len(aws._clients) == len(aws._allowances) == 3
+
+
+def _nobody(*told: Any, **more: Any) -> Sequence[Any]:
+    raise OSError("nobody is looked up in this test")
+
+
 def test_a_queues_address_is_told_to_sqs_and_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     with Capturing() as sqs, Capturing() as elsewhere:
         for name, value in {
@@ -410,13 +440,6 @@ def test_a_queues_address_is_told_to_sqs_and_not_called(monkeypatch: pytest.Monk
 
 
 # --- the source -----------------------------------------------------------------------------------
-
-CONNECTING = {
-    *("aiohttp", "asyncio", "boto3", "botocore", "ftplib", "http.client", "httpcore", "httpx"),
-    *("opentelemetry", "redis", "requests", "smtplib", "socket", "ssl", "telnetlib"),
-    *("urllib.request", "urllib3", "websockets", "xmlrpc.client"),
-}
-"""What can open a connection."""
 
 ALLOWED = {
     "flagserver/egress.py": "the one way out",
