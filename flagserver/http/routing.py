@@ -232,10 +232,8 @@ def authenticate(services: Services, incoming: Request, *, key: bool) -> Princip
 
     Whoever shows none that is known to be good is counted by address, before the store is asked.
     """
-    text, strange = (
-        presented(incoming.headers, key=key),
-        partial(count_stranger, services, incoming),
-    )
+    text = presented(incoming.headers, key=key)
+    strange = partial(count_stranger, services, incoming)
     if not text:
         strange()
         raise Unauthenticated("Send a token: Authorization: Bearer srt_…")
