@@ -302,22 +302,12 @@ class Flags:
                     raise self._stale(key, environment)
                 asked = _asked(action, before, after, command)
                 self._four_eyes.check(where, asked, by, idempotency, consent)
-            fact = Fact(
-                actor=by.id,
-                role=by.role_in(environment),
-                action=action,
-                target=_target(key),
-                environment=environment,
-                before=before.state.to_body(),
-                after=after.to_body(),
-                reason=command.reason,
-            )
-            writes = [Write(documents.states(environment), key, expected, after.to_body())]
-            if consent is not None:
-                writes.append(consent.write(_target(key)))
+            fact = _state_fact(by, action, before.state, after, command.reason)
+            approved = () if consent is None else (consent.write(fact.target),)
+            write = Write(documents.states(environment), key, expected, after.to_body())
             try:
                 self._commit(
-                    writes=tuple(writes),
+                    writes=(write, *approved),
                     fact=fact if consent is None else consent.told(fact),
                     environments=(environment,),
                     flags=(key,),
@@ -449,6 +439,21 @@ def _told_of(kills: list[Write], contents: list[documents.EnvironmentContent]) -
         for write in kills
     }
     return {STATES: states} if states else {}
+
+
+def _state_fact(
+    by: Principal, action: str, before: State, after: State, reason: str | None
+) -> Fact:
+    return Fact(
+        actor=by.id,
+        role=by.role_in(after.environment),
+        action=action,
+        target=_target(after.flag),
+        environment=after.environment,
+        before=before.to_body(),
+        after=after.to_body(),
+        reason=reason,
+    )
 
 
 def _asked(action: str, before: StateView, after: State, command: Enlarging | Reasoned) -> Asked:

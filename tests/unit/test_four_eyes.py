@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sortition.record.replay import replay
 
-from flagserver.domain import approvals
+from flagserver.domain import approvals, flags
 from flagserver.domain.approvals import Approve, Asked, Base, Proposal, State
 from flagserver.domain.commands import (
     Enlarging,
@@ -34,8 +35,10 @@ from flagserver.domain.errors import (
     Forbidden,
     Invalid,
     ReasonRequired,
+    Refusal,
     StaleRevision,
 )
+from flagserver.domain.flags import State as Served
 from flagserver.domain.states import State as Stands
 from flagserver.notify.posting import page_of
 from flagserver.services.approvals import ProposalView
@@ -699,3 +702,70 @@ def test_only_what_is_open_and_in_time_is_approved_of_and_only_by_another(
 def test_what_json_cannot_carry_exactly_is_refused() -> None:
     with pytest.raises(Invalid, match="exactly"):
         _ = Asked(HERE, "flag/a", "flag:unkill", (), {"n": 2**60}, {}).fingerprint
+
+
+# --- whatever people do ---------------------------------------------------------------------------
+
+PEOPLE = [a_person("ana"), a_person("ben"), a_person("cy", "admin"), a_person("rae", "responder")]
+ACTORS = [*PEOPLE, PIPELINE, ADMIN]
+ACTS = st.one_of(
+    st.tuples(st.just("share"), st.sampled_from(ACTORS), st.sampled_from([0, 10, 50, 100])),
+    st.tuples(st.just("approve"), st.sampled_from(PEOPLE), st.just(0)),
+    st.tuples(st.just("approve"), st.sampled_from(PEOPLE[:3]), st.just(0)),
+    st.tuples(st.just("kill"), st.sampled_from(ACTORS), st.none()),
+    st.tuples(st.just("unkill"), st.sampled_from(ACTORS), st.none()),
+    st.tuples(st.just("approve"), st.sampled_from(ACTORS), st.integers(0, 3)),
+    st.tuples(st.just("withdraw"), st.sampled_from(ACTORS), st.integers(0, 3)),
+    st.tuples(st.just("wait"), st.just(ADMIN), st.sampled_from([60, 60, 60, 90_000])),
+)
+
+
+def act(house: House, what: str, by: Principal, more: Any) -> None:
+    """Let somebody do something; it may be refused."""
+    some, view = house.services.approvals, house.flags.state("flag", HERE)
+    chosen = []
+    if what in {"approve", "withdraw"}:
+        chosen = some.all(ADMIN, state=State.OPEN if more < 2 else None)[more : more + 1]
+    with suppress(Refusal):
+        if what == "share":
+            house.flags.change("flag", HERE, edit_of(share=more), view.revision, by)
+        elif what == "kill":
+            house.flags.kill("flag", HERE, Reasoned(), by)
+        elif what == "unkill":
+            why = Enlarging.model_validate(SURE)
+            house.flags.unkill("flag", HERE, why, view.revision, by)
+        elif what == "wait":
+            house.clock.seconds += more
+        for proposal in (view.proposal for view in chosen):
+            if what != "withdraw":
+                seen = {"hash": proposal.fingerprint}
+                some.approve(proposal.id, Approve.model_validate({**SURE, **seen}), by)
+            else:
+                some.withdraw(proposal.id, Reasoned(), by)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(ACTS, min_size=12, max_size=25))
+def test_nothing_is_ever_enlarged_by_one_person(acts: list[tuple[str, Principal, Any]]) -> None:
+    house = House()
+    house.create()
+    wants_two(house)
+
+    for each in acts:
+        act(house, *each)
+
+    owners = {principal.id: principal.owner for principal in ACTORS}
+    people = {principal.id for principal in PEOPLE}
+    approved = []
+    for entry in house.flags.history("flag", environment=HERE, limit=100):
+        if not entry["before"]:
+            continue
+        before, after = (Served.from_body(entry[name]) for name in ("before", "after"))
+        approval = entry["after"].get("approval")
+        assert (approval is not None) is flags.enlarges(before, after), entry
+        if approval is not None:
+            author = entry["actor"]
+            assert approval["by"] in people - {author, owners[author]}
+            approved.append(approval["id"])
+    proposals = [view.proposal for view in house.services.approvals.all(ADMIN)]
+    assert {p.id for p in proposals if p.kept is State.APPROVED} <= set(approved)
