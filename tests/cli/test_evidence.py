@@ -56,6 +56,20 @@ def test_what_is_exported_is_replayed_to_the_same_verdicts(
     assert cause.reason == last["sentence"]
 
 
+def test_what_was_known_of_noise_is_told_with_it_and_years_later(
+    harmed: tuple[Desk, str], tmp_path: Path
+) -> None:
+    desk, id = harmed
+    file, says = tmp_path / "series.jsonl", "noise: Not calibrated: no history, 6 h wanted."
+    desk.rollouts("evidence", id, "--series", "--out", str(file))
+
+    assert says in desk.rollouts("get", id).stdout
+    assert desk.rollouts("replay", str(file)).stdout.startswith(says)
+    judgement = json.loads(desk.rollouts("get", id, "--json").stdout)["judgement"]
+    assert f"noise: {judgement['calibration']}" == says
+    assert judgement["guards"][0]["dispersion"] == 1
+
+
 @pytest.mark.parametrize("name", ["evidence.json", "evidence.zip"])
 def test_an_export_of_all_holds_the_series_too(
     harmed: tuple[Desk, str], tmp_path: Path, name: str
