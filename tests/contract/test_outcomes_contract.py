@@ -124,11 +124,13 @@ def test_ticks_are_aligned_and_a_flags_are_kept_by_who_served_them(store: RedisS
 
 
 def test_a_services_ticks_are_told_by_halves_to_whoever_asks(store: RedisStore):
-    end, a, b = NOW // 60 * 60, {"half": "a"}, {"half": "b"}
-    of = {"subject": SERVICE, "at": end + 5}
-    add(store, 1, row("1:4", **of, **a, metrics={"m": (5, 1)}), row("1:4", **of, **b, requests=3))
-    add(store, 2, row("1:4", **of, **a), row("1.5.0", **of, requests=7))
-    service, span = ("production", SERVICE), {"since": end, "until": end + 5}
+    end = NOW // 60 * 60
+    of: dict[str, Any] = {"subject": SERVICE, "at": end + 5}
+    a, b = of | {"half": "a"}, of | {"half": "b"}
+    add(store, 1, row("1:4", **a, metrics={"m": (5, 1)}), row("1:4", **b, requests=3))
+    add(store, 2, row("1:4", **a), row("1.5.0", **of, requests=7))
+    service = ("production", SERVICE)
+    span: dict[str, Any] = {"since": end, "until": end + 5}
 
     assert store.ticks([service], **span, halves=True)[service][end + 5] == {
         Part("1.5.0"): Totals(7, 7, 1),

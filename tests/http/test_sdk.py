@@ -13,9 +13,10 @@ from typing import Any
 import fakeredis
 import httpx
 import pytest
+from sortition.core.ticks import TICK_SECONDS
 
 from flagserver.domain.errors import StoreUnavailable
-from flagserver.domain.outcomes import TICK_SECONDS, Part, Totals
+from flagserver.domain.outcomes import Part, Totals
 from flagserver.http.streams import LOOK_SECONDS, Limits
 from flagserver.services.snapshots import View, dump
 
