@@ -7,8 +7,9 @@ from bisect import bisect_left
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sortition.core.ticks import TICK_SECONDS
 
-from flagserver.domain.outcomes import TICK_SECONDS, Totals, histogram_edges, settled_tick, tick_of
+from flagserver.domain.outcomes import Totals, histogram_edges, settled_tick, tick_of
 
 NOW = 1_795_000_000
 
