@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sortition.record.replay import replay
 
@@ -633,6 +633,9 @@ def test_two_who_approve_at_once_carry_it_out_once(engine: Engine) -> None:
 # --- the hash -------------------------------------------------------------------------------------
 
 
+# A busy machine is slow, not wrong.
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 JSON = st.recursive(
     st.none() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=8),
     lambda inner: (
@@ -648,11 +651,13 @@ WISHES = st.builds(
 )
 
 
+@BUSY
 @given(WISHES, WISHES)
 def test_a_hash_is_of_one_thing_only(one: Asked, other: Asked) -> None:
     assert (one.fingerprint == other.fingerprint) == (one == other)
 
 
+@BUSY
 @given(
     WISHES, WISHES, st.sampled_from(["environment", "thing", "action", "base", "command", "result"])
 )
@@ -667,6 +672,7 @@ def test_consent_to_one_thing_is_none_to_another(one: Asked, other: Asked, part:
             consent.check(changed)
 
 
+@BUSY
 @given(WISHES)
 def test_what_is_kept_is_what_was_asked(asked: Asked) -> None:
     proposal = approvals.propose(asked, PIPELINE, T0, ONCE)
@@ -744,7 +750,7 @@ def act(house: House, what: str, by: Principal, more: Any) -> None:
                 some.withdraw(proposal.id, Reasoned(), by)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(BUSY, max_examples=25)
 @given(st.lists(ACTS, min_size=12, max_size=25))
 def test_nothing_is_ever_enlarged_by_one_person(acts: list[tuple[str, Principal, Any]]) -> None:
     house = House()
