@@ -36,13 +36,18 @@ SETTINGS = Settings(flush_seconds=1.0)
 
 
 class LateClock:
-    """The machine's clock, `late` seconds behind."""
+    """The machine's clock, `late` seconds behind; it may be stopped."""
 
     def __init__(self) -> None:
         self.late = 0.0
+        self._stopped: datetime | None = None
+
+    def stop(self) -> None:
+        """Let it stand, so that whoever was looked at just now stays so."""
+        self._stopped = datetime.now(UTC)
 
     def now(self) -> datetime:
-        return datetime.now(UTC) - timedelta(seconds=self.late)
+        return (self._stopped or datetime.now(UTC)) - timedelta(seconds=self.late)
 
     def monotonic(self) -> float:
         return time.monotonic()

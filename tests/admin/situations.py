@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from random import Random
 from typing import Any
-
-from sortition.judgement.traffic import binomial
 
 from flagserver.domain.engines import Event, Lane, Phase
 from flagserver.domain.outcomes import Row, flag_subject, histogram_edges, service_subject
@@ -27,6 +24,9 @@ ODD = Signal.of("cloudwatch", Measure.RATE, metric="odd")
 SECONDS = 480
 REQUESTS = 400
 """That the shop serves in five seconds."""
+
+FAILS_EVERY = 500
+"""Of so many requests one fails."""
 
 LIFECYCLE = (
     *(("BeforeInstall", 4), ("Install", 96), ("AfterInstall", 9), ("AllowTestTraffic", 3)),
@@ -151,7 +151,7 @@ def furnish_situations(house: RollingHouse) -> dict[str, str]:
     start("baking", "bakes", schedule="50%:1m,100%:30m:keep=1%")
     start("undecided", "wide", schedule="5%:1m,100%:5m", guarded=[_guard("http errors", SILENT)])
     start("rollback failed", "strip", targets=[{**STRIP.to_body()}], service="web", version="3.1")
-    chance = Random(28)
+    shop = _Shop(house)
     for passed in range(0, SECONDS, 5):
         if passed == 120:
             green.phase, green.share = Phase.SHIFTING, 100_000
@@ -164,35 +164,51 @@ def furnish_situations(house: RollingHouse) -> dict[str, str]:
             red.reason = "CodeDeploy stopped d-9B2KX7M3E: the hook AfterAllowTraffic failed."
         if passed == 260:
             red.phase, red.share = Phase.GONE_BACK, 0
-        if passed == 300:
+        if passed == 220:  # well before the end of the first step
             house.kill("killed")
             house.driver.weights[STRIP.name].owner = "CodeDeploy group web-ecs/green"
             held.share, held.phase = 1_000_000, Phase.WATCHING
         if passed == 360:
             house.roll_back(ids["rollback failed"], "users report empty pages")
-        _serve(house, chance)
+        shop.serve()
         house.catch_up(5)
     return ids
 
 
-def _serve(house: RollingHouse, chance: Random) -> None:
-    """Let the shop report five seconds of requests: who is in the split is a little slower."""
-    at = int(moment(house.clock.now()))
-    share = house.state("splits")[0] / 100
-    exposed = binomial(chance, REQUESTS, share)
-    rest = REQUESTS - exposed
-    failed, usual = binomial(chance, exposed, 0.002), binomial(chance, rest, 0.002)
-    rows = [
-        Row(service_subject("shop"), "1", at, 0, REQUESTS, failed + usual, _spread(REQUESTS, 58)),
-        Row(flag_subject("splits"), "on", at, exposed, exposed, failed, _spread(exposed, 59)),
-        Row(flag_subject("splits"), "off", at, rest, rest, usual, _spread(rest, 58)),
-    ]
-    about = {"service.name": "shop", "service.version": "1", "instance": "77d0", "seen": at}
-    told = [replace(row, service="shop", version="1") for row in rows[1:]]
-    house.store.add("production", "77d0:1", at, [rows[0], *told], about)
+@dataclass
+class _Shop:
+    """A shop that reports its requests: who is exposed to a flag fails as seldom as everybody else,
+    by no chance at all."""
+
+    house: RollingHouse
+    served: dict[str, int] = field(default_factory=lambda: {"on": 0, "off": 0})
+
+    def serve(self) -> None:
+        """Report five seconds."""
+        at = int(moment(self.house.clock.now()))
+        exposed = round(REQUESTS * self.house.state("splits")[0] / 100)
+        counts = {"on": exposed, "off": REQUESTS - exposed}
+        failed = {name: self._failed(name, count) for name, count in counts.items()}
+        latencies = _spread(REQUESTS)
+        rows = [Row(service_subject("shop"), "1", at, 0, REQUESTS, sum(failed.values()), latencies)]
+        rows += [
+            Row(
+                *(flag_subject("splits"), name, at, count, count, failed[name], _spread(count)),
+                service="shop",
+                version="1",
+            )
+            for name, count in counts.items()
+        ]
+        about = {"service.name": "shop", "service.version": "1", "instance": "77d0", "seen": at}
+        self.house.store.add("production", "77d0:1", at, rows, about)
+
+    def _failed(self, name: str, count: int) -> int:
+        before = self.served[name] // FAILS_EVERY
+        self.served[name] += count
+        return self.served[name] // FAILS_EVERY - before
 
 
-def _spread(requests: int, bucket: int) -> dict[int, int]:
-    """Return latencies around a bucket: one in ten three buckets slower."""
+def _spread(requests: int) -> dict[int, int]:
+    """Return latencies: one in ten three buckets slower."""
     slow = requests // 10
-    return {bucket: requests - slow, bucket + 3: slow} if slow else {bucket: requests}
+    return {58: requests - slow, 61: slow} if slow else {58: requests}

@@ -14,6 +14,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Visitor, dict[str, 
     """Nobody changes anything here: all these tests share one house."""
     house = RollingHouse(disk=tmp_path_factory.mktemp("disk"))
     ids = furnish_situations(house)
+    house.clock.stop()
     return house.visitor(), ids
 
 

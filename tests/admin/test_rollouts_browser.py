@@ -305,6 +305,7 @@ def gallery(
     """Rollouts in every state, that nobody changes: all these tests share them."""
     house = RollingHouse(disk=tmp_path_factory.mktemp("disk"))
     ids = furnish_rollouts(house)
+    house.clock.stop()
     with house.served() as address, opened(browser, house, address) as desk:
         yield desk, ids, {look: desk.tab(theme=look[0], width=look[1]) for look in LOOKS}
 
@@ -333,6 +334,7 @@ def rarities(
     """Rollouts in rare situations, likewise."""
     house = RollingHouse(disk=tmp_path_factory.mktemp("disk"))
     ids = furnish_situations(house)
+    house.clock.stop()
     with house.served() as address, opened(browser, house, address) as desk:
         yield desk, ids, {look: desk.tab(theme=look[0], width=look[1]) for look in LOOKS}
 
