@@ -167,8 +167,8 @@ def _fields(inside: str) -> dict[str, str]:
     for tag in re.findall(r"<input[^>]*>", inside):
         name = re.search(r'name="([^"]*)"', tag)
         value = re.search(r'value="([^"]*)"', tag)
-        chosen = " checked" in tag
-        unchosen = re.search(r'type="(radio|checkbox)"', tag) is not None and not chosen
+        ticked = " checked" in tag
+        unchosen = re.search(r'type="(radio|checkbox)"', tag) is not None and not ticked
         if name and not unchosen and 'type="range"' not in tag:
             fields[name[1]] = html.unescape(value[1]) if value else ""
     written = re.findall(r'<textarea[^>]*name="([^"]*)"[^>]*>(.*?)</textarea>', inside, re.DOTALL)
