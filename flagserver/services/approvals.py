@@ -62,20 +62,18 @@ class Approvals:
         thing: str | None = None,
     ) -> list[ProposalView]:
         """Return what somebody may see, newest first. thing: only of this one, `flag/<key>`."""
+        kept = self._store.read_all(documents.APPROVALS).values()
         found = [
-            self._view(document) for document in self._store.read_all(documents.APPROVALS).values()
+            (document, proposal)
+            for document in kept
+            for proposal in (Proposal.from_body(document.body),)
+            if environment in (None, proposal.asked.environment)
+            and thing in (None, proposal.asked.thing)
+            and access.may(by, access.READ, proposal.asked.environment)
         ]
-        seen = [
-            view
-            for view in found
-            if environment in (None, view.proposal.asked.environment)
-            and state in (None, view.state)
-            and thing in (None, view.proposal.asked.thing)
-            and access.may(by, access.READ, view.proposal.asked.environment)
-        ]
-        return sorted(
-            seen, key=lambda view: (view.proposal.created, view.proposal.id), reverse=True
-        )
+        newest = sorted(found, key=lambda each: (each[1].created, each[1].id), reverse=True)
+        views = [self._view(document) for document, _ in newest]
+        return [view for view in views if state in (None, view.state)]
 
     def get(self, id: str, by: Principal) -> ProposalView:
         """Return one. Raises NotFound, and Forbidden for another environment's."""
