@@ -598,6 +598,7 @@ def test_the_ld_relay_speaks_old_tls_to_its_store(scheme: str) -> None:
         with pytest.raises(StoreUnavailable):
             store.ping()
         store.close()
+        # Who waits in `accept` is woken by this, and not by closing it.
         server.shutdown(socket.SHUT_RDWR)
     thread.join(10)
 
