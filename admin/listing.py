@@ -9,8 +9,8 @@ from typing import Any
 
 from flagserver.domain.environments import Environment
 from flagserver.domain.flags import State
+from flagserver.domain.staleness import STALE_AFTER, Mark, marks, not_asked
 from flagserver.domain.staleness import Asked as LastAsked
-from flagserver.domain.staleness import Mark, marks, not_asked
 from flagserver.services.catalogue import FlagView
 
 from . import present
@@ -104,6 +104,7 @@ class Facts:
     tokens: environment -> its state there.  moved: environments where a rollout moves it.
     counted: its states in the environments where it counts.
     marks: why it can be stale as it is served, see `staleness`.
+    created: when it was, for whoever looks whether it is old enough to be asked for by nobody.
     everywhere: of which sorts it is, staleness aside, looked at in all environments.
     """
 
@@ -113,6 +114,7 @@ class Facts:
     moved: frozenset[str]
     counted: Sequence[State]
     marks: tuple[Mark, ...]
+    created: datetime
     everywhere: frozenset[str]
 
     def stale(self, silences: Mapping[str, LastAsked], now: datetime) -> str | None:
@@ -120,6 +122,8 @@ class Facts:
         for mark in self.marks:
             if mark.is_due(now):
                 return mark.told(now)
+        if now - self.created < STALE_AFTER:
+            return None
         silent = not_asked(self.view.flag, self.counted, silences, now)
         return silent.told(now) if silent is not None and silent.is_due(now) else None
 
@@ -204,6 +208,7 @@ def _facts(view: FlagView, counted: Sequence[str]) -> Facts:
         moved=moved,
         counted=here,
         marks=marks(view.flag, here),
+        created=datetime.fromisoformat(view.flag.created),
         everywhere=frozenset({"archived"}) if archived else _sorts(tokens, moved, list(states)),
     )
 

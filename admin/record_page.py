@@ -128,8 +128,10 @@ def find(log: Log, asked: Asked, target: str | None, name: Callable[[str], str |
     found: list[Entry] = []
     before, looked = asked.before, 0
     environment = asked.environment or None
+    # Where all that is read is shown, no more is read than that.
+    at_once = AT_ONCE if asked.narrowed else PAGE_SIZE
     while looked < MOST_LOOKED_AT:
-        some = log(target=target, environment=environment, before=before, limit=AT_ONCE)
+        some = log(target=target, environment=environment, before=before, limit=at_once)
         for entry in some:
             before, looked = entry["seq"], looked + 1
             if asked.since and entry["ts"][:10] < asked.since:
@@ -138,7 +140,7 @@ def find(log: Log, asked: Asked, target: str | None, name: Callable[[str], str |
                 found.append(entry)
             if len(found) == PAGE_SIZE:
                 return Found(found, before, looked)
-        if len(some) < AT_ONCE:
+        if len(some) < at_once:
             return Found(found, None, looked)
     return Found(found, before, looked)
 
@@ -194,7 +196,7 @@ def _text(name: str, value: Any) -> str:
         return ", ".join(f"{variant} {present.percent(weight)}" for variant, weight in value)
     if isinstance(value, str):
         return value
-    if value is None or value == [] or value == {}:
+    if value is None or value in ([], {}):
         return "none"
     return json.dumps(value, ensure_ascii=False)
 
