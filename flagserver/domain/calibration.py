@@ -43,6 +43,10 @@ PARTS = 8
 one host that was ill for an hour is none, and the next harm of its kind would be tolerated for a
 day."""
 
+TELLING = 100
+"""So many failures, each with a cause of its own, say how noisy a metric is. Of fewer chance says
+more: such a metric is taken to be as noisy as all requests are."""
+
 MOST_METRICS = 20
 """Named metrics of a window that are kept, those that are counted most."""
 
@@ -158,9 +162,9 @@ class Calibration:
         return self.latency is not None
 
     def of_rate(self, metric: str | None) -> RateNoise:
-        """Return the noise of a rate; metric: None of all requests. What is usual elsewhere, where
-        it is not known."""
-        return self.rates.get(metric or "", RateNoise())
+        """Return the noise of a rate; metric: None of all requests, as which one is taken to be
+        that is not known. What is usual elsewhere, where nothing is."""
+        return self.rates.get(metric or "", self.rates.get("", RateNoise()))
 
     def of_latency(self) -> LatencyNoise:
         """Return the noise of the latency, likewise."""
@@ -186,7 +190,7 @@ def calibration(windows: Mapping[int, Window]) -> Calibration:
         return Calibration(seconds, until, sentence=_not_yet(seconds, windows.values()))
     chosen = [windows[end] for end in sorted(newest)]
     names = sorted({name for one in chosen for name in one.rates})
-    rates = {name: _rate([one.rates.get(name) for one in chosen]) for name in names}
+    rates = {name: _rate([one.rates.get(name) for one in chosen], name) for name in names}
     known = {name: noise for name, noise in rates.items() if noise is not None}
     latency = _latency([one.latency for one in chosen])
     return Calibration(seconds, until, known, latency, _known(seconds, known, latency))
@@ -208,12 +212,17 @@ def _newest(windows: Mapping[int, Window]) -> Iterator[int]:
             yield end
 
 
-def _rate(some: Sequence[RateScatter | None]) -> RateNoise | None:
-    """Return the noise of a metric, None where it was not counted for long enough."""
+def _rate(some: Sequence[RateScatter | None], metric: str) -> RateNoise | None:
+    """Return the noise of a metric, None where it was counted for too short, or fails too seldom;
+    all requests then show no drift."""
     counted = [one for one in some if one is not None]
     if len(counted) * WINDOW_SECONDS < WANTED_SECONDS:
         return None
-    return _lasting(counted, RateScatter(), lambda one: one.slow[-1].seen).noise()
+    lasting = _lasting(counted, RateScatter(), lambda one: one.slow[-1].seen)
+    noise = lasting.noise()
+    if lasting.tick.failures >= TELLING * noise.dispersion:
+        return noise
+    return None if metric else RateNoise(noise.dispersion)
 
 
 def _latency(some: Sequence[LatencyScatter]) -> LatencyNoise:

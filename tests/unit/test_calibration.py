@@ -199,7 +199,7 @@ def test_what_comes_in_rows_is_known_to_scatter() -> None:
     assert calm.calibrated
     assert calm.of_rate(None).dispersion < 1.2
     assert rows.of_rate(None).dispersion > 8
-    assert rows.of_rate("cart").dispersion == 1.0, "nobody counted it"
+    assert rows.of_rate("cart") == rows.of_rate(None), "nobody counted it"
     assert rows.sentence.startswith("Calibrated on 6 h of A/A history: failures scatter ")
 
 
@@ -220,6 +220,34 @@ def test_what_differs_again_and_again_is_tolerated() -> None:
     some *= 3
 
     assert calibration.calibration(history(some)).of_rate(None).tolerated > 2
+
+
+def test_what_seldom_fails_is_taken_to_be_as_noisy_as_all_requests() -> None:
+    """Two rows of failures in six hours say little, and one that was met by chance in none at all
+    would be proof against the next version."""
+
+    def half(failed: int, of_cart: int) -> Totals:
+        return Totals(requests=250, failures=failed, metrics={"cart": (50, of_cart)})
+
+    rows = {at: 3 * (at % 15 == 0) for at in TICKS}
+    some = [
+        calibration.window(
+            {
+                at: {
+                    Part("1", half="a"): half(rows[at], 5 * (at == TICKS[7] and number < 2)),
+                    Part("1", half="b"): half(0, 0),
+                }
+                for at in TICKS
+            },
+            END,
+        )
+        for number in range(36)
+    ]
+    known = calibration.calibration(history(some))
+
+    assert known.of_rate(None).dispersion == pytest.approx(3.0)
+    assert known.of_rate("cart") == known.of_rate(None)
+    assert "cart" not in known.sentence
 
 
 def test_only_the_newest_day_counts() -> None:
@@ -278,7 +306,7 @@ def test_a_version_is_judged_by_what_processes_differ_by_and_a_flag_is_not() -> 
 
     assert of_version.rates[0].noise == RateNoise(8.0, 3.0, 3.0)
     assert of_flag.rates[0].noise == RateNoise(8.0, 1.0, 1.5)
-    assert of_version.rates[1].noise == RateNoise(), "nobody counted it"
+    assert of_version.rates[1].noise == RateNoise(8.0, 3.0, 3.0), "as of all requests"
     assert of_version.latency is not None
     assert of_version.latency.noise == LatencyNoise(2.5, 1.8, 4.0)
     assert of_flag.latency is not None
