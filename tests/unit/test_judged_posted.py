@@ -77,6 +77,7 @@ def test_a_canary_that_loses_carts_goes_back_by_evidence(shop: Shop) -> None:
     assert "lost carts" in cause.reason
 
 
+@pytest.mark.slow
 def test_carts_that_both_lose_are_nobodys_fault(shop: Shop) -> None:
     id = shop.roll_out()
     shop.run(90)
@@ -94,6 +95,7 @@ def test_carts_that_both_lose_are_nobodys_fault(shop: Shop) -> None:
     assert standing["harm"] < standing["holds"]
 
 
+@pytest.mark.slow
 def test_where_arms_cannot_be_told_apart_its_limit_is_all_there_is(shop: Shop) -> None:
     shop.lost = {"": (40, 2000)}
     id = shop.roll_out()
