@@ -15,6 +15,7 @@ from typing import Any
 
 import fakeredis
 import pytest
+from sortition.record.note import SigningKey
 
 from flagserver import bootstrap
 from flagserver.domain.commands import NewToken, Reasoned
@@ -24,6 +25,7 @@ from flagserver.domain.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
+from flagserver.domain.previews import NewPreview
 from flagserver.domain.stores import Conditions
 from flagserver.ports import StoreIdentity
 from flagserver.services import Services
@@ -429,6 +431,24 @@ def test_an_emptied_store_is_filled_with_what_was_known(site: Site, house: House
         house.change(environment="production", share=60, reason="a test")
     follow(services)
     assert share(services) == 50
+
+
+def test_what_was_revoked_stays_so_in_a_store_that_is_filled(site: Site, house: House):
+    serving = site.serving()
+    serving.previews._signer = SigningKey("flags.example/preview", b"k" * 32)
+    made = serving.previews.make("flag", "production", NewPreview(variant="on"), ADMIN)
+    serving.previews.revoke("flag", "production", made.preview.id, Reasoned(), ADMIN)
+    follow(serving)
+    serving.snapshots.keep()
+    site.client.flushall()
+    follow(serving)
+
+    site.recovery().accept("empty", "the disk is gone")
+    follow(serving)
+
+    for services in (serving, site.serving()):
+        told = services.snapshots.view("production").snapshot
+        assert told.revoked_previews == (made.preview.id,)
 
 
 def test_an_emptied_store_can_be_taken_as_it_is(site: Site, house: House):
