@@ -449,7 +449,7 @@ def a_scene(
             by_file = name == "RECORD"
             setting = f"SORTITION_{name}_KEY{'_FILE' if by_file else ''}"
             monkeypatch.setenv(setting, str(key) if by_file else key.read_text().strip())
-            secrets[f"the {name} key"] = key.read_text().strip().rpartition("+")[2][2:-1]
+            secrets[f"the {name} key"] = key.read_text().strip().split("+", 4)[4][2:-1]
         outward = stack.enter_context(Capturing())
         secrets |= _set_secrets(monkeypatch, outward, directory)
         monitored = stack.enter_context(_monitor(site))
