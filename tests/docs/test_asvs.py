@@ -100,7 +100,7 @@ PLACES = sorted(
 
 def numbers(ranges: str) -> list[int]:
     """Return 1, 2, 3, 7 of "1-3 7"."""
-    found = []
+    found: list[int] = []
     for part in ranges.split():
         first, _, last = part.partition("-")
         found += range(int(first), int(last or first) + 1)
