@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import fakeredis
 import pytest
@@ -51,18 +53,25 @@ def keeper(engine: Judged) -> Calibrating:
     return bootstrap.build_calibrating(Settings(), engine.store, engine.clock, engine.entropy)
 
 
-def lived(engine: Judged, world: World, hours: int = HOURS) -> None:
-    """Let a service have lived for hours, as what was kept of that time says."""
+@cache
+def the_past(world: World) -> tuple[Mapping[str, Any], ...]:
+    """Return what was kept of hours in which two halves of a version met a world."""
     traffic = Traffic(world, Random("the past"), latency=False)
-    newest = int(moment(engine.clock.now())) // WINDOW_SECONDS * WINDOW_SECONDS
-    windows = {}
-    for number in range(hours * 6):
-        end = newest - number * WINDOW_SECONDS
+    ends = range(TICK_SECONDS, WINDOW_SECONDS + 1, TICK_SECONDS)
+    told = []
+    for _ in range(HOURS * 6):
         ticks = {}
-        for at in range(end - WINDOW_SECONDS + TICK_SECONDS, end + 1, TICK_SECONDS):
+        for at in ends:
             counts = {name: strata[0] for name, strata in traffic.tick(0, 0.5).counts.items()}
             ticks[at] = {Part("1", half=half): _half(counts, half == "b") for half in HALVES}
-        windows[end] = calibration.window(ticks, end).to_body()
+        told.append(calibration.window(ticks, WINDOW_SECONDS).to_body())
+    return tuple(told)
+
+
+def lived(engine: Judged, world: World) -> None:
+    """Let a service have lived for hours, as what was kept of that time says."""
+    newest = int(moment(engine.clock.now())) // WINDOW_SECONDS * WINDOW_SECONDS
+    windows = {newest - n * WINDOW_SECONDS: body for n, body in enumerate(the_past(world))}
     engine.store.keep_halves(*SERVICE, windows)
 
 
@@ -214,6 +223,7 @@ def test_a_healthy_version_of_a_noisy_service_is_not_taken_back(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_of_eight_healthy_versions_none_is_taken_back(tmp_path: Path) -> None:
     ends = {
         calibrated: [ended(tmp_path, seed, calibrated=calibrated)[0] for seed in range(8)]
