@@ -53,6 +53,9 @@ CHECKS = [
     unsupported_method,
 ]
 
+# A whole run asks 150 times in one test, also on a machine that is busy.
+pytestmark = pytest.mark.timeout(240)
+
 ALL = all_routes(Settings(), Board())
 
 CALM = hypothesis.settings(
