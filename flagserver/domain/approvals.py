@@ -64,7 +64,7 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Wish:
     """What somebody wants done.
 
     thing: as the record names it, `flag/new-search`; a rollout that is not there yet goes by its
@@ -108,7 +108,7 @@ class Proposal:
     """
 
     id: str
-    asked: Asked
+    asked: Wish
     fingerprint: str
     author: str
     role: str
@@ -129,7 +129,7 @@ class Proposal:
         return cls(
             **{
                 **body,
-                "asked": Asked(**{**asked, "base": base}),
+                "asked": Wish(**{**asked, "base": base}),
                 "idempotency": None if once is None else Idempotency(**once),
                 "kept": State(body["kept"]),
             }
@@ -170,7 +170,7 @@ class Approve(Enlarging):
 
 
 def propose(
-    asked: Asked, by: Principal, now: datetime, idempotency: Idempotency | None = None
+    asked: Wish, by: Principal, now: datetime, idempotency: Idempotency | None = None
 ) -> Proposal:
     """Return what somebody asks for. The same again by the same principal has the same id."""
     fingerprint = asked.fingerprint
@@ -239,7 +239,7 @@ class Consent:
         it = self.proposal
         return Principal(it.author, it.role, "author", owner=it.owner)
 
-    def check(self, asked: Asked) -> None:
+    def check(self, asked: Wish) -> None:
         """Raise ApprovalLapsed unless this is what was approved of."""
         if asked.fingerprint != self.proposal.fingerprint:
             raise ApprovalLapsed(f"{self.proposal.id} {ENDED[State.LAPSED]}")
@@ -321,7 +321,7 @@ VERBS = {
 """What is asked for -> how it is said; {} is the thing."""
 
 
-def summary(asked: Asked) -> str:
+def summary(asked: Wish) -> str:
     """Return what is asked for, in a few words."""
     if asked.action == "flag:share:change":
         before, after = (asked.result[name]["share"] for name in ("before", "after"))

@@ -11,7 +11,7 @@ from sortition.core.evaluate import Explanation, compile_flags, explain
 from sortition.record.replay import STATES
 
 from flagserver.domain import access, documents, doubts, flags
-from flagserver.domain.approvals import Asked, Base, Consent
+from flagserver.domain.approvals import Base, Consent, Wish
 from flagserver.domain.commands import Enlarging, FlagEdit, NewFlag, Reasoned, StateEdit
 from flagserver.domain.documents import Change, Document, Fact, Idempotency, Principal, Write
 from flagserver.domain.environments import Environment
@@ -456,10 +456,10 @@ def _state_fact(
     )
 
 
-def _asked(action: str, before: StateView, after: State, command: Enlarging | Reasoned) -> Asked:
+def _asked(action: str, before: StateView, after: State, command: Enlarging | Reasoned) -> Wish:
     """Return a change of what is served as a second person approves of it."""
     state = before.state
-    return Asked(
+    return Wish(
         environment=state.environment,
         thing=_target(state.flag),
         action=action,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from flagserver.domain import approvals, documents
-from flagserver.domain.approvals import Asked, Consent, Proposal, State
+from flagserver.domain.approvals import Consent, Proposal, State, Wish
 from flagserver.domain.documents import Change, Document, Idempotency, Principal, Write
 from flagserver.domain.environments import Environment
 from flagserver.domain.errors import AlreadyExists, ApprovalRequired, Conflict, StaleRevision
@@ -30,7 +30,7 @@ class FourEyes:
     def check(
         self,
         where: Environment,
-        asked: Asked,
+        asked: Wish,
         by: Principal,
         idempotency: Idempotency | None,
         consent: Consent | None,
@@ -51,7 +51,7 @@ class FourEyes:
                 approval=waiting.id,
             )
 
-    def _propose(self, asked: Asked, by: Principal, idempotency: Idempotency | None) -> Proposal:
+    def _propose(self, asked: Wish, by: Principal, idempotency: Idempotency | None) -> Proposal:
         """Return what waits, kept now or before: the same twice waits once. Raises Conflict where
         too much waits already."""
         now = self._clock.now()

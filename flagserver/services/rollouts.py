@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from flagserver.domain import access, documents, doubts, flags, verbs, verdicts
-from flagserver.domain.approvals import Asked as Wish
-from flagserver.domain.approvals import Base, Consent
+from flagserver.domain.approvals import Base, Consent, Wish
 from flagserver.domain.commands import Enlarging, Reasoned
 from flagserver.domain.documents import Change, Fact, Idempotency, Principal
 from flagserver.domain.errors import Invalid

@@ -21,7 +21,7 @@ from flagserver.domain import (
     rollout_flags,
     verbs,
 )
-from flagserver.domain.approvals import Asked, Base, Consent
+from flagserver.domain.approvals import Base, Consent, Wish
 from flagserver.domain.calibration import Calibration
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.errors import Conflict, Invalid, NotFound, TargetUnavailable, under
@@ -377,14 +377,14 @@ another at each try, as its id is."""
 
 def _wish(
     turn: Turn, command: NewRollout, seen: Mapping[str, FlagState], older: RolloutView | None
-) -> Asked:
+) -> Wish:
     """Return a start as a second person approves of it: a template, a deployment or a flag that is
     another by then makes it another start."""
     draft, states = turn.after.to_body(), documents.states(command.environment)
     base = [Base(states, name, there.revision) for name, there in sorted(seen.items())]
     if older is not None:
         base.append(Base(documents.ROLLOUTS, older.rollout.id, older.revision))
-    return Asked(
+    return Wish(
         environment=command.environment,
         thing=f"service/{command.service}",
         action=turn.action,

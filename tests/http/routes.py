@@ -8,7 +8,7 @@ from typing import Any
 
 from flagserver.domain import approvals, documents, people
 from flagserver.domain.access import ALLOWED
-from flagserver.domain.approvals import Asked, Base
+from flagserver.domain.approvals import Base, Wish
 from flagserver.domain.documents import Change, Fact, Write
 from flagserver.domain.flags import State
 from flagserver.domain.people import NewPerson
@@ -35,7 +35,7 @@ ROLLOUT = "r-e45672eca4"
 
 SERVED = State("new-search", "production", 50_000, (("on", 1_000_000),)).to_body()
 
-WISH = Asked(
+WISH = Wish(
     *("production", "flag/new-search", "flag:unkill"),
     (Base(documents.states("production"), "new-search", 1),),
     *(WHY, {"before": SERVED | {"killed": True}, "after": SERVED}),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sortition.record.replay import replay
 
 from flagserver.domain import approvals, flags
-from flagserver.domain.approvals import Approve, Asked, Base, Proposal, State
+from flagserver.domain.approvals import Approve, Base, Proposal, State, Wish
 from flagserver.domain.commands import (
     Enlarging,
     EnvironmentEdit,
@@ -647,13 +647,13 @@ BODIES = st.dictionaries(st.text(max_size=6), JSON, max_size=4)
 NAMES = st.sampled_from(["production", "staging", "flag/a", "flag/b", "service/a"])
 BASES = st.lists(st.builds(Base, NAMES, NAMES, st.integers(0, 2**31)), max_size=3).map(tuple)
 WISHES = st.builds(
-    Asked, NAMES, NAMES, st.sampled_from(sorted(approvals.VERBS)), BASES, BODIES, BODIES
+    Wish, NAMES, NAMES, st.sampled_from(sorted(approvals.VERBS)), BASES, BODIES, BODIES
 )
 
 
 @BUSY
 @given(WISHES, WISHES)
-def test_a_hash_is_of_one_thing_only(one: Asked, other: Asked) -> None:
+def test_a_hash_is_of_one_thing_only(one: Wish, other: Wish) -> None:
     assert (one.fingerprint == other.fingerprint) == (one == other)
 
 
@@ -661,7 +661,7 @@ def test_a_hash_is_of_one_thing_only(one: Asked, other: Asked) -> None:
 @given(
     WISHES, WISHES, st.sampled_from(["environment", "thing", "action", "base", "command", "result"])
 )
-def test_consent_to_one_thing_is_none_to_another(one: Asked, other: Asked, part: str) -> None:
+def test_consent_to_one_thing_is_none_to_another(one: Wish, other: Wish, part: str) -> None:
     changed = replace(one, **{part: getattr(other, part)})
     proposal = approvals.propose(one, ANA, T0)
     consent = approvals.Consent(proposal, 1, BEN.id, "releaser", None, "t")
@@ -674,7 +674,7 @@ def test_consent_to_one_thing_is_none_to_another(one: Asked, other: Asked, part:
 
 @BUSY
 @given(WISHES)
-def test_what_is_kept_is_what_was_asked(asked: Asked) -> None:
+def test_what_is_kept_is_what_was_asked(asked: Wish) -> None:
     proposal = approvals.propose(asked, PIPELINE, T0, ONCE)
 
     kept = Proposal.from_body(json.loads(json.dumps(proposal.to_body())))
@@ -691,7 +691,7 @@ def test_what_is_kept_is_what_was_asked(asked: Asked) -> None:
 def test_only_what_is_open_and_in_time_is_approved_of_and_only_by_another(
     after: float, kept: State, by: Principal
 ) -> None:
-    wish = Asked(HERE, "flag/a", "flag:unkill", (), {}, {})
+    wish = Wish(HERE, "flag/a", "flag:unkill", (), {}, {})
     proposal = replace(approvals.propose(wish, PIPELINE, T0), kept=kept)
     now = T0 + timedelta(seconds=after)
     in_time = now < T0 + approvals.LASTS
@@ -707,7 +707,7 @@ def test_only_what_is_open_and_in_time_is_approved_of_and_only_by_another(
 
 def test_what_json_cannot_carry_exactly_is_refused() -> None:
     with pytest.raises(Invalid, match="exactly"):
-        _ = Asked(HERE, "flag/a", "flag:unkill", (), {"n": 2**60}, {}).fingerprint
+        _ = Wish(HERE, "flag/a", "flag:unkill", (), {"n": 2**60}, {}).fingerprint
 
 
 # --- whatever people do ---------------------------------------------------------------------------
