@@ -216,5 +216,5 @@ def test_without_boto3_it_is_said_how_to_get_it(
     done = drill(desk, "--alarm", ALARM)
 
     assert done.exit_code == exits.USAGE
-    assert "pip install 'sortition[aws]', or take --print" in done.stderr
+    assert "install sortition[aws], or take --print" in done.stderr
     assert desk.json("list")["rollouts"] == []

@@ -61,9 +61,7 @@ class Previews:
         try:
             from .record import note, preview  # noqa: PLC0415 (who has no previews needs neither)
         except ImportError:
-            raise ConfigurationError(
-                "preview needs an extra: pip install 'sortition[preview]'"
-            ) from None
+            raise ConfigurationError("preview needs an extra: install sortition[preview]") from None
         try:
             self._keys = note.parse_keys(key)
         except note.NoteError as error:

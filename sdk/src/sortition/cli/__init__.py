@@ -10,6 +10,6 @@ def main() -> None:
     try:
         from .main import cli  # noqa: PLC0415 (needs the extra, and says so when it is missing)
     except ModuleNotFoundError as error:
-        missing = f"The sortition command needs {error.name}: pip install 'sortition[cli]'"
+        missing = f"The sortition command needs {error.name}: install sortition[cli]"
         sys.exit(missing)
     cli(prog_name="sortition")

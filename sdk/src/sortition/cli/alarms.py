@@ -67,8 +67,8 @@ def _client() -> Any:
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415
     except ImportError:
         message = (
-            "--alarm needs boto3 to fire it: pip install 'sortition[aws]', or take --print and fire"
-            " it by hand."
+            "--alarm needs boto3 to fire it: install sortition[aws], or take --print and fire it by"
+            " hand."
         )
         raise Failure(message, exits.USAGE, code="missing_extra") from None
     config = Config(

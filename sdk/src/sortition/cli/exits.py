@@ -19,7 +19,8 @@ MEANINGS = {
     USAGE: "the command was used wrongly",
     ROLLED_BACK: "rolled back, or a rollback that could not be confirmed in time",
     HOLDING: "holding or paused, and `--fail-on-hold` was given",
-    TIMED_OUT: "watching timed out; the rollout goes on, or is on hold with `--hold-if-lost`",
+    TIMED_OUT: "the time was up: watching (the rollout goes on, or is on hold with "
+    "`--hold-if-lost`) or waiting for an approval (nothing was started)",
     UNREACHABLE: "the server, its store or a target cannot be reached: try again",
     CONFLICT: "conflict: it has changed meanwhile, or the state of things does not allow it; a "
     "rollout that was watched was replaced by a newer one",

@@ -94,7 +94,7 @@ def prove_command(
     independent of each other and of a load balancer, exposure monotone, 0 % and 100 % exact. Then
     three lots that are known to be unfair, which must be found: where one is not, this ends with 9
     too, for it proves nothing. Whoever repeats it, offline, has the same figures. With NumPy
-    (`pip install 'sortition[neutrality]'`) it is several times as fast.
+    (the extra `neutrality`) it is several times as fast.
     """
     subject = _subject(context, environment, only, given, snapshot)
     if not subject.salts:

@@ -268,7 +268,7 @@ def _repeat(content: Content) -> Iterable[str]:
             *(f"--salt {quote(flag['salt'])}" for flag in content["flags"]),
         ]
     )
-    command = f"pip install 'sortition[cli,neutrality]'\n{command}"
+    command = f"# needs sortition[cli,neutrality]\n{command}"
     yield "<h2>How to repeat it</h2>"
     yield (
         "<p>Nobody has to be believed. With the flags' salts, which stand above, anybody has the "
