@@ -74,4 +74,6 @@ class Rates:
             self._due = {each: at for each, at in self._due.items() if at > now}
             for each in list(islice(self._due, max(0, len(self._due) - MOST_COUNTED // 2))):
                 del self._due[each]
+        # A key that is put anew comes last: so the first ones are those who asked least lately.
+        self._due.pop(of, None)
         self._due[of] = due

@@ -137,6 +137,17 @@ class TestStrangers:
         assert len(some._due) <= MOST_COUNTED
         assert passes(lambda: some.count_stranger("10.0.117.47", ""), 100) == 9
 
+    def test_who_has_asked_just_now_is_remembered_however_long_they_are_known(self) -> None:
+        some = counting(FakeClock(), address=1)
+        guesser = ("198.51.100.7", "")
+        some.count_stranger(*guesser)
+        passes(lambda: some.count_stranger(f"10.0.0.{len(some._due)}", ""), MOST_COUNTED - 1)
+
+        passes(lambda: some.count_stranger(*guesser), 100)
+        some.count_stranger("203.0.113.9", "")
+
+        assert passes(lambda: some.count_stranger(*guesser), 100) == 0
+
 
 def test_a_fleet_of_all_the_streams_of_a_process_comes_back_at_once() -> None:
     some = counting(FakeClock())
