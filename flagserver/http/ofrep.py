@@ -17,7 +17,7 @@ import random
 import re
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from functools import partial
 from typing import Any, NotRequired
 
 from flask import Request, Response, jsonify
@@ -28,7 +28,6 @@ from typing_extensions import TypedDict
 
 from flagserver.domain.access import SERVE
 from flagserver.domain.documents import Principal
-from flagserver.domain.errors import Unauthenticated
 from flagserver.domain.personal import looks_personal
 from flagserver.domain.tokens import Token
 from flagserver.services import Services
@@ -202,12 +201,7 @@ def routes(origins: tuple[str, ...], prefix: str = "") -> Routes:
     )
     def ofrep_events(call: Call) -> Any:
         """Hear that flags have changed. A ticket in the address opens it."""
-        origin, ticket = call.request.headers.get("Origin"), call.request.args.get("ticket", "")
-        try:
-            token = _redeem(call.services, ticket, origin, origins)
-        except Unauthenticated:
-            count_stranger(call.services, call.request)
-            raise
+        token = _redeem(call, origins)
         call.services.rates.count(token.principal())
         last = call.request.headers.get("Last-Event-ID", "")
         return listen(_listening(call.services, token, last), STREAM_HEADERS)
@@ -280,17 +274,15 @@ def _stream(services: Services, principal: Principal, origin: str, prefix: str) 
     }
 
 
-def _redeem(services: Services, ticket: str, origin: str | None, origins: tuple[str, ...]) -> Token:
-    """Return the token of a ticket. Raises Unauthenticated.
+def _redeem(call: Call, origins: tuple[str, ...]) -> Token:
+    """Return the token of a request's ticket. Raises Unauthenticated, TooMany.
 
     A page's own server gets no Origin from it: then the ticket is of any origin on the list.
     """
-    if origin is not None:
-        return services.tokens.redeem(ticket, PURPOSE, origin)
-    for each in origins:
-        with suppress(Unauthenticated):
-            return services.tokens.redeem(ticket, PURPOSE, each)
-    return services.tokens.redeem(ticket, PURPOSE, "")
+    ticket, origin = call.request.args.get("ticket", ""), call.request.headers.get("Origin")
+    strange = partial(count_stranger, call.services, call.request)
+    of = (*origins, "") if origin is None else (origin,)
+    return call.services.tokens.redeem(ticket, PURPOSE, of, strange)
 
 
 def _listening(services: Services, token: Token, last: str) -> Listening:

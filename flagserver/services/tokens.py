@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flagserver.domain import access, documents, tokens
@@ -70,13 +70,7 @@ class Tokens:
             raise
         if known is not None:
             return known
-        if self._snapshots.source == STORE:
-            strange()
-        id = tokens.identifier(text)
-        if id is not None and not self._snapshots.believes():
-            # The store that is there may know another's tokens.
-            raise StoreUnavailable("This token is not known here, and the store cannot be asked.")
-        return self._holder(text, None if id is None else self._read(id))
+        return self._holder(text, self._unknown(tokens.identifier(text), strange))
 
     def recognise(self, text: str) -> Principal | None:
         """Return who presents a token that is known here, from memory; None for an unknown one.
@@ -96,15 +90,28 @@ class Tokens:
         """Return a ticket of a token (see `domain.tokens.ticket`). Raises Unauthenticated."""
         return tokens.ticket(self._known(id), purpose, origin, self._clock.now())
 
-    def redeem(self, text: str, purpose: str, origin: str) -> Token:
-        """Return the token that a ticket was made of. Raises Unauthenticated."""
+    def redeem(
+        self,
+        text: str,
+        purpose: str,
+        origins: Sequence[str],
+        strange: Callable[[], None] = _nothing,
+    ) -> Token:
+        """Return the token that a ticket was made of, for one of these origins.
+
+        Raises Unauthenticated, and what `authenticate` raises. strange: as there.
+        """
         id = tokens.ticket_identifier(text)
-        if id is not None:
-            token = self._known(id)
-            now = self._clock.now()
-            if tokens.redeems(token, text, purpose, origin, now):
-                self.uses.note(token.id, now)
-                return token
+        token = None if id is None else self._snapshots.token(id)
+        known = token is not None
+        if token is None:
+            token = self._unknown(id, strange)
+        now = self._clock.now()
+        if token is not None and any(tokens.redeems(token, text, purpose, o, now) for o in origins):
+            self.uses.note(token.id, now)
+            return token
+        if known:
+            strange()
         raise Unauthenticated("The ticket has ended or is not good here. Ask for a new one.")
 
     def _known(self, id: str) -> Token:
@@ -112,6 +119,18 @@ class Tokens:
         if token is None:
             raise Unauthenticated("The token is not known.")
         return token
+
+    def _unknown(self, id: str | None, strange: Callable[[], None]) -> Token | None:
+        """Return a token that is not known here, None where there is none; counted before the store
+        is asked. id: None of a text that holds none."""
+        if self._snapshots.source == STORE:
+            strange()
+        if id is None:
+            return None
+        if not self._snapshots.believes():
+            # The store that is there may know another's tokens.
+            raise StoreUnavailable("This token is not known here, and the store cannot be asked.")
+        return self._read(id)
 
     def _holder(self, text: str, token: Token | None) -> Principal:
         now = self._clock.now()

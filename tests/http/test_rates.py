@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fakeredis
 import httpx
 import pytest
 
 from flagserver.bootstrap import build_services
 from flagserver.domain.rates import BURST_SECONDS, Rates
+from flagserver.domain.tokens import Token
+from flagserver.http.ofrep import PURPOSE
 from flagserver.services.rates import JITTER_SECONDS
 from flagserver.settings import Settings
 
@@ -15,6 +19,7 @@ from .api import Answer, Api, Caller, a_store, an_api
 
 SNAPSHOT = "/api/v1/sdk/snapshot"
 STREAM = "/api/v1/sdk/stream"
+SHOP = "https://shop.example"
 LIMITED = Settings(rates=Rates(sdk=2, deploy=2, admin=100, address=2))
 """Bursts of twenty."""
 
@@ -26,6 +31,19 @@ def limited() -> Api:
 
 def refuse() -> None:
     raise AssertionError("somebody was taken for a stranger")
+
+
+def questions(api: Api, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the ids of the tokens that the store is asked for from now on, as they come."""
+    asked: list[str] = []
+    read = api.services.tokens._read
+
+    def noted(id: str) -> Token | None:
+        asked.append(id)
+        return read(id)
+
+    monkeypatch.setattr(api.services.tokens, "_read", noted)
+    return asked
 
 
 def ask_until_refused(caller: Caller, path: str, most: int = 100) -> Answer:
@@ -116,6 +134,40 @@ class TestWithoutAGoodToken:
         monkeypatch.setattr(limited.services.tokens, "_read", asked)
 
         assert guesser.get(SNAPSHOT).status == 429
+
+    @pytest.mark.parametrize("origin", [None, SHOP])
+    def test_who_makes_tickets_up_does_not_get_to_the_store(
+        self, monkeypatch: pytest.MonkeyPatch, origin: str | None
+    ) -> None:
+        limited = an_api(settings=replace(LIMITED, ofrep_origins=(SHOP, "https://other.example")))
+        asked = questions(limited, monkeypatch)
+        made_up = f"/ofrep/v1/events?ticket={'f' * 12}.1.{'0' * 64}"
+        sent = {} if origin is None else {"Origin": origin}
+
+        answers = [limited.nobody.get(made_up, **sent).status for _ in range(30)]
+
+        assert answers == [401] * int(2 * BURST_SECONDS) + [429] * 10
+        assert asked == ["f" * 12] * int(2 * BURST_SECONDS), "each is asked for once"
+
+    def test_who_spoils_a_ticket_is_counted_and_asks_nothing_of_the_store(
+        self, limited: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        id = str(limited.sdk().token).split("_")[2]
+        spoilt = limited.services.tokens.ticket(id, PURPOSE, "")[:-64] + "0" * 64
+        asked = questions(limited, monkeypatch)
+
+        ask_until_refused(limited.nobody, f"/ofrep/v1/events?ticket={spoilt}")
+
+        assert asked == []
+
+    def test_a_good_ticket_is_not_counted_by_address(self, limited: Api) -> None:
+        ticket = limited.services.tokens.ticket(str(limited.sdk().token).split("_")[2], PURPOSE, "")
+        ask_until_refused(limited.nobody, "/api/v1/flags")
+
+        answer = limited.nobody.get(f"/ofrep/v1/events?ticket={ticket}")
+        answer.response.close()
+
+        assert answer.status == 200
 
     @pytest.mark.parametrize("path", ["/openapi.json", "/ofrep/v1/events?ticket=none"])
     def test_what_is_public_and_costs_something_is_counted(self, limited: Api, path: str) -> None:
