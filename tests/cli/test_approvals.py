@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from sortition.cli import exits
 
 from flagserver.domain.approvals import Approve
@@ -31,15 +32,19 @@ def desk(tmp_path: Path) -> Desk:
 
 def waiting(desk: Desk) -> str:
     """Return the id of what waits."""
-    (one,) = json.loads(desk.run("--json", "approvals", "list", "--state", "open").stdout)[
-        "approvals"
-    ]
-    return str(one["id"])
+    (one,) = all_waiting(desk)
+    return one
 
 
-def approve(desk: Desk) -> None:
+def all_waiting(desk: Desk) -> list[str]:
+    """Return the ids of what waits."""
+    told = json.loads(desk.run("--json", "approvals", "list", "--state", "open").stdout)
+    return [str(one["id"]) for one in told["approvals"]]
+
+
+def approve(desk: Desk, id: str | None = None) -> None:
     some = desk.engine.services.approvals
-    id = waiting(desk)
+    id = id or waiting(desk)
     seen = some.get(id, BEN).proposal.fingerprint
     some.approve(id, Approve.model_validate({**TYPED, "hash": seen}), BEN)
 
@@ -74,6 +79,20 @@ def test_a_job_that_runs_again_attaches_to_what_waits_and_to_what_came_of_it(des
 
     (view,) = desk.engine.rollouts.under_way()
     assert (done.exit_code, view.rollout.id in done.stdout) == (exits.DONE, True)
+
+
+@pytest.mark.parametrize("key", [(), ("--idempotency-key", "run-18")])
+def test_a_second_run_under_another_key_finds_what_came_of_what_the_first_asked_for(
+    desk: Desk, key: tuple[str, ...]
+) -> None:
+    first = desk.rollouts(*START, "--wait-for-approval", "2m", "--idempotency-key", "run-17")
+    desk.at(desk.engine.clock.seconds + 60, lambda: approve(desk))
+
+    again = desk.rollouts(*START, "--wait-for-approval", "1h", *key)
+
+    (view,) = desk.engine.rollouts.under_way()
+    assert first.exit_code == exits.TIMED_OUT
+    assert (again.exit_code, view.rollout.id in again.stdout) == (exits.DONE, True), again.output
 
 
 def test_one_that_waits_for_its_time_is_started_now_once_somebody_approves(desk: Desk) -> None:
@@ -149,3 +168,48 @@ def test_an_environment_says_that_two_are_wanted(desk: Desk) -> None:
     desk.run("env", "set", "production", "--no-four-eyes")
 
     assert "second person" not in desk.run("env", "get", "production").stdout
+
+
+# --- shares that a file says ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(desk: Desk, tmp_path: Path) -> Path:
+    """A file that shrinks one flag and enlarges two others; each is there."""
+    for key in ("small", "ranker"):
+        assert desk.run("flags", "create", key).exit_code == 0
+    path = tmp_path / "flags.yaml"
+    path.write_text(
+        f"flags: {{{FLAG}: {{production: 20}}, ranker: {{production: 30}}, small: {{staging: 0}}}}"
+    )
+    assert desk.run("flags", "set", "small", "--env", "staging", "--share", "50").exit_code == 0
+    return path
+
+
+def apply(desk: Desk, path: Path, *words: str) -> Result:
+    return desk.run(*words, "flags", "apply", "-f", str(path), *SURE, "--idempotency-key", "run-17")
+
+
+def test_what_waits_keeps_nothing_else_of_a_file_from_being_done(desk: Desk, file: Path) -> None:
+    done = apply(desk, file, "--json")
+
+    told = json.loads(done.stdout)["error"]
+    assert (done.exit_code, told["code"]) == (exits.NOT_PERMITTED, "approval_required")
+    assert [one["flag"] for one in told["done"]] == ["small"]
+    assert [one["flag"] for one in told["approvals"]] == [FLAG, "ranker"]
+    assert {one["approval"] for one in told["approvals"]} == set(all_waiting(desk))
+
+
+def test_a_file_is_applied_again_after_one_of_two_approvals(desk: Desk, file: Path) -> None:
+    apply(desk, file)
+    first, second = all_waiting(desk)
+    approve(desk, first)
+
+    again = apply(desk, file)
+    assert (again.exit_code, all_waiting(desk)) == (exits.NOT_PERMITTED, [second]), again.output
+    assert f"http://flags.test/approvals/{second}" in again.stderr
+    approve(desk, second)
+    last = apply(desk, file)
+
+    assert (last.exit_code, all_waiting(desk)) == (exits.DONE, []), last.output
+    assert "Everything is as the file says" in last.stderr

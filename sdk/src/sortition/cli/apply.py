@@ -17,7 +17,7 @@ from typing import Any
 
 from . import linting
 from .api import Api, Failure
-from .exits import USAGE
+from .exits import NOT_PERMITTED, USAGE
 from .options import Write
 from .output import difference
 
@@ -94,25 +94,58 @@ def plan(
 
 
 def carry_out(api: Api, steps: list[Step], write: Write) -> list[dict[str, Any]]:
-    """Do the steps in order; the first that is refused ends it, and what was done is told."""
+    """Do the steps in order, and return them as they were done.
+
+    What has to wait for a second person keeps no other from being done; any other refusal ends it.
+    Raises Failure then, and at the end where something waits, which tells what was done.
+    """
     done: list[dict[str, Any]] = []
-    for number, step in enumerate(steps):
-        body = dict(step.body)
-        if write.reason is not None:
-            body["reason"] = write.reason
-        if write.confirm is not None:
-            body["confirm_environment"] = write.confirm
-        key = f"{write.idempotency_key}-{number}" if write.idempotency_key else None
+    waiting: list[dict[str, str]] = []
+    for step in steps:
         try:
-            state, _ = api.send(
-                "PATCH", step.path, body, revision=step.revision, idempotency_key=key
-            )
+            revision = _do(api, step, write)
         except Failure as failure:
+            id = failure.more.get("approval")
+            if isinstance(id, str):
+                waits = {"flag": step.key, "environment": step.environment, "approval": id}
+                waiting.append(waits)
+                continue
             before = f"{len(done)} of {len(steps)} were changed before; run it again to go on."
             message = f"{step.key} in {step.environment}: {failure.message} ({before})"
-            raise Failure(message, failure.exit_code, **failure.more, done=done) from None
-        done.append({**step.as_json(), "revision": state["revision"]})
+            told = {**failure.more, "done": done, "approvals": waiting}
+            raise Failure(message, failure.exit_code, **told) from None
+        done.append({**step.as_json(), "revision": revision})
+    if waiting:
+        raise _waits(api, waiting, done, len(steps))
     return done
+
+
+def _do(api: Api, step: Step, write: Write) -> int:
+    """Carry one step out; return the state's new revision."""
+    body = dict(step.body)
+    if write.reason is not None:
+        body["reason"] = write.reason
+    if write.confirm is not None:
+        body["confirm_environment"] = write.confirm
+    key = None
+    if write.idempotency_key:
+        # By what it changes, not by its place: in a second run there are fewer steps.
+        key = f"{write.idempotency_key}-{step.key}-{step.environment}"
+    state, _ = api.send("PATCH", step.path, body, revision=step.revision, idempotency_key=key)
+    return int(state["revision"])
+
+
+def _waits(
+    api: Api, waiting: list[dict[str, str]], done: list[dict[str, Any]], steps: int
+) -> Failure:
+    lines = [
+        f"{one['flag']} in {one['environment']} waits for a second person, "
+        f"at {api.url}/approvals/{one['approval']}"
+        for one in waiting
+    ]
+    message = "\n  ".join([f"{len(done)} of {steps} were changed; the rest waits.", *lines])
+    told = {"code": "approval_required", "approvals": waiting, "done": done}
+    return Failure(message, NOT_PERMITTED, **told)
 
 
 def _fields(told: Any) -> dict[str, Any]:

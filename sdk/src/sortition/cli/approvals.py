@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -79,13 +79,17 @@ def withdraw(context: click.Context, /, id: str, **given: Any) -> None:
     say(context, found, f"✔ {id} is withdrawn.")
 
 
-def patiently(context: click.Context, seconds: float | None, act: Callable[[], T]) -> T:
-    """Do something; where it waits for a second person, wait so long for them and do it again.
+def patiently(
+    context: click.Context, seconds: float | None, start: Callable[[], T]
+) -> T | dict[str, Any]:
+    """Start a rollout; where that waits for a second person, wait so long for them and return the
+    rollout that came of it.
 
-    seconds: None waits for nobody.  act: must carry the same idempotency key each time.
+    seconds: None waits for nobody.  The start is not asked for again: what waits may be of an
+    earlier run with another idempotency key, under which it would be another start.
     """
     try:
-        return act()
+        return start()
     except Failure as failure:
         id = failure.more.get("approval")
         if seconds is None or not isinstance(id, str):
@@ -93,17 +97,22 @@ def patiently(context: click.Context, seconds: float | None, act: Callable[[], T
         api = options.api(context)
         # With --json too: whoever reads the job's log has to know where.
         click.echo(f"… {id} waits for a second person, at {api.url}/approvals/{id}", err=True)
-        _wait(api, id, seconds)
-        return act()
+        return _outcome(api, _approved(api, id, seconds))
 
 
-def _wait(api: Api, id: str, seconds: float) -> None:
-    """Return once it is approved. Raises Failure when it never will be, or the time is up."""
+def _outcome(api: Api, approved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rollout that came of what was approved."""
+    return dict(api.get(f"/api/v1/rollouts/{approved['outcome'].removeprefix('rollout/')}"))
+
+
+def _approved(api: Api, id: str, seconds: float) -> dict[str, Any]:
+    """Return it once it is approved. Raises Failure when it never will be, or the time is up."""
     until = api.monotonic() + seconds
     while True:
-        state = _state(api, id)
-        if state == "approved":
-            return
+        found = _found(api, id)
+        state = None if found is None else found["state"]
+        if found is not None and state == "approved":
+            return found
         if state in ENDS:
             code, words = ENDS[state]
             raise Failure(f"{id} {words}.", code, code=f"approval_{state}", approval=id)
@@ -113,10 +122,10 @@ def _wait(api: Api, id: str, seconds: float) -> None:
         api.sleep(min(POLL_SECONDS, max(0.0, until - api.monotonic())))
 
 
-def _state(api: Api, id: str) -> str | None:
-    """Return how it stands, None while nobody answers."""
+def _found(api: Api, id: str) -> dict[str, Any] | None:
+    """Return it, None while nobody answers."""
     try:
-        return str(api.get(f"{APPROVALS}/{id}")["state"])
+        return dict(api.get(f"{APPROVALS}/{id}"))
     except Failure as failure:
         if failure.passes:
             return None

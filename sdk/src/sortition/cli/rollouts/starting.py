@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -146,9 +144,6 @@ def start_rollout(
     rollout, so a job that runs again follows the one that it started.
     """
     write = options.gather(given)
-    if patience is not None and write.idempotency_key is None:
-        # What was approved is found again by it.
-        write = replace(write, idempotency_key=secrets.token_hex(16))
     followed = {name: given.pop(name) for name in FOLLOWING}
     if followed["hold_if_lost"]:
         # From its beginning: between the start and the first look at it nobody would be missed.
@@ -197,12 +192,15 @@ def _start(
         console(err=True).print(planning.shown(plan, problems=False))
     confirm = confirmed(api, write.confirm, made["environment"], "")
     made.update(why(write.reason, confirm))
-    send = partial(api.send, "POST", ROLLOUTS, made, idempotency_key=write.idempotency_key)
+
+    def send() -> dict[str, Any]:
+        key = write.idempotency_key
+        return dict(api.send("POST", ROLLOUTS, made, idempotency_key=key)[0])
+
     try:
-        started, _ = patiently(context, patience, send)
+        return patiently(context, patience, send)
     except Failure as failure:
         raise _placed(failure, path, given) from None
-    return dict(started)
 
 
 def _plan(
