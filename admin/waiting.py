@@ -52,12 +52,9 @@ class Waiting:
         """Whether somebody can still approve."""
         return self.state is State.OPEN
 
-    @property
-    def action(self) -> str:
-        """What whoever approves must be allowed to."""
-        if not self.proposal.asked.action.startswith("flag:"):
-            return "roll_out"
-        return "enlarge" if self.environment.critical else "change"
+    def may_be_done_by(self, by: Principal) -> bool:
+        """Whether somebody may do it themself, and so may approve of it."""
+        return approvals.may_do(self.proposal, self.environment, by)
 
     @property
     def is_flag(self) -> bool:

@@ -9,6 +9,7 @@ was for something else, and nothing is done. See docs/adr/0025-four-eyes.md.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,10 +19,13 @@ import rfc8785
 from pydantic import StringConstraints
 from sortition.record.replay import APPROVAL
 
+from . import access
 from .commands import Enlarging
 from .documents import APPROVALS, Body, Fact, Idempotency, Principal, Write
+from .environments import Environment
 from .errors import ApprovalLapsed, Conflict, Forbidden, Invalid
 from .notices import Notice, Severity
+from .people import Person, may_be_one
 from .schedule import percent_text
 from .times import rfc3339
 
@@ -201,6 +205,43 @@ def check_may_approve(proposal: Proposal, by: Principal, now: datetime, seen: st
     check_open(proposal, now)
     if seen != proposal.fingerprint:
         raise ApprovalLapsed("It is not what you looked at. Open the page again.")
+
+
+def check_is_another(behind: Iterable[Person], approver: Person | None) -> None:
+    """Raise Forbidden where a second person may be the first, signed in another way.
+
+    behind: whoever is known of the author and of the owner of its token.
+    """
+    for person in behind:
+        if person.is_forgotten:
+            raise Forbidden(
+                "Whoever asked for this was forgotten, so nobody can tell whether it was somebody "
+                "else. Let it be asked for again."
+            )
+        if approver is not None and may_be_one(person, approver):
+            raise Forbidden(
+                "You asked for this under another sign-in of yours, or a token did that you own "
+                "there: somebody else approves."
+            )
+
+
+def check_may_do(proposal: Proposal, where: Environment, by: Principal) -> None:
+    """Raise Forbidden unless somebody may do themself what is asked for. where: it is asked for."""
+    if not proposal.asked.action.startswith("flag:"):
+        access.check(by, access.ROLL_OUT, where.key)
+        return
+    access.check(by, access.CHANGE, where.key)
+    if where.critical:
+        access.check(by, access.ENLARGE, where.key)
+
+
+def may_do(proposal: Proposal, where: Environment, by: Principal) -> bool:
+    """Tell whether `check_may_do` lets it pass."""
+    try:
+        check_may_do(proposal, where, by)
+    except Forbidden:
+        return False
+    return True
 
 
 def check_open(proposal: Proposal, now: datetime) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -116,6 +117,11 @@ class Person:
         return Principal(f"person:{self.id}", role, SCOPE, roles=dict(self.roles))
 
     @property
+    def is_forgotten(self) -> bool:
+        """Whether nothing is left that tells who they were."""
+        return not self.login
+
+    @property
     def is_admin(self) -> bool:
         """Whether they may run the installation."""
         return self.ended is None and self.roles[EVERYWHERE] == "admin"
@@ -180,6 +186,22 @@ def forget(person: Person, *, at: str) -> Person:
     """Return what is left of somebody who is forgotten: an id that acted, in which roles."""
     ended = end(person, at=at)
     return replace(ended, name="", login="", subject=None, password=None)
+
+
+def may_be_one(one: Person, other: Person) -> bool:
+    """Tell whether two who sign in may be one human: the same subject of one provider, whoever
+    tells of it, or the same login, however it is written. Who was forgotten may be anybody.
+
+    No more is known of anybody: one human by two logins of two providers is not recognised.
+    """
+    if one.id == other.id or one.is_forgotten or other.is_forgotten:
+        return True
+    same_subject = one.subject is not None and one.subject == other.subject
+    return same_subject or _same(one.login) == _same(other.login)
+
+
+def _same(login: str) -> str:
+    return unicodedata.normalize("NFKC", login).strip().casefold()
 
 
 @dataclass(frozen=True, slots=True)

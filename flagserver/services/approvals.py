@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from flagserver.domain import access, approvals, documents, flags
+from flagserver.domain import access, approvals, documents, flags, people
 from flagserver.domain.approvals import Approve, Base, Consent, Proposal, State
 from flagserver.domain.commands import Enlarging, Reasoned, StateEdit
 from flagserver.domain.documents import Change, Document, Principal, Write
-from flagserver.domain.environments import Environment
 from flagserver.domain.errors import (
     ApprovalLapsed,
     Conflict,
@@ -18,6 +17,7 @@ from flagserver.domain.errors import (
     Refusal,
     StaleRevision,
 )
+from flagserver.domain.people import Person
 from flagserver.domain.rollout_commands import NewRollout
 from flagserver.domain.times import rfc3339
 from flagserver.ports import Clock, Documents, Entropy
@@ -91,14 +91,16 @@ class Approvals:
     def approve(self, id: str, command: Approve, by: Principal) -> ProposalView:
         """Carry out what somebody else asked for, once.
 
-        Raises Forbidden for whoever asked and for who may not do it themself; Conflict for what is
-        over; ApprovalLapsed once what it is about has changed; and whatever doing it raises.
+        Raises Forbidden for whoever asked, by whatever sign-in, and for who may not do it
+        themself; Conflict for what is over; ApprovalLapsed once what it is about has changed; and
+        whatever doing it raises.
         """
         for _ in range(ATTEMPTS):
             view = self.get(id, by)
             where = known_environment(self._store, view.proposal.asked.environment)
-            _check_may_do(view.proposal, where, by)
+            approvals.check_may_do(view.proposal, where, by)
             approvals.check_may_approve(view.proposal, by, self._now(), command.hash)
+            self._check_is_another(view.proposal, by)
             flags.check_may_enlarge(where, command)
             if view.state is State.LAPSED:
                 raise self._lapse(view, by)
@@ -123,6 +125,18 @@ class Approvals:
         return self.get(id, by)
 
     # How
+
+    def _check_is_another(self, proposal: Proposal, by: Principal) -> None:
+        """Raise Forbidden unless somebody is another human than asked, as far as that is known."""
+        behind = filter(None, map(self._person, (proposal.author, proposal.owner)))
+        approvals.check_is_another(behind, self._person(by.id))
+
+    def _person(self, actor: str | None) -> Person | None:
+        """Return whom an id in the record means; None for a token, and for a link from the shell,
+        of whom nobody is known."""
+        kind, _, id = (actor or "").partition(":")
+        document = self._store.read(documents.PEOPLE, id) if kind == people.SCOPE else None
+        return None if document is None else Person.from_body(document.body)
 
     def _carry_out(self, view: ProposalView, consent: Consent, by: Principal) -> None:
         """Do it by the same way as who asks for it there where nobody else is wanted."""
@@ -201,13 +215,3 @@ class Approvals:
 
     def _now(self) -> datetime:
         return self._clock.now()
-
-
-def _check_may_do(proposal: Proposal, where: Environment, by: Principal) -> None:
-    """Raise Forbidden unless somebody may do it themself, before anything is told or written."""
-    if not proposal.asked.action.startswith("flag:"):
-        access.check(by, access.ROLL_OUT, where.key)
-        return
-    access.check(by, access.CHANGE, where.key)
-    if where.critical:
-        access.check(by, access.ENLARGE, where.key)

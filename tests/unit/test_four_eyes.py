@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -39,6 +40,15 @@ from flagserver.domain.errors import (
     StaleRevision,
 )
 from flagserver.domain.flags import State as Served
+from flagserver.domain.people import (
+    ANYBODY,
+    GroupRole,
+    NewPerson,
+    Outsider,
+    Person,
+    Source,
+    may_be_one,
+)
 from flagserver.domain.states import State as Stands
 from flagserver.notify.posting import page_of
 from flagserver.services.approvals import ProposalView
@@ -261,6 +271,68 @@ def test_whoever_approves_says_why_and_repeats_the_name_where_it_is_critical(
         approve(engine, waiting, reason=None)
     with pytest.raises(ConfirmationRequired):
         approve(engine, waiting, confirm_environment=None)
+
+    assert share(engine) == 0
+
+
+SUBJECT = "https://login.example 0a1b"
+ANYBODY_RELEASES = [GroupRole(ANYBODY, "releaser")]
+
+
+def signs_in(house: House, source: Source, subject: str = SUBJECT, login: str = "ana@x.eu") -> Any:
+    """Return somebody who signed in by a provider, or by a password of their own."""
+    people, sessions = house.services.people, house.services.sessions
+    if source is Source.LOCAL:
+        invited = people.invite(NewPerson(name="Ana", login=login, role="releaser"), ADMIN)
+        session = people.accept(invited.secret, "correct horse battery")
+    else:
+        told = Outsider(source, subject, "Ana", login)
+        session = people.sign_in_outside(told, ANYBODY_RELEASES)
+    return sessions.principal(session)
+
+
+@pytest.mark.parametrize(
+    ("asks", "approves"),
+    [
+        ((Source.LOCAL, "", "ana@x.eu"), (Source.OIDC, SUBJECT, "Ana@X.eu")),
+        ((Source.OIDC, SUBJECT, "ana@x.eu"), (Source.ALB, SUBJECT, "0a1b")),
+        ((Source.ALB, SUBJECT, "ANA@x.eu"), (Source.LOCAL, "", "ana@x.eu")),
+        ((Source.OIDC, SUBJECT, "ana@x.eu"), (Source.ALB, "another 77", "ana@x.eu")),
+    ],
+    ids=["same login", "same subject", "any case", "another provider"],
+)
+def test_one_human_with_two_ways_to_sign_in_is_one_person(
+    engine: Engine, asks: tuple[Source, str, str], approves: tuple[Source, str, str]
+) -> None:
+    first, second = signs_in(engine, *asks), signs_in(engine, *approves)
+    assert first.id != second.id
+    token = engine.services.tokens.create(NewToken(scope="admin"), replace(ADMIN, owner=first.id))
+
+    for somebody, told in ((first, 25), (token.token.principal(), 30)):
+        waiting = ask(engine, somebody, share=told)
+        with pytest.raises(Forbidden, match="another sign-in of yours"):
+            approve(engine, waiting, second)
+
+    assert share(engine) == 0
+
+
+def test_two_people_of_one_provider_are_two(engine: Engine) -> None:
+    first = signs_in(engine, Source.OIDC)
+    second = signs_in(engine, Source.OIDC, "https://login.example 77", "ben@x.eu")
+
+    approve(engine, ask(engine, first), second)
+
+    assert share(engine) == 25
+
+
+def test_what_somebody_asked_for_who_was_forgotten_is_asked_for_again(engine: Engine) -> None:
+    first = signs_in(engine, Source.LOCAL)
+    second = signs_in(engine, Source.OIDC, login="ben@x.eu")
+    waiting = ask(engine, first)
+    engine.services.people.forget(first.id.removeprefix("person:"), Reasoned(), ADMIN)
+
+    with pytest.raises(Forbidden, match="was forgotten"):
+        approve(engine, waiting, second)
 
     assert share(engine) == 0
 
@@ -703,6 +775,34 @@ def test_only_what_is_open_and_in_time_is_approved_of_and_only_by_another(
         passed = False
 
     assert passed == (by is BEN and kept is State.OPEN and in_time)
+
+
+LOGINS = st.sampled_from(["ana@x.eu", "ANA@X.EU", "zo\u00eb", "zoe\u0308", "ben@x.eu"])
+SUBJECTS = st.none() | st.sampled_from([f"{SUBJECT}", "https://login.example 77"])
+HUMANS = st.builds(
+    Person,
+    *(st.sampled_from(["1", "2", "3"]), st.just("Somebody"), LOGINS | st.just("")),
+    *(st.just({EVERYWHERE: "releaser"}), st.sampled_from(Source), st.just("t"), st.just("t")),
+    subject=SUBJECTS,
+)
+
+
+@given(HUMANS, HUMANS)
+def test_who_may_be_the_same_human_never_approves(one: Person, other: Person) -> None:
+    written = [unicodedata.normalize("NFKC", each.login).casefold() for each in (one, other)]
+    same = (
+        one.id == other.id
+        or "" in written
+        or written[0] == written[1]
+        or one.subject == other.subject is not None
+    )
+
+    assert may_be_one(one, other) is may_be_one(other, one) is same
+    if same:
+        with pytest.raises(Forbidden):
+            approvals.check_is_another([one], other)
+    else:
+        approvals.check_is_another([one], other)
 
 
 def test_what_json_cannot_carry_exactly_is_refused() -> None:
