@@ -7,12 +7,14 @@ from typing import Any
 
 from flagserver.bootstrap import Outside
 from flagserver.domain import guards, hooks, verbs
-from flagserver.domain.errors import NotFound, TargetUnavailable
+from flagserver.domain.commands import EnvironmentEdit
+from flagserver.domain.errors import ApprovalRequired, NotFound, TargetUnavailable
 from flagserver.domain.guards import Guard
 from flagserver.domain.hook_commands import CodeDeployHook
 from flagserver.domain.hooks import Asking, Hook
 from flagserver.domain.plan import Relation
 from flagserver.domain.rollout import Rollout
+from flagserver.domain.rollout_commands import NewRollout
 from flagserver.domain.schedule import parse
 from flagserver.domain.signals import Measure, Measured, Point, Signal
 from flagserver.domain.targets import Mode, Target
@@ -22,6 +24,7 @@ from flagserver.services.turns import Turns
 
 from .builders import T0, House
 from .fakes import FakeSignalSource
+from .followers import FakeDeployment, FakeFollower
 
 DEPLOYMENT = "d-7CMGXZ9DN"
 FOLLOWED = Target.of("codedeploy", "shop/web", Mode.FOLLOW)
@@ -112,7 +115,8 @@ class Gate(House):
         from flagserver import bootstrap
         from flagserver.settings import Settings
 
-        outside = Outside({}, {"cloudwatch": self.source}, self.gates)
+        engine = FakeFollower(groups={"shop/web": FakeDeployment(DEPLOYMENT)})
+        outside = Outside({"codedeploy": engine}, {"cloudwatch": self.source}, self.gates)
         store = self.store if store is None else store
         return bootstrap.build_services(
             Settings(), store, self.clock, self.entropy, outside=outside
@@ -133,6 +137,32 @@ class Gate(House):
         turn = verbs.Turn(None, rollout, "rollout:create")
         turns = Turns(self.store, self.clock, self.entropy)
         return turns.commit(turn, 0).rollout
+
+    def asks_for_a_start(self, flag: str | None = None) -> str:
+        """Let somebody ask for a rollout that follows the deployment where two are wanted; return
+        the id of what waits. flag: one that it moves besides."""
+        from .builders import ADMIN, SURE
+
+        where = self.services.environments.get("production")
+        edit = EnvironmentEdit(four_eyes=True)
+        self.services.environments.edit("production", edit, where.revision, ADMIN)
+        engine = {"kind": "codedeploy", "name": "shop/web", "mode": "follow"}
+        besides = [] if flag is None else [{"kind": "flag", "name": flag}]
+        asked = NewRollout.model_validate(
+            {
+                "environment": "production",
+                "service": "shop",
+                "version": "2",
+                "targets": [engine, *besides],
+                "guards": "none",
+                **SURE,
+            }
+        )
+        try:
+            self.services.rollouts.start(asked, ADMIN)
+        except ApprovalRequired as waits:
+            return waits.approval
+        raise AssertionError("it was started by one alone")
 
     def becomes(self, **told: Any) -> None:
         """Let the rollout be otherwise from now on."""

@@ -15,6 +15,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from . import guards
+from .approvals import Wish
 from .documents import Body, Fact, Principal
 from .guards import Context, Does, Guard, Kind, Verdict
 from .rollout import Rollout
@@ -34,7 +35,8 @@ WAIT_SECONDS = 55 * 60.0
 without a reason; this leaves time to say one."""
 
 NOBODY_SECONDS = 5 * 60.0
-"""How long a deployment waits for somebody to start a rollout that follows it."""
+"""How long a deployment waits for somebody to start a rollout that follows it; where that start
+waits for a second person, WAIT_SECONDS."""
 
 WITHOUT_TRAFFIC = {Measure.UNHEALTHY_HOSTS, Measure.HEALTHY_RATIO}
 COUNTS_BY_VERSION = {"outcomes", "metrics"}
@@ -160,6 +162,12 @@ def follows(rollout: Rollout, asking: Asking) -> bool:
     return any(_follows(target, asking) for target in rollout.traffic)
 
 
+def would_follow(asked: Wish, asking: Asking) -> bool:
+    """Tell whether what somebody asked for is a rollout that will follow a deployment."""
+    targets = map(Target.from_body, asked.result.get("targets", ()))
+    return any(_follows(target, asking) for target in targets)
+
+
 def _follows(target: Target, asking: Asking) -> bool:
     if target.kind != CODEDEPLOY:
         return False
@@ -194,14 +202,20 @@ def _needs(rollout: Rollout, guard: Guard) -> Knows:
 
 
 def answer(
-    rollout: Rollout | None, asking: Asking, verdicts: Sequence[Verdict], asked: float, now: float
+    rollout: Rollout | None,
+    asking: Asking,
+    verdicts: Sequence[Verdict],
+    asked: float,
+    now: float,
+    proposal: str | None = None,
 ) -> Answer:
     """Return what a hook is told now.
 
     verdicts: of the guards that `watched` names.  asked: unix seconds at which it asked first.
+    proposal: the id of a start that waits for a second person and would follow the deployment.
     What would wait for longer than WAIT_SECONDS is denied: a deployment never goes on unseen.
     """
-    told = _answer(rollout, asking, verdicts, asked, now)
+    told = _answer(rollout, asking, verdicts, asked, now, proposal)
     if told.says is Says.WAIT and now - asked >= WAIT_SECONDS:
         late = f"There was no answer within {WAIT_SECONDS / 60:.0f} minutes: {told.reason}"
         return Answer(Says.DENY, late, told.verdicts)
@@ -209,20 +223,28 @@ def answer(
 
 
 def _answer(
-    rollout: Rollout | None, asking: Asking, verdicts: Sequence[Verdict], asked: float, now: float
+    rollout: Rollout | None,
+    asking: Asking,
+    verdicts: Sequence[Verdict],
+    asked: float,
+    now: float,
+    proposal: str | None,
 ) -> Answer:
     if asking.going_back is not None:
         return Answer(Says.ALLOW, f"{asking.going_back} A way back is never held up.")
     if rollout is None:
-        return _of_nobody(asking, asked, now)
+        return _of_nobody(asking, asked, now, proposal)
     by_state = _of_state(rollout)
     if by_state is not None:
         return by_state
     return _of_verdicts(rollout, asking, tuple(verdicts), now)
 
 
-def _of_nobody(asking: Asking, asked: float, now: float) -> Answer:
+def _of_nobody(asking: Asking, asked: float, now: float, proposal: str | None) -> Answer:
     said = f"No rollout follows {asking.deployment} of {asking.application}/{asking.group}."
+    if proposal is not None:
+        waits = f"{proposal} waits for somebody else to approve, and would start one."
+        return Answer(Says.WAIT, f"{said} {waits}")
     if now - asked < NOBODY_SECONDS:
         return Answer(Says.WAIT, said)
     how = "Start one, or take the hook out of the AppSpec."

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flagserver.domain import access, guards, hooks
+from flagserver.domain import access, documents, guards, hooks
+from flagserver.domain.approvals import Base, Proposal, State
 from flagserver.domain.documents import Change, Document, Fact, Principal, Write
 from flagserver.domain.errors import (
     AlreadyExists,
@@ -173,7 +174,8 @@ class Hooks:
         if rollout is not None and asking.going_back is None:
             verdicts = self._measure(rollout, hooks.watched(rollout, hook.hook), asking)
         now = self._now()
-        told = hooks.answer(rollout, asking, verdicts, hook.asked, now)
+        proposal = self._proposed(asking, hook.environment) if rollout is None else None
+        told = hooks.answer(rollout, asking, verdicts, hook.asked, now, proposal)
         final = told.says is not Says.WAIT
         after = replace(
             hook,
@@ -196,6 +198,24 @@ class Hooks:
             return found
         since = [it.id for it in self._turns.headers() if it.ended >= asking.began]
         return _newest(self._turns.read_ended(since).values(), asking, environment)
+
+    def _proposed(self, asking: Asking, environment: str | None) -> str | None:
+        """Return the id of a start that a second person can still approve of, and that would follow
+        a deployment."""
+        for document in self._store.read_all(documents.APPROVALS).values():
+            proposal = Proposal.from_body(document.body)
+            if (
+                proposal.state(self._clock.now()) is State.OPEN
+                and environment in (None, proposal.asked.environment)
+                and hooks.would_follow(proposal.asked, asking)
+                and all(map(self._holds, proposal.asked.base))
+            ):
+                return proposal.id
+        return None
+
+    def _holds(self, base: Base) -> bool:
+        document = self._store.read(base.collection, base.key)
+        return base.revision == (0 if document is None else document.revision)
 
     def _measure(self, rollout: Rollout, some: Sequence[Guard], asking: Asking) -> list[Verdict]:
         """Return how guards stand, each source asked once. Points of before the deployment tell of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flagserver.domain.hooks import NOBODY_SECONDS
 from flagserver.domain.states import State
 from tests.gates import DEPLOYMENT, Gate, a_following
 
@@ -44,6 +45,17 @@ def test_it_waits_and_is_denied_with_a_reason(gate: Gate, api: Api) -> None:
     told = api.deploy().post(PATH, ASKED).json
 
     assert (told["says"], told["reason"]) == ("deny", "rollout/r-1 goes back.")
+
+
+def test_it_waits_for_a_second_person_and_says_what_for(gate: Gate, api: Api) -> None:
+    id = gate.asks_for_a_start()
+    first = api.deploy().post(PATH, ASKED).json
+    gate.turn(NOBODY_SECONDS)
+
+    again = api.deploy().post(PATH, ASKED).json
+
+    assert (first["says"], again["says"], again["rollout"]) == ("wait", "wait", None)
+    assert f"{id} waits for somebody else to approve" in again["reason"]
 
 
 def test_who_may_ask(api: Api) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from flagserver.domain import guards, hooks
-from flagserver.domain.documents import Principal
+from flagserver.domain.approvals import Approve
+from flagserver.domain.commands import Reasoned
+from flagserver.domain.documents import EVERYWHERE, Principal
 from flagserver.domain.errors import Conflict, Forbidden, NotFound, TargetUnavailable
 from flagserver.domain.guards import Kind, OnBreach, Verdict
 from flagserver.domain.hook_commands import CodeDeployHook
@@ -18,7 +20,7 @@ from flagserver.domain.signals import Measure, Signal
 from flagserver.domain.states import State
 from flagserver.domain.targets import Target
 from flagserver.services.hooks import Gatekeeper
-from tests.builders import ADMIN, T0
+from tests.builders import ADMIN, SURE, T0
 from tests.gates import (
     ALARM,
     ALL,
@@ -389,6 +391,78 @@ def test_nobody_ever_follows_it():
         f"No rollout follows {DEPLOYMENT} of shop/web. Start one, or take the hook out of the "
         "AppSpec."
     )
+
+
+BEN = Principal("person:ben", "releaser", "person", roles={EVERYWHERE: "releaser"})
+
+
+def test_it_waits_while_a_second_person_may_still_approve_of_who_follows_it():
+    gate = Gate()
+    id = gate.asks_for_a_start()
+    gate.ask()
+    gate.turn(hooks.WAIT_SECONDS - 60)
+    gate.hooks.tick()
+    (waits,) = gate.waiting()
+    assert (waits.says, id in waits.reason) == (Says.WAIT, True)
+
+    approvals = gate.services.approvals
+    seen = approvals.get(id, BEN).proposal
+    approvals.approve(id, Approve.model_validate({**SURE, "hash": seen.fingerprint}), BEN)
+    gate.hooks.tick()
+
+    outcome = approvals.get(id, BEN).proposal.outcome
+    assert [f"rollout/{hook.rollout}" for hook in gate.waiting()] == [outcome]
+
+
+def test_nobody_approves_within_the_hour():
+    gate = Gate()
+    id = gate.asks_for_a_start()
+    gate.ask()
+    gate.turn(hooks.WAIT_SECONDS)
+    gate.hooks.tick()
+
+    assert gate.gates.answers == [("e1", False)]
+    assert id in gate.said()[-2][1]
+
+
+def killed(gate: Gate, id: str) -> None:
+    gate.services.flags.kill("search", "production", Reasoned(), ADMIN)
+
+
+def withdrawn(gate: Gate, id: str) -> None:
+    gate.services.approvals.withdraw(id, Reasoned(), ADMIN)
+
+
+@pytest.mark.parametrize("over", [withdrawn, killed], ids=["withdrawn", "lapsed"])
+def test_what_nobody_can_approve_of_any_more_lets_nothing_wait(over):
+    gate = Gate()
+    gate.create("search")
+    id = gate.asks_for_a_start(flag="search")
+    gate.ask()
+    gate.turn(hooks.NOBODY_SECONDS)
+    gate.hooks.tick()
+    assert gate.gates.answers == []
+
+    over(gate, id)
+    gate.hooks.tick()
+
+    assert gate.gates.answers == [("e1", False)]
+
+
+def test_what_waits_for_another_deployment_or_elsewhere_lets_nothing_wait():
+    gate = Gate()
+    gate.asks_for_a_start()
+    gate.asks("BeforeAllowTraffic")
+    gate.gates.deployments["d-2"] = replace(an_asking(), deployment="d-2")
+    command = CodeDeployHook(deployment="d-2", execution="e2")
+    staging = Principal("token:2", "deploy", "deploy", "staging")
+
+    gate.hooks.ask(command, ADMIN)
+    gate.ask("e1", staging)
+    gate.turn(hooks.NOBODY_SECONDS)
+    gate.hooks.tick()
+
+    assert sorted(gate.gates.answers) == [("e1", False), ("e2", False)]
 
 
 def test_a_rollout_that_ended_before_the_deployment_began_does_not_follow_it():
