@@ -10,6 +10,7 @@ flags:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,12 +128,15 @@ def _do(api: Api, step: Step, write: Write) -> int:
         body["reason"] = write.reason
     if write.confirm is not None:
         body["confirm_environment"] = write.confirm
-    key = None
-    if write.idempotency_key:
-        # By what it changes, not by its place: in a second run there are fewer steps.
-        key = f"{write.idempotency_key}-{step.key}-{step.environment}"
+    key = None if write.idempotency_key is None else _key(write.idempotency_key, step)
     state, _ = api.send("PATCH", step.path, body, revision=step.revision, idempotency_key=key)
     return int(state["revision"])
+
+
+def _key(given: str, step: Step) -> str:
+    """Return a step's own idempotency key: by what it changes, not by its place, since a second run
+    has fewer steps; and of one length, since a flag's name can be as long as a key may be."""
+    return hashlib.sha256(f"{given}\n{step.key}\n{step.environment}".encode()).hexdigest()
 
 
 def _waits(
