@@ -66,6 +66,16 @@ def test_rows_add_up_by_variant(store: RedisStore):
     )
 
 
+def test_a_bucket_that_was_told_with_nothing_in_it_is_none(store: RedisStore):
+    add(store, 1, row(latency={5: 0, 7: 1}, ages={9: 0}))
+
+    tick = -(-NOW // 5) * 5
+    whole = store.totals("production", FLAG, since=NOW - 60, until=NOW)["on"]
+    ticks = store.ticks([("production", FLAG)], since=NOW - 60, until=tick)
+    (of_tick,) = ticks["production", FLAG][tick].values()
+    assert (whole.latency, whole.ages) == (of_tick.latency, of_tick.ages) == ({7: 1}, {})
+
+
 def test_a_window_has_its_end_and_not_its_beginning(store: RedisStore):
     add(store, 1, *(row(at=NOW + second, requests=1) for second in range(-70, 71)))
 

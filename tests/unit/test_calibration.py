@@ -114,6 +114,15 @@ def test_halves_of_one_version_say_how_they_scatter() -> None:
     assert Window.from_body(found.to_body()) == found
 
 
+def test_a_bucket_that_was_told_with_nothing_in_it_says_nothing() -> None:
+    empty = Totals(requests=50, latency={5: 0})
+    found = calibration.window(ticks(a=empty, b=empty), END)
+
+    assert found.seconds == WINDOW_SECONDS
+    none = Totals(requests=50)
+    assert found.latency == calibration.window(ticks(a=none, b=none), END).latency
+
+
 def test_only_what_both_halves_reported_counts() -> None:
     some = dict(ticks(a=Totals(requests=50), b=Totals(requests=50)))
     for at in TICKS[:40]:

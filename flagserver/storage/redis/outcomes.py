@@ -387,9 +387,14 @@ class _Sums:
             assignments=self.plain["a"],
             requests=self.plain["r"],
             failures=self.plain["f"],
-            latency=dict(sorted(self.latency.items())),
+            latency=_counted(self.latency),
             latency_sum=self.plain["s"] / MICROSECONDS,
             metrics={name: (total, failed) for name, (total, failed) in self.metrics.items()},
             late=self.plain["y"],
-            ages=dict(sorted(self.ages.items())),
+            ages=_counted(self.ages),
         )
+
+
+def _counted(histogram: Counter[int]) -> dict[int, int]:
+    """Return a histogram in order, without buckets that were told with nothing in them."""
+    return {bucket: number for bucket, number in sorted(histogram.items()) if number}

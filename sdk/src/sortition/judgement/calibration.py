@@ -240,7 +240,7 @@ def _apart(windows: Sequence[Latencies], p: float) -> tuple[float, int]:
 
 def _beyond(history: Sequence[Latencies], whole: Latencies, p: float) -> Scatter:
     """Return how the requests of a tick that lie beyond the quantile of all scatter."""
-    if not whole.canary:
+    if not requests(whole.canary):
         return Scatter()
     at = [int(_log_quantile(whole.canary, p) / _LOG_GROWTH)]
     arms = [(Summed(one.canary), Summed(one.control)) for one in history]
