@@ -22,7 +22,7 @@ from flagserver.domain.commands import NewToken
 from flagserver.domain.documents import Idempotency, Principal
 from flagserver.domain.errors import Conflict
 from flagserver.domain.flags import Flag
-from flagserver.domain.outcomes import histogram_edges
+from flagserver.domain.outcomes import histogram_edges, settle_seconds
 from flagserver.domain.strength import weakness
 from flagserver.egress import GuardedEgress, Place, read_places
 from flagserver.measures import Board, of_build
@@ -247,7 +247,7 @@ def open_sources(
 ) -> list[SignalSource]:
     """Return where a guard's numbers come from, but AWS. Raises SettingsError."""
     rest_of = _rest_of(snapshots)
-    settle, asked = settings.flush_seconds, settings.outward
+    settle, asked = settle_seconds(settings.flush_seconds), settings.outward
     sources: list[SignalSource] = [
         OutcomesSource(store, rest_of, edges=histogram_edges(), settle_seconds=settle),
         MetricsSource(store, rest_of, settle_seconds=settle),
@@ -578,9 +578,12 @@ def build_steering(
 
 def read_admin_token(settings: Settings) -> str | None:
     """Return the first admin token that the operator made, or None. Raises OSError, ValueError."""
-    if settings.admin_token_file is None:
+    text = settings.admin_token
+    if settings.admin_token_file is not None:
+        text = settings.admin_token_file.read_text()
+    if text is None:
         return None
-    text = settings.admin_token_file.read_text().strip()
+    text = text.strip()
     tokens.adopt(text, NewToken(scope="admin"), at="")
     if weak := weakness(bytes.fromhex(text.rpartition("_")[2])):
         raise ValueError(

@@ -69,7 +69,8 @@ class OutcomesSource:
         edges: tuple[float, ...],
         settle_seconds: float = 5.0,
     ) -> None:
-        """edges: of the latency buckets, in seconds.  settle_seconds: an SDK's flush interval."""
+        """edges: of the latency buckets, in seconds.  settle_seconds: how long after its end the
+        last report of a period is in (`domain.outcomes.settle_seconds`)."""
         self._store = store
         self._rest_of = rest_of
         self._edges = edges

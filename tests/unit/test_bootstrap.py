@@ -9,7 +9,7 @@ import pytest
 
 from flagserver import bootstrap
 from flagserver.domain.notices import Notice, Severity
-from flagserver.domain.outcomes import Row
+from flagserver.domain.outcomes import Row, settle_seconds
 from flagserver.domain.signals import Ask, Measure, Signal
 from flagserver.settings import Settings, SettingsError
 from tests.builders import T0, FakeClock, House
@@ -96,8 +96,11 @@ def test_sources_are_over_the_store_and_the_flags_that_are_served():
     signal = Signal.of("outcomes", Measure.RATE)
     ask = Ask(signal, "staging", "shop", None, 60, 60, flag="new-search")
 
-    measured = sources["outcomes"].measure([ask], now + 5)[ask]
+    settled = now + settle_seconds(read.flush_seconds)
+    early = sources["outcomes"].measure([ask], settled - 0.1)[ask]
+    measured = sources["outcomes"].measure([ask], settled)[ask]
 
+    assert all(point.value is None for point in early.canary)
     assert (measured.canary[-1].value, measured.control[-1].value) == (0.5, 0.1)
 
 
