@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
+from sortition.judgement import series
 from sortition.judgement.counts import BEFORE, Counts, Latencies, Tick
 from sortition.judgement.design import CRITICAL_PATH, HTTP_ERRORS, USER_SESSION, Design
 from sortition.judgement.policy import Decision, Does, Limit, Outside, Overtime
@@ -203,6 +205,28 @@ def test_a_target_that_nobody_knows_is_refused_and_the_known_ones_are_listed() -
 
     with pytest.raises(ValueError, match="alb/shop"):
         trial.look(Look({"alb/other": [a_tick(1)]}, outside()))
+
+
+FIRST_MEMBERS = {"rates", "latency", "edges", "planned_seconds", "steps", "alpha", "beta"}
+"""What a design of format 1 had at first; who reads them as they were then refuses any other."""
+
+
+def test_a_head_is_read_by_versions_that_know_nothing_of_calibration() -> None:
+    calibrated = replace(errors_alone(), calibration="Calibrated on 6 h.")
+    head = Trial(calibrated, [Subject("alb/shop", design=calibrated)]).head()
+
+    assert head["design"].keys() == head["targets"][0]["design"].keys() == FIRST_MEMBERS
+    again = Trial.from_head(json.loads(json.dumps(head)))
+    assert again.design == again.subjects[0].design == calibrated
+    assert series.read([json.dumps(head)]).design == calibrated
+    within = {**head, "design": calibrated.to_body(), "calibration": ""}
+    assert Trial.from_head(within).design == calibrated
+
+
+def test_what_a_newer_version_describes_besides_is_passed_over() -> None:
+    design = replace(errors_alone(), calibration="Calibrated on 6 h.")
+
+    assert Design.from_body({**design.to_body(), "weather": "fine"}) == design
 
 
 def test_another_form_is_refused() -> None:

@@ -4,7 +4,7 @@ else."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isclose, isfinite
 from typing import Any, TypeVar
 
@@ -156,17 +156,26 @@ class Design:
         raise ValueError(f"nothing watched is called {name!r}; there are {known}")
 
     def to_body(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        return asdict(self)
+        """Return it as JSON has it, without what says nothing: who knows no `calibration` reads
+        the rest."""
+        body = asdict(self)
+        if not self.calibration:
+            del body["calibration"]
+        return body
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Design:
-        """Return the design that `to_body` wrote down. Raises ValueError, TypeError or KeyError."""
+        """Return the design that `to_body` wrote down. Raises ValueError, TypeError or KeyError.
+
+        What a newer version describes besides is passed over: what judges otherwise has a `FORMAT`
+        of its own (`trial`).
+        """
+        known = {each.name for each in fields(cls)}
         rates = tuple(_watched(Rate, RateNoise, one) for one in body["rates"])
         latency = body["latency"]
         return cls(
             **{
-                **body,
+                **{name: value for name, value in body.items() if name in known},
                 "rates": rates,
                 "latency": None if latency is None else _watched(Latency, LatencyNoise, latency),
                 "edges": tuple(body["edges"]),

@@ -20,7 +20,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from .counts import Tick
 from .design import Design
 from .policy import Decision, Outside
-from .trial import FORMAT, Look, Subject, Trial
+from .trial import FORMAT, Look, Subject, Trial, described
 
 CLOSE = 1e-9
 """Evidence that differs relatively by less is the same: other machines round the last digit of an
@@ -154,10 +154,11 @@ def _at(line: int, read: Any, *arguments: Any) -> Any:
 
 
 def _head(body: Any) -> tuple[Design, tuple[Subject, ...]]:
-    told = _object(body, "", ("format", "design", "targets"))
+    told = _object(body, "", ("format", "design", "targets"), others=("calibration",))
     if told["format"] != FORMAT:
         raise _Wrong("format", f"{told['format']!r}; this reads {FORMAT}")
-    design = _read(Design, told["design"], "design")
+    calibration = _read(str, told.get("calibration", ""), "calibration")
+    design = described(_read(Design, told["design"], "design"), calibration)
     subjects = tuple(
         _read(Subject, one, f"targets.{i}")
         for i, one in enumerate(_list(told["targets"], "targets"))

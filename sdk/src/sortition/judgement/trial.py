@@ -1,6 +1,7 @@
 """A rollout's looks in order, and their replay: the same series gives the same decisions.
 
-    {"format": 1, "design": {...}, "targets": [{"target", "weight", "confounded_by", "design"}]}
+    {"format": 1, "design": {...}, "targets": [{"target", "weight", "confounded_by", "design"}],
+     "calibration": "..."}                        the last only where it says something
     {"ticks": {target: [tick, ...]}, "outside": {...}, "decision": {...}}           for each look
 
 What is kept are sufficient statistics: counts, and nothing about a request. A decision in a series
@@ -10,7 +11,7 @@ is what was decided then; replay does not read it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .counts import Tick
@@ -126,27 +127,32 @@ class Trial:
 
     def head(self) -> dict[str, Any]:
         """Return what a series begins with."""
-        return {
+        body: dict[str, Any] = {
             "format": FORMAT,
-            "design": self.design.to_body(),
+            "design": _plain(self.design),
             "targets": [_head_of(one) for one in self.subjects],
         }
+        # Beside the design, whose members versions of format 1 take to be all they know.
+        if self.design.calibration:
+            body["calibration"] = self.design.calibration
+        return body
 
     @classmethod
     def from_head(cls, body: Mapping[str, Any]) -> Trial:
         """Return the trial that a series begins. Raises ValueError for a form that is not known."""
         if body.get("format") != FORMAT:
             raise ValueError(f"format: {body.get('format')!r}; this reads {FORMAT}")
+        said = str(body.get("calibration", ""))
         subjects = [
             Subject(
                 one["target"],
                 one["weight"],
                 tuple(one["confounded_by"]),
-                None if one["design"] is None else Design.from_body(one["design"]),
+                one["design"] and described(Design.from_body(one["design"]), said),
             )
             for one in body["targets"]
         ]
-        return cls(Design.from_body(body["design"]), subjects)
+        return cls(described(Design.from_body(body["design"]), said), subjects)
 
 
 def _head_of(subject: Subject) -> dict[str, Any]:
@@ -154,8 +160,18 @@ def _head_of(subject: Subject) -> dict[str, Any]:
         "target": subject.target,
         "weight": subject.weight,
         "confounded_by": list(subject.confounded_by),
-        "design": None if subject.design is None else subject.design.to_body(),
+        "design": None if subject.design is None else _plain(subject.design),
     }
+
+
+def _plain(design: Design) -> dict[str, Any]:
+    return replace(design, calibration="").to_body()
+
+
+def described(design: Design, calibration: str) -> Design:
+    """Return a head's design with what the head says of its noise; where it says nothing, with what
+    is in it."""
+    return replace(design, calibration=calibration) if calibration else design
 
 
 def replay(series: Iterable[Mapping[str, Any]]) -> Iterator[Decision]:
