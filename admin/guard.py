@@ -28,6 +28,9 @@ PUBLIC = frozenset(
 )
 """The only endpoints that need no session."""
 
+UNCOUNTED = frozenset({"admin.asset"})
+"""Of those, what a page is made of: many with each, and none of them asks the store."""
+
 MAX_FORM_BYTES = 64 * 1024
 
 REMEMBER_SECONDS = 15 * 60
@@ -55,6 +58,8 @@ class Guard:
         if changes and not _from_our_own_page():
             abort(403, "This form was sent by another site. Nothing was changed.")
         if request.endpoint in PUBLIC:
+            if request.endpoint not in UNCOUNTED:
+                self._count_stranger(request.cookies.get(self.cookie, ""))
             return None
         g.admin_visitor = self._visitor()
         if g.admin_visitor is None:
@@ -78,13 +83,18 @@ class Guard:
         secret = request.cookies.get(self.cookie)
         if not secret:
             return None
-        if digest(secret) not in self._remembered:
-            # The store is to be asked: whoever makes sessions up is stopped before that.
-            forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
-            rates = self._ui.services.rates
-            rates.count_stranger(request.remote_addr, forwarded, lacks="session")
+        self._count_stranger(secret)
         who = self._principal(secret)
         return None if who is None else Visitor(who, secret, csrf_token(secret))
+
+    def _count_stranger(self, secret: str) -> None:
+        """Count whoever had no good session here lately, before the store is asked. Raises
+        TooMany."""
+        if digest(secret) in self._remembered:
+            return
+        forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
+        rates = self._ui.services.rates
+        rates.count_stranger(request.remote_addr, forwarded, lacks="session")
 
     def _principal(self, secret: str) -> Principal | None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from time import monotonic
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request, url_for
@@ -25,6 +27,8 @@ from ..interface import THEME_COOKIE, THEMES, YEAR_SECONDS, Interface, visitor
 
 MAX_SECRET = 200
 MAX_LOGIN = 200
+ANYBODY_SECONDS = 5.0
+"""For so long it is remembered whether anybody signs in by a password: everybody is read for it."""
 ALB_HEADER = "X-Amzn-Oidc-Data"
 
 
@@ -34,6 +38,7 @@ class Sessions:
     def __init__(self, ui: Interface, guard: Guard) -> None:
         self._ui = ui
         self._guard = guard
+        self._anybody = (False, -math.inf)
 
     def signed_out(self) -> Response:
         """Ask for name and password, where people have such, and say how to get a link."""
@@ -102,7 +107,9 @@ class Sessions:
         if password != typed.get("again", ""):
             return self._invitation(secret, "The two are not the same.", 422)
         try:
-            return self._begun(self._ui.services.people.accept(secret, password))
+            session = self._ui.services.people.accept(secret, password)
+            self._anybody = (True, monotonic() + ANYBODY_SECONDS)
+            return self._begun(session)
         except Invalid as refusal:
             return self._invitation(secret, refusal.detail, refusal.status)
         except Unauthenticated as refusal:
@@ -141,10 +148,16 @@ class Sessions:
         )
 
     def _by_password(self) -> bool:
+        found, until = self._anybody
+        now = monotonic()
+        if now < until:
+            return found
         try:
-            return self._ui.services.people.anybody()
+            found = self._ui.services.people.anybody()
         except StoreUnavailable:
             return False
+        self._anybody = (found, now + ANYBODY_SECONDS)
+        return found
 
     def _invitation(self, secret: str, problem: str | None = None, status: int = 200) -> Response:
         try:

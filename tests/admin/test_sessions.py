@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.routing import AnyConverter, Rule
 from werkzeug.test import TestResponse
 
+from admin.views.sessions import ANYBODY_SECONDS
 from flagserver.auth.passwords import Argon2Passwords
 from flagserver.domain.people import NewPerson, read_group_roles
 from flagserver.domain.rates import Rates
@@ -212,6 +213,83 @@ def test_whoever_makes_sessions_up_is_stopped_and_those_who_have_one_are_not() -
     assert int(refused.headers["Retry-After"]) >= 1
     assert "requests a second" in _page(refused).text
     assert {ana.see("/flags").status for _ in range(20)} == {200}
+
+
+STRANGERS = [
+    *(("GET", path) for path in ("/sign-in", "/sign-in/00ff", "/invitation/00ff")),
+    *(("GET", f"/sign-in/{way}") for way in ("oidc", "oidc/callback?state=00ff", "alb")),
+    *(("POST", path) for path in OPEN_POSTS),
+]
+"""What needs no session and may ask the store, or a provider."""
+
+
+@pytest.fixture
+def limited() -> House:
+    """A house where three requests of strangers pass, and nothing is paid for meanwhile."""
+    clock = LateClock()
+    clock.monotonic = lambda: 0.0  # type: ignore[method-assign]
+    return House(settings=Settings(rates=Rates(address=0.3)), clock=clock)
+
+
+@pytest.mark.parametrize(("method", "path"), STRANGERS)
+def test_strangers_are_counted_before_anything_is_asked_of_the_store(
+    limited: House, method: str, path: str
+) -> None:
+    stranger = limited.app.test_client()
+
+    def ask() -> TestResponse:
+        return stranger.open(path, method=method, headers=OUR_PAGE)
+
+    let_in = [ask() for _ in range(3)]
+    limited.store_away = True
+    refused = ask()
+
+    assert all("requests a second" not in answer.text for answer in let_in)
+    assert refused.status_code == 429, "it got as far as the store, which is away"
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert "requests a second" in _page(refused).text
+
+
+def test_what_pages_are_made_of_is_not_counted_nor_is_who_is_signed_in(limited: House) -> None:
+    ana, stranger = limited.visitor(), limited.app.test_client()
+    assert ana.see("/").status == 200
+    asset = stranger.get("/sign-in").text.partition('rel="stylesheet" href="')[2].split('"')[0]
+
+    answers = [stranger.get("/sign-in").status_code for _ in range(20)]
+
+    assert answers[-1] == 429
+    assert {stranger.get(asset).status_code for _ in range(20)} == {200}
+    assert {ana.client.get("/sign-in").status_code for _ in range(20)} == {200}
+
+
+def test_whether_there_is_anybody_is_remembered_for_some_seconds(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger, asked = house.app.test_client(), []
+    anybody, now = house.services.people.anybody, [1000.0]
+
+    def noted() -> bool:
+        asked.append(now[0])
+        return anybody()
+
+    monkeypatch.setattr(house.services.people, "anybody", noted)
+    monkeypatch.setattr("admin.views.sessions.monotonic", lambda: now[0])
+
+    for now[0] in (1000.0, 1000.1, 1000.0 + ANYBODY_SECONDS, 1000.1 + ANYBODY_SECONDS):
+        assert stranger.get("/sign-in").status_code == 200
+
+    assert asked == [1000.0, 1000.0 + ANYBODY_SECONDS]
+
+
+def test_whoever_is_let_in_first_can_sign_in_at_once(house: House) -> None:
+    stranger = house.app.test_client()
+    assert 'name="password"' not in stranger.get("/sign-in").text
+    secret = house.services.people.invite(NewPerson(name="Ana", login="ana"), ANA).secret
+
+    typed = {"password": PASSWORD, "again": PASSWORD}
+    stranger.post(f"/invitation/{secret}", data=typed, headers=OUR_PAGE)
+
+    assert 'name="password"' in house.app.test_client().get("/sign-in").text
 
 
 def test_signing_out_ends_the_session(house: House, visitor: Visitor) -> None:
