@@ -13,7 +13,7 @@ from flagserver.domain.environments import Environment
 from flagserver.domain.schedule import Schedule
 from flagserver.domain.states import State as Stands
 from flagserver.services import Services
-from flagserver.services.approvals import ProposalView
+from flagserver.services.proposals import ProposalView
 
 from . import present, served
 from .present import Status

@@ -15,7 +15,7 @@ from flagserver.domain.errors import (
     ReasonRequired,
     TargetUnavailable,
 )
-from flagserver.services.approvals import ProposalView
+from flagserver.services.proposals import ProposalView
 
 from ..forms import Typed, Unusable, build, read_enlarging, read_reason
 from ..interface import Interface, principal

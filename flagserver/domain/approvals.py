@@ -38,8 +38,14 @@ LASTS = timedelta(hours=24)
 KEPT = timedelta(days=30)
 """So long a proposal is kept that has ended; the record keeps its entries."""
 
+MOST_ENDED = 500
+"""So many are kept that have ended: every look at what waits reads them too."""
+
 MOST_OPEN = 100
 """So many may wait in one environment."""
+
+MOST_OPEN_OF_ONE = 20
+"""So many of them may one author have: nobody alone keeps others from asking."""
 
 ID_DIGITS = 12
 
@@ -190,6 +196,23 @@ def propose(
         expires=rfc3339(now + LASTS),
         idempotency=idempotency,
     )
+
+
+def check_room(waiting: Iterable[Proposal], new: Proposal) -> None:
+    """Raise Conflict where too much waits already for another to wait too. waiting: what can still
+    be approved of, and only that."""
+    where = new.asked.environment
+    here = [each for each in waiting if each.asked.environment == where]
+    if sum(each.author == new.author for each in here) >= MOST_OPEN_OF_ONE:
+        raise Conflict(
+            f"{MOST_OPEN_OF_ONE} things that you asked for wait for approval in {where} already. "
+            "Withdraw what nobody wants any more, or let somebody approve."
+        )
+    if len(here) >= MOST_OPEN:
+        raise Conflict(
+            f"{MOST_OPEN} things wait for approval in {where} already. "
+            "Withdraw what nobody wants any more."
+        )
 
 
 def check_may_approve(proposal: Proposal, by: Principal, now: datetime, seen: str) -> None:

@@ -11,7 +11,7 @@ from flagserver.domain import approvals
 from flagserver.domain.access import READ
 from flagserver.domain.approvals import State
 from flagserver.domain.commands import Reasoned
-from flagserver.services.approvals import ProposalView
+from flagserver.services.proposals import ProposalView
 
 from . import present
 from .query import Choice, Words

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from flagserver.domain import access, approvals, documents, flags, people
-from flagserver.domain.approvals import Approve, Base, Consent, Proposal, State
+from flagserver.domain.approvals import Approve, Consent, Proposal, State
 from flagserver.domain.commands import Enlarging, Reasoned, StateEdit
-from flagserver.domain.documents import Change, Document, Principal, Write
+from flagserver.domain.documents import Change, Principal, Write
 from flagserver.domain.errors import (
     ApprovalLapsed,
     Conflict,
@@ -24,20 +23,11 @@ from flagserver.ports import Clock, Documents, Entropy
 
 from .environments import known_environment
 from .flags import Flags
+from .proposals import ProposalView, Standing
 from .rollouts import Enlarge, Rollouts
 
 ATTEMPTS = 3
 """How often carrying out is tried again because something else of the same commit moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProposalView:
-    """A proposal at a revision of its document. state: as it stands now; one whose thing has
-    changed is `lapsed`, whether or not that was written down."""
-
-    proposal: Proposal
-    revision: int
-    state: State
 
 
 class Approvals:
@@ -62,27 +52,26 @@ class Approvals:
         thing: str | None = None,
     ) -> list[ProposalView]:
         """Return what somebody may see, newest first. thing: only of this one, `flag/<key>`."""
-        kept = self._store.read_all(documents.APPROVALS).values()
         found = [
-            (document, proposal)
-            for document in kept
-            for proposal in (Proposal.from_body(document.body),)
-            if environment in (None, proposal.asked.environment)
-            and thing in (None, proposal.asked.thing)
-            and access.may(by, access.READ, proposal.asked.environment)
+            view
+            for view in Standing(self._store, self._now()).views().values()
+            for asked in (view.proposal.asked,)
+            if environment in (None, asked.environment)
+            and thing in (None, asked.thing)
+            and state in (None, view.state)
+            and access.may(by, access.READ, asked.environment)
         ]
-        newest = sorted(found, key=lambda each: (each[1].created, each[1].id), reverse=True)
-        views = [self._view(document) for document, _ in newest]
-        return [view for view in views if state in (None, view.state)]
+        return sorted(found, key=lambda view: (view.proposal.created, view.proposal.id))[::-1]
 
     def get(self, id: str, by: Principal) -> ProposalView:
         """Return one. Raises NotFound, and Forbidden for another environment's."""
         document = self._store.read(documents.APPROVALS, id)
         if document is None:
             raise NotFound(
-                f"There is no approval {id!r}; those that are over are kept for 30 days."
+                f"There is no approval {id!r}; of those that are over the last "
+                f"{approvals.MOST_ENDED} are kept, for {approvals.KEPT.days} days."
             )
-        view = self._view(document)
+        view = Standing(self._store, self._now()).view(document)
         access.check(by, access.READ, view.proposal.asked.environment)
         return view
 
@@ -200,18 +189,6 @@ class Approvals:
             self._store.commit(change, at=at, salt=self._entropy.hex(16))
         except StaleRevision:
             raise Conflict(f"Somebody else decided about {it.id} just now. Look again.") from None
-
-    def _view(self, document: Document) -> ProposalView:
-        proposal = Proposal.from_body(document.body)
-        state = proposal.state(self._now())
-        if state is State.OPEN and not all(map(self._holds, proposal.asked.base)):
-            state = State.LAPSED
-        return ProposalView(proposal, document.revision, state)
-
-    def _holds(self, base: Base) -> bool:
-        """Tell whether a document is as it was when somebody asked."""
-        document = self._store.read(base.collection, base.key)
-        return base.revision == (0 if document is None else document.revision)
 
     def _now(self) -> datetime:
         return self._clock.now()

@@ -3,14 +3,17 @@ another approves (`approvals`)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from flagserver.domain import approvals, documents
 from flagserver.domain.approvals import Consent, Proposal, State, Wish
-from flagserver.domain.documents import Change, Document, Idempotency, Principal, Write
+from flagserver.domain.documents import Change, Idempotency, Principal, Write
 from flagserver.domain.environments import Environment
 from flagserver.domain.errors import AlreadyExists, ApprovalRequired, Conflict, StaleRevision
 from flagserver.ports import Clock, Documents, Entropy
+
+from .proposals import ProposalView, Standing
 
 ATTEMPTS = 5
 """How often a proposal is tried again because the same one was asked for at the same time."""
@@ -57,48 +60,40 @@ class FourEyes:
         now = self._clock.now()
         proposal = approvals.propose(asked, by, now, idempotency)
         for _ in range(ATTEMPTS):
-            kept = self._store.read_all(documents.APPROVALS)
-            there = kept.get(proposal.id)
-            known = None if there is None else Proposal.from_body(there.body)
-            if known is not None and known.state(now) is State.OPEN:
-                return known
-            self._check_room(asked.environment, kept, now)
+            views = Standing(self._store, now).views()
+            there = views.pop(proposal.id, None)
+            if there is not None and there.state is State.OPEN:
+                return there.proposal
+            waiting = [v.proposal for v in views.values() if v.state is State.OPEN]
+            approvals.check_room(waiting, proposal)
             try:
-                self._keep(proposal, there, _old(kept, proposal.id, now), by)
+                self._keep(proposal, there, _old(views.values(), now), by)
             except (StaleRevision, AlreadyExists):
                 continue
             return proposal
         raise Conflict("Approvals change too quickly. Try again.")
 
     def _keep(
-        self, proposal: Proposal, there: Document | None, old: list[Document], by: Principal
+        self, proposal: Proposal, there: ProposalView | None, old: list[ProposalView], by: Principal
     ) -> None:
         expected = 0 if there is None else there.revision
         change = Change(
             writes=(
                 Write(documents.APPROVALS, proposal.id, expected, proposal.to_body()),
-                *(Write(documents.APPROVALS, each.key, each.revision, None) for each in old),
+                *(Write(documents.APPROVALS, v.proposal.id, v.revision, None) for v in old),
             ),
             fact=approvals.fact(proposal, approvals.ASK, by, proposal.reason),
             notices=(approvals.wanted(proposal),),
         )
         self._store.commit(change, at=self._clock.now(), salt=self._entropy.hex(16))
 
-    def _check_room(self, environment: str, kept: dict[str, Document], now: datetime) -> None:
-        waiting = [Proposal.from_body(each.body) for each in kept.values()]
-        here = [p for p in waiting if p.asked.environment == environment]
-        if sum(p.state(now) is State.OPEN for p in here) >= approvals.MOST_OPEN:
-            raise Conflict(
-                f"{approvals.MOST_OPEN} things wait for approval in {environment} already. "
-                "Withdraw what nobody wants any more."
-            )
 
-
-def _old(kept: dict[str, Document], but: str, now: datetime) -> list[Document]:
-    """Return what ended long ago."""
-    over = [
-        each
-        for each in kept.values()
-        if each.key != but and Proposal.from_body(each.body).is_forgotten(now)
+def _old(others: Iterable[ProposalView], now: datetime) -> list[ProposalView]:
+    """Return what is over and need not be kept, the oldest first."""
+    over = [view for view in others if view.state is not State.OPEN]
+    over.sort(key=lambda view: view.proposal.ended or view.proposal.created)
+    beyond = len(over) - approvals.MOST_ENDED
+    old = [
+        view for place, view in enumerate(over) if place < beyond or view.proposal.is_forgotten(now)
     ]
-    return over[:MOST_FORGOTTEN]
+    return old[:MOST_FORGOTTEN]

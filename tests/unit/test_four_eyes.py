@@ -35,6 +35,7 @@ from flagserver.domain.errors import (
     Conflict,
     Forbidden,
     Invalid,
+    NotFound,
     ReasonRequired,
     Refusal,
     StaleRevision,
@@ -51,7 +52,7 @@ from flagserver.domain.people import (
 )
 from flagserver.domain.states import State as Stands
 from flagserver.notify.posting import page_of
-from flagserver.services.approvals import ProposalView
+from flagserver.services.proposals import ProposalView
 from flagserver.services.pruning import read_things
 from tests.builders import ADMIN, SURE, T0, House
 from tests.engines import FLAG, Engine, a_rollout
@@ -484,6 +485,73 @@ def test_so_many_wait_and_no_more(engine: Engine, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Conflict, match="wait for approval in production"):
         engine.flags.change(FLAG, HERE, edit_of(share=3), 0, ANA)
     assert ask(engine, ANA, share=2)
+
+
+def test_what_has_lapsed_keeps_nobody_from_asking(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "MOST_OPEN", 2)
+    first = ask(engine, ANA, share=1)
+    ask(engine, ANA, share=2)
+
+    approve(engine, first)
+
+    for told in (3, 4):
+        assert ask(engine, ANA, share=told)
+    with pytest.raises(Conflict, match="2 things wait"):
+        ask(engine, ANA, share=5)
+
+
+def test_one_alone_does_not_keep_others_from_asking(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "MOST_OPEN_OF_ONE", 2)
+    first = ask(engine, ANA, share=1)
+    ask(engine, ANA, share=2)
+
+    with pytest.raises(Conflict, match="2 things that you asked for wait"):
+        engine.flags.change(FLAG, HERE, edit_of(share=3), 0, ANA)
+
+    assert ask(engine, BEN, share=3)
+    engine.services.approvals.withdraw(first, Reasoned(), ANA)
+    assert ask(engine, ANA, share=4)
+
+
+def test_of_what_is_over_only_so_many_are_kept(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "MOST_ENDED", 2)
+    some, over = engine.services.approvals, []
+    waits = ask(engine, BEN, share=50)
+    for told in (1, 2, 3, 4):
+        engine.clock.seconds += 1
+        over.append(ask(engine, ANA, share=told))
+        some.withdraw(over[-1], Reasoned(), ANA)
+
+    engine.clock.seconds += 1
+    newest_of_all = ask(engine, ANA, share=5)
+
+    kept = [view.proposal.id for view in some.all(BEN)]
+    assert kept == [newest_of_all, *over[:1:-1], waits]
+    with pytest.raises(NotFound, match="the last 2 are kept, for 30 days"):
+        some.get(over[0], BEN)
+
+
+def test_a_look_at_what_waits_reads_each_thing_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for told in (1, 2, 3):
+        ask(engine, ANA, share=told)
+    read, asked = engine.store.read, []
+
+    def noting(*of: str) -> Any:
+        asked.append(of)
+        return read(*of)
+
+    monkeypatch.setattr(engine.store, "read", noting)
+
+    assert len(engine.services.approvals.all(BEN)) == 3
+    assert asked == [(f"states/{HERE}", FLAG)]
 
 
 def test_what_ended_long_ago_is_forgotten(engine: Engine) -> None:
