@@ -485,7 +485,8 @@ def check_admin_token(settings: Settings) -> None:
     try:
         bootstrap.read_admin_token(settings)
     except (OSError, ValueError) as error:
-        raise Failed(f"SORTITION_ADMIN_TOKEN_FILE: {error}") from None
+        name = "SORTITION_ADMIN_TOKEN" + ("" if settings.admin_token else "_FILE")
+        raise Failed(f"{name}: {error}") from None
 
 
 def first_things(

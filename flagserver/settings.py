@@ -83,6 +83,7 @@ SETTINGS |= {
     # It holds the store's password.
     "SORTITION_REDIS_URL_FILE": "A file with SORTITION_REDIS_URL.",
     # For where a secret is brought as a variable, and no file can be laid down.
+    "SORTITION_ADMIN_TOKEN": "What the file of SORTITION_ADMIN_TOKEN_FILE holds.",
     "SORTITION_RECORD_KEY": "What the file of SORTITION_RECORD_KEY_FILE holds.",
     "SORTITION_PREVIEW_KEY": "What the file of SORTITION_PREVIEW_KEY_FILE holds.",
 }
@@ -210,6 +211,7 @@ class Settings:
     data_dir: Path = Path("sortition-data")
     redis_url: str | None = field(default=None, repr=False)
     admin_token_file: Path | None = None
+    admin_token: str | None = field(default=None, repr=False)
     flush_seconds: float = 5.0
     tick_seconds: float = 5.0
     controller_port: int | None = None
@@ -247,13 +249,13 @@ class Settings:
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Return the settings of an environment. Raises SettingsError."""
         check_names(environ)
-        token_file = environ.get("SORTITION_ADMIN_TOKEN_FILE")
         return cls(
             host=environ.get("SORTITION_HOST") or "127.0.0.1",
             port=_number(environ, "SORTITION_PORT", 8400, 1, 65535),
             data_dir=Path(environ.get("SORTITION_DATA_DIR") or "sortition-data").absolute(),
             redis_url=_secret(environ, "SORTITION_REDIS_URL") or None,
-            admin_token_file=Path(token_file) if token_file else None,
+            admin_token_file=_path(environ, "SORTITION_ADMIN_TOKEN_FILE"),
+            admin_token=_key(environ, "SORTITION_ADMIN_TOKEN"),
             flush_seconds=_seconds(environ, "SORTITION_FLUSH_SECONDS", 5.0),
             # A lease is asked for anew at each tick and lives 15 s: a longer tick would lose it.
             tick_seconds=_seconds(environ, "SORTITION_TICK_SECONDS", 5.0, 0.25, 10),
@@ -301,7 +303,7 @@ def _anchors_s3(environ: Mapping[str, str]) -> str | None:
 
 
 def _key(environ: Mapping[str, str], name: str) -> str | None:
-    """Return a key from the environment, or None. Its file is read by whoever signs with it."""
+    """Return a key from the environment, or None. Its file is read by whoever needs it."""
     _check_one(environ, name)
     return environ.get(name) or None
 

@@ -161,17 +161,18 @@ class Tokens:
         return Made(self._made_before(done), None) if done.repeated else Made(token, text)
 
     def adopt(self, text: str, command: NewToken, by: Principal) -> Token:
-        """Keep a token that an operator made; nothing happens when it is kept already.
+        """Keep a token that an operator made; nothing happens when it is kept already. One that was
+        revoked stays so, and keeps no server from starting whose settings still name it.
 
-        Raises ValueError on its form, Conflict when it was revoked or its id is taken.
+        Raises ValueError on its form, Conflict when its id is taken.
         """
         token = tokens.adopt(text, command, at=rfc3339(self._clock.now()))
         known = self._read(token.id)
         if known is None:
             self._keep(token, None, 0, "token:adopt", by, command.reason, None)
             return token
-        if not known.valid(text, self._clock.now()):
-            raise Conflict(f"Token {token.id} was revoked, has ended, or has another secret.")
+        if known.digest != token.digest:
+            raise Conflict(f"Token {token.id} is there with another secret.")
         return known
 
     def rotate(

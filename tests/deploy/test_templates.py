@@ -251,6 +251,7 @@ SERVER = {
     "Host": "flags.example",
     "BalancerNetworks": "10.0.0.0/24, 10.0.1.0/24",
     "StoreUrl": "arn:store",
+    "AdminToken": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:admin",
 }
 KEYS = ("SORTITION_RECORD_KEY", "SORTITION_PREVIEW_KEY")
 OIDC = {
@@ -307,6 +308,20 @@ def test_keys_go_to_who_signs_with_them() -> None:
     assert not {*environment(plain["web"]), *environment(plain["controller"])} & {*KEYS}
     assert {*environment(signed["web"])} & {*KEYS} == {"SORTITION_PREVIEW_KEY"}
     assert {*environment(signed["controller"])} & {*KEYS} == {"SORTITION_RECORD_KEY"}
+
+
+def test_no_admin_token_is_printed_into_the_log() -> None:
+    """Where the operator brings none the first process prints one, which is good for ever."""
+    template = read("server.yaml")
+    assert "Default" not in template["Parameters"]["AdminToken"]
+    web, controller = containers()["web"], containers()["controller"]
+
+    assert {"Name": "SORTITION_ADMIN_TOKEN", "ValueFrom": SERVER["AdminToken"]} in web["Secrets"]
+    assert "SORTITION_ADMIN_TOKEN" not in environment(controller)
+    (role,) = Stack(template, **SERVER).of_type("AWS::IAM::Role").values()
+    (policy,) = role["Policies"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert SERVER["AdminToken"] in statement["Resource"]
 
 
 def test_every_setting_of_signing_in_has_a_parameter() -> None:
