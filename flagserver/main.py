@@ -372,6 +372,9 @@ def store_accept(id: str, reason: str, as_is: bool, in_place_of: str | None) -> 
         click.echo(f"Killed in {environment}: {', '.join(keys)}. Un-kill what is meant to be on.")
     for environment, number in done.filled.items():
         click.echo(f"Filled from this machine's disk: {number} flags in {environment}.")
+    for environment in done.loosened:
+        click.echo(f"! Enlarging in {environment} waits for no second person now. If it should:")
+        click.echo(f"  sortition env set {environment} --four-eyes --reason ...")
 
 
 def recovery_of(settings: Settings) -> recovery.Recovery:

@@ -16,6 +16,7 @@ from sortition.record.entry import Link
 from sortition.record.note import VerifierKey
 
 from flagserver.domain.documents import (
+    Body,
     Change,
     Committed,
     Document,
@@ -23,6 +24,7 @@ from flagserver.domain.documents import (
     Event,
     Idempotency,
 )
+from flagserver.domain.environments import Environment
 from flagserver.domain.errors import Refusal
 from flagserver.domain.guards import Action, Verdict
 from flagserver.domain.hooks import Asking
@@ -179,12 +181,14 @@ class Kept:
     """What a web process knew when it last could write it down.
 
     state: of the store.  snapshots: by environment.  tokens: None when none were kept.
+    environments: None when none were kept: older versions kept none.
     problems: what could not be read, in words.
     """
 
     state: StoreState | None = None
     snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
     tokens: tuple[Token, ...] | None = None
+    environments: tuple[Environment, ...] | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -207,6 +211,10 @@ class Copies(Protocol):
 
     def keep_tokens(self, tokens: Sequence[Token], state: StoreState) -> None:
         """Keep the tokens, as digests, as they were at a state of the store or after it."""
+
+    def keep_environments(self, bodies: Sequence[Body], state: StoreState) -> None:
+        """Keep what is said of environments, as it was at a state of the store or after it. They
+        are kept as they came: a process must not stop at what a newer version says of them."""
 
 
 class SignerUnavailable(Exception):

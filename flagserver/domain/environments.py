@@ -8,8 +8,9 @@ from typing import Any
 from . import retention
 from .commands import EnvironmentEdit, NewEnvironment
 from .documents import Body
+from .errors import Invalid
 from .notices import Notice, Severity
-from .schedule import STANDARD
+from .schedule import STANDARD, parse
 
 EDIT, LOOSEN = "environment:edit", "environment:loosen"
 """Edited; and edited so that enlarging there waits for no second person any more."""
@@ -67,6 +68,16 @@ def known_as(key: str, *, at: str) -> Environment:
     those that a new installation begins with."""
     first = {command.key: command for command in FIRST_ENVIRONMENTS}
     return create(first.get(key) or NewEnvironment(key=key, critical=True), at=at)
+
+
+def restored(environment: Environment, *, at: str) -> Environment:
+    """Return an environment as it was, in a store that has no schedules of its own any more: one
+    that went by one of those goes by ours."""
+    try:
+        parse(environment.default_schedule)
+    except Invalid:
+        return replace(environment, default_schedule=STANDARD.name, changed=at)
+    return replace(environment, changed=at)
 
 
 def edit(environment: Environment, command: EnvironmentEdit, *, at: str) -> Environment:

@@ -17,18 +17,22 @@ from flagserver.domain import documents, doubts, environments, flags, stores
 from flagserver.domain.commands import checked_reason
 from flagserver.domain.documents import Change, EnvironmentContent, Fact, Principal, Write
 from flagserver.domain.doubts import Doubt
+from flagserver.domain.environments import Environment
 from flagserver.domain.errors import Conflict
 from flagserver.domain.flags import Flag, State
 from flagserver.domain.previews import LONGEST_HOURS
 from flagserver.domain.snapshots import build_snapshot
 from flagserver.domain.stores import EMPTY, UNSAFE, Alarm, Fault, StoreState, laid_open
 from flagserver.domain.times import rfc3339
-from flagserver.ports import Clock, Copies, Documents, Entropy, StoreIdentity
+from flagserver.ports import Clock, Copies, Documents, Entropy, Kept, StoreIdentity
 
 from .trust import Trust
 
 OPERATOR = "operator"
 """Who decides: whoever may run commands beside the server's data."""
+
+UNTOLD = "The store that had it is gone, or another stands in its place. Switch it on again."
+"""Why people are told that a second person is wanted no more."""
 
 NOTHING_YET = Fact(OPERATOR, OPERATOR, "store:accept", "store")
 
@@ -53,11 +57,14 @@ class Accepted:
 
     killed: environment -> flags, so that nobody is exposed who was not.
     filled: environment -> how many flags were put into an empty store, as they were served.
+    loosened: environments in which enlarging waits for no second person any more, as far as is
+    known: where it was not kept what is said of one, it may have been so.
     """
 
     identity: StoreIdentity
     killed: Mapping[str, Sequence[str]]
     filled: Mapping[str, int]
+    loosened: Sequence[str] = ()
 
 
 class Recovery:
@@ -106,7 +113,8 @@ class Recovery:
 
         It gets the known id in a higher epoch, so that every server and SDK takes it. Flags that it
         would expose more than was served are killed, and an empty one is filled with what this
-        machine knows, unless it is taken as it is.
+        machine knows, unless it is taken as it is. People are told where a second person is
+        wanted no more.
 
         store: the id that `look` found, or `empty`.  in_place_of: what was known, where this
         machine does not know it.  by: whoever decides, unless it is an operator here. Raises
@@ -122,18 +130,24 @@ class Recovery:
             )
         successor = StoreIdentity(known.store, max(known.epoch, found.epoch) + 1)
         killed = {} if as_is else report.exposes
-        filled = {} if as_is or report.found is not None else self._copies.read().snapshots
+        kept = self._copies.read()
+        filled = {} if as_is or report.found is not None else kept.snapshots
+        loosened = self._loosened(kept, filled)
         done = Accepted(
-            successor, killed, {name: len(snapshot.flags) for name, snapshot in filled.items()}
+            *(successor, killed, {name: len(snapshot.flags) for name, snapshot in filled.items()}),
+            tuple(each.key for each in loosened),
         )
         document = self._store.read(doubts.COLLECTION, doubts.KEY)
         doubt = None if document is None else Doubt.from_body(document.body)
-        change = self._filling(filled) if filled else self._killing(killed)
+        change = self._filling(kept) if filled else self._killing(killed)
+        change = replace(
+            change, notices=tuple(environments.loosened(each, UNTOLD) for each in loosened)
+        )
         if document is not None and doubt is not None:
             change = replace(
                 change,
                 writes=(*change.writes, doubts.lifted(document)),
-                notices=(doubt.ends(known.store, self._now()),),
+                notices=(*change.notices, doubt.ends(known.store, self._now())),
             )
         self._store.accept(
             *(replace(change, fact=self._fact(done, found, doubt, reason, by)), found, successor),
@@ -171,6 +185,7 @@ class Recovery:
                 "epoch": done.identity.epoch,
                 "killed": {name: list(keys) for name, keys in done.killed.items()},
                 "filled": dict(done.filled),
+                "loosened": list(done.loosened),
             },
             reason=reason,
         )
@@ -191,6 +206,21 @@ class Recovery:
         if found is None:
             raise Conflict("The store was emptied again: look again.")
         return found
+
+    def _loosened(self, kept: Kept, filled: Mapping[str, Snapshot]) -> list[Environment]:
+        """Return the environments, as they will be, that wanted a second person and will not: also
+        those of which nobody can say whether they did."""
+        at, told = self._now(), {each.key: each for each in kept.environments or ()}
+        found = self._store.read_all(documents.ENVIRONMENTS)
+        left = {key: Environment.from_body(document.body) for key, document in found.items()}
+        left |= {each.key: each for each in _refilled(kept, at)} if filled else {}
+        wanting = {key for key, each in told.items() if each.four_eyes}
+        untold = filled.keys() - told.keys()
+        wanted = {key for key, each in left.items() if each.four_eyes}
+        return [
+            replace(left.get(key) or told[key], four_eyes=False, changed=at)
+            for key in sorted((wanting | untold) - wanted)
+        ]
 
     def _contents(self) -> dict[str, EnvironmentContent]:
         names = sorted(self._store.read_all(documents.ENVIRONMENTS))
@@ -220,17 +250,16 @@ class Recovery:
         collection = documents.states(content.environment)
         return Write(collection, key, revision, killed.to_body())
 
-    def _filling(self, snapshots: Mapping[str, Snapshot]) -> Change:
+    def _filling(self, kept: Kept) -> Change:
         """Return what puts into an empty store all that this machine knows."""
-        at = self._now()
+        at, snapshots = self._now(), kept.snapshots
         live = {key: flag for each in snapshots.values() for key, flag in each.flags.items()}
         writes = [
-            Write(documents.ENVIRONMENTS, name, 0, environments.known_as(name, at=at).to_body())
-            for name in sorted(snapshots)
+            Write(documents.ENVIRONMENTS, each.key, 0, each.to_body())
+            for each in _refilled(kept, at)
         ]
         writes += [
-            Write(documents.TOKENS, token.id, 0, token.to_body())
-            for token in self._copies.read().tokens or ()
+            Write(documents.TOKENS, token.id, 0, token.to_body()) for token in kept.tokens or ()
         ]
         writes += [
             Write(documents.FLAGS, key, 0, flags.known_as(flag, at=at).to_body())
@@ -258,6 +287,13 @@ class Recovery:
 
     def _now(self) -> str:
         return rfc3339(self._clock.now())
+
+
+def _refilled(kept: Kept, at: str) -> list[Environment]:
+    """Return the environments that this machine has served, as they were; of those of which
+    nothing else was kept, what their key says."""
+    told = {each.key: environments.restored(each, at=at) for each in kept.environments or ()}
+    return [told.get(key) or environments.known_as(key, at=at) for key in sorted(kept.snapshots)]
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import gzip
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
@@ -127,6 +127,7 @@ class Snapshots:
         self._edges = edges
         self._views: dict[str, View] = {}
         self._tokens: dict[str, Token] = {}
+        self._environments: dict[str, documents.Body] = {}
         self._unprepared: set[str] = set()
         self._watchers: list[Watcher] = []
         self._listeners: list[Callable[[Event], None]] = []
@@ -266,7 +267,7 @@ class Snapshots:
         """Write to disk what is known and not there yet. Raises nothing."""
         snapshots = {name: view.snapshot for name, view in self.views().items()}
         if self.source == STORE:
-            self.trust.keep(snapshots, self._tokens)
+            self.trust.keep(snapshots, self._tokens, self._environments)
 
     def _prepare(self) -> None:
         while self._unprepared:
@@ -308,7 +309,7 @@ class Snapshots:
             else:
                 self._reload(environment)
         if documents.ENVIRONMENTS in collections:
-            self._reload_new_environments()
+            self._reload_environments()
         for listener in tuple(self._listeners):
             listener(event)
 
@@ -328,7 +329,8 @@ class Snapshots:
         if interrupted or self.trust.known is None or self.trust.known.epoch != found.epoch:
             # To be read before the state that it follows.
             self._position = self._store.feed_end()
-        contents = self._differing(found, held)
+        environments = self._store.read_all(documents.ENVIRONMENTS)
+        contents = self._differing(found, held, environments)
         tokens = self._store.read_all(documents.TOKENS)
         if not self.trust.confirm(found):
             self._look_closely()
@@ -336,6 +338,7 @@ class Snapshots:
         if self.source == DISK:
             self.source = STORE
         self._tokens = {key: Token.from_body(d.body) for key, d in tokens.items()}
+        self._environments = {key: document.body for key, document in environments.items()}
         for content in contents:
             self._take_whole(content)
         # Who asks before the first ones are here is told to ask again, not that there is no such
@@ -346,19 +349,22 @@ class Snapshots:
         return {name: view.snapshot.version for name, view in self.views().items()}
 
     def _differing(
-        self, found: StoreState, held: Mapping[str, core.SnapshotVersion]
+        self, found: StoreState, held: Mapping[str, core.SnapshotVersion], names: Iterable[str]
     ) -> list[EnvironmentContent]:
         """Return the environments that are not at the versions that are held."""
         versions = self._store.versions()
         return [
             self._store.read_environment(name)
-            for name in self._store.read_all(documents.ENVIRONMENTS)
+            for name in names
             if held.get(name)
             != core.SnapshotVersion(found.store, found.epoch, versions.get(name, 0))
         ]
 
-    def _reload_new_environments(self) -> None:
-        for environment in self._store.read_all(documents.ENVIRONMENTS):
+    def _reload_environments(self) -> None:
+        found = self._store.read_all(documents.ENVIRONMENTS)
+        if found:
+            self._environments = {key: document.body for key, document in found.items()}
+        for environment in found:
             if environment not in self._views:
                 self._reload(environment)
 

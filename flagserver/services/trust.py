@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from sortition.core.model import Snapshot, SnapshotVersion
 
+from flagserver.domain.documents import Body
 from flagserver.domain.stores import (
     UNSAFE,
     Alarm,
@@ -44,6 +45,8 @@ class Trust:
         self._kept_versions: dict[str, SnapshotVersion] = {}
         self._kept_tokens: Mapping[str, Token] | None = None
         self._tokens_at: StoreState | None = None
+        self._kept_environments: Mapping[str, Body] | None = None
+        self._environments_at: StoreState | None = None
         self.known: StoreState | None = None
         """The store as it was when its word was last taken, here or before a restart."""
         self.alarm: Alarm | None = None
@@ -99,7 +102,12 @@ class Trust:
         """Look anew at how the store is run, at the next examination."""
         self._looked = -math.inf
 
-    def keep(self, snapshots: Mapping[str, Snapshot], tokens: Mapping[str, Token]) -> None:
+    def keep(
+        self,
+        snapshots: Mapping[str, Snapshot],
+        tokens: Mapping[str, Token],
+        environments: Mapping[str, Body],
+    ) -> None:
         """Write down what is not on disk yet. Raises nothing; `unkept` says what went wrong."""
         state, copies = self.known, self._copies
         if copies is None or state is None or self.alarm is not None:
@@ -109,10 +117,13 @@ class Trust:
                 if self._kept_versions.get(name) != snapshot.version:
                     copies.keep_snapshot(snapshot)
                     self._kept_versions[name] = snapshot.version
-            # Tokens change before the state that tells of it is known: then it waits for that.
+            # These change before the state that tells of it is known: then they wait for that.
             if self._kept_tokens != tokens and _is_later(state, self._tokens_at):
                 copies.keep_tokens(list(tokens.values()), state)
                 self._kept_tokens, self._tokens_at = tokens, state
+            if self._kept_environments != environments and _is_later(state, self._environments_at):
+                copies.keep_environments(list(environments.values()), state)
+                self._kept_environments, self._environments_at = environments, state
             if self._kept_state != state:
                 copies.keep_state(state)
                 self._kept_state = state

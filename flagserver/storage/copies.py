@@ -4,6 +4,7 @@ In `known/` of the data directory, which only its user can open; every file has 
 
     store.json                the store's id and epoch, and the last entry of its record seen
     tokens.json               every token without its description; its secret as a SHA-256
+    environments.json         what is said of each environment: critical, four eyes, its schedule
     flags-<environment>.json  the environment's snapshot, as SDKs get it
 
 A file's first line is `sha256:<hex> <store>.<epoch>.<number>`: the checksum of all that follows it,
@@ -23,6 +24,8 @@ from typing import Any
 
 from sortition.core.model import Snapshot, SnapshotVersion
 
+from flagserver.domain.documents import Body
+from flagserver.domain.environments import Environment
 from flagserver.domain.stores import StoreState
 from flagserver.domain.tokens import Token
 from flagserver.ports import Kept
@@ -33,6 +36,7 @@ FORMAT = 1
 
 STATE = "store.json"
 TOKENS = "tokens.json"
+ENVIRONMENTS = "environments.json"
 FLAGS, SUFFIX = "flags-", ".json"
 
 
@@ -46,7 +50,7 @@ class DiskCopies:
     def read(self) -> Kept:
         """Return what is there and whole. Raises nothing."""
         problems: list[str] = []
-        state = tokens = None
+        state = tokens = environments = None
         snapshots = {}
         for path in self._files():
             try:
@@ -55,12 +59,14 @@ class DiskCopies:
                     state = StoreState(**content["state"])
                 elif path.name == TOKENS:
                     tokens = tuple(Token.from_body(body) for body in content["tokens"])
+                elif path.name == ENVIRONMENTS:
+                    environments = tuple(map(Environment.from_body, content["environments"]))
                 else:
                     snapshot = Snapshot.parse(content["snapshot"])
                     snapshots[snapshot.environment] = snapshot
             except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
                 problems.append(f"{path.name} on this server's disk cannot be used: {_why(error)}.")
-        return Kept(state, snapshots, tokens, tuple(problems))
+        return Kept(state, snapshots, tokens, environments, tuple(problems))
 
     def keep_state(self, state: StoreState) -> None:
         """Keep which store is known, and up to which entry. Raises OSError."""
@@ -76,11 +82,15 @@ class DiskCopies:
         bodies = [replace(token, description="").to_body() for token in tokens]
         self._keep(TOKENS, state.mark, {"tokens": bodies})
 
+    def keep_environments(self, bodies: Sequence[Body], state: StoreState) -> None:
+        """Keep what is said of environments. Raises OSError."""
+        self._keep(ENVIRONMENTS, state.mark, {"environments": list(bodies)})
+
     def _files(self) -> Iterator[Path]:
         with suppress(OSError):
             for path in sorted(self._directory.iterdir()):
                 ours = path.name.startswith(FLAGS) and path.name.endswith(SUFFIX)
-                if ours or path.name in {STATE, TOKENS}:
+                if ours or path.name in {STATE, TOKENS, ENVIRONMENTS}:
                     yield path
 
     def _keep(self, name: str, mark: SnapshotVersion, content: Mapping[str, Any]) -> None:

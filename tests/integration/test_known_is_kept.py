@@ -18,7 +18,8 @@ import pytest
 from sortition.record.note import SigningKey
 
 from flagserver import bootstrap
-from flagserver.domain.commands import NewToken, Reasoned
+from flagserver.domain import retention
+from flagserver.domain.commands import EnvironmentEdit, NewToken, Reasoned
 from flagserver.domain.errors import (
     ConfirmationRequired,
     Conflict,
@@ -26,6 +27,7 @@ from flagserver.domain.errors import (
     Unauthenticated,
 )
 from flagserver.domain.previews import NewPreview
+from flagserver.domain.schedule_commands import TemplateBody
 from flagserver.domain.stores import Conditions
 from flagserver.ports import StoreIdentity
 from flagserver.services import Services
@@ -188,7 +190,7 @@ def test_the_disk_holds_no_secret_and_nothing_for_others(site: Site, house: Hous
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     files = {path.name: path for path in directory.iterdir()}
     assert files.keys() == {
-        *("lock", "store.json", "tokens.json", "flags-development.json"),
+        *("lock", "store.json", "tokens.json", "environments.json", "flags-development.json"),
         *("flags-staging.json", "flags-production.json"),
     }
     for path in files.values():
@@ -433,6 +435,92 @@ def test_an_emptied_store_is_filled_with_what_was_known(site: Site, house: House
     assert share(services) == 50
 
 
+def switches(services: Services, environment: str = "production") -> tuple[Any, ...]:
+    """Return what is said of an environment: four eyes, uniform, critical, its schedule, days."""
+    it = services.environments.get(environment).environment
+    return (it.four_eyes, it.uniform, it.critical, it.default_schedule, it.retention_days)
+
+
+def edit(services: Services, environment: str = "production", **told: Any) -> None:
+    some = services.environments
+    revision = some.get(environment).revision
+    some.edit(environment, EnvironmentEdit.model_validate(told), revision, ADMIN)
+
+
+def told(site: Site) -> list[tuple[str, str | None]]:
+    """Return what people are told since the store was filled."""
+    found = RedisStore.over(site.client).undelivered("log", limit=99)
+    return [(notice.kind, notice.environment) for _, notice in found]
+
+
+def test_a_store_that_is_filled_wants_two_people_where_it_did(site: Site, house: House):
+    services = site.serving()
+    edit(house.services, four_eyes=True, uniform=True, retention_days=400)
+    edit(house.services, default_schedule="10%:5m,100%")
+    edit(house.services, "staging", critical=True)
+    follow(services)
+    services.snapshots.keep()
+    site.client.flushall()
+    follow(services)
+
+    done = site.recovery().accept("empty", "the disk is gone")
+
+    assert switches(site.house().services) == (True, True, True, "10%:5m,100%", 400)
+    assert switches(site.house().services, "staging")[2]
+    assert (done.loosened, told(site)) == ((), [])
+
+
+def test_a_schedule_that_is_gone_is_nobodys_default(site: Site, house: House):
+    careful = TemplateBody(schedule="1%:1h,100%")
+    house.services.schedules.put("production", "careful", careful, None, ADMIN)
+    edit(house.services, default_schedule="careful", four_eyes=True)
+    services = site.serving()
+    site.client.flushall()
+    follow(services)
+
+    site.recovery().accept("empty", "the disk is gone")
+
+    assert switches(site.house().services) == (True, False, True, "standard", retention.DAYS)
+
+
+def test_where_it_was_not_kept_what_an_environment_said_people_are_told(site: Site, house: House):
+    edit(house.services, four_eyes=True)
+    services = site.serving()
+    # As an older version left it.
+    (site.directory / "known" / "environments.json").unlink()
+    site.client.flushall()
+    follow(services)
+
+    done = site.recovery().accept("empty", "the disk is gone")
+
+    everywhere = ("development", "production", "staging")
+    assert done.loosened == everywhere
+    assert told(site) == [("environment:loosen", name) for name in everywhere]
+    (entry,) = site.house().services.record.recent(limit=1)
+    assert entry["after"]["loosened"] == list(everywhere)
+    assert not switches(site.house().services)[0]
+
+
+@pytest.mark.parametrize("as_is", [False, True], ids=["by half", "as it is"])
+def test_people_are_told_where_a_store_that_is_taken_wants_one_person_only(
+    site: Site, house: House, as_is: bool
+):
+    services = site.serving()
+    old = backup(site.client)
+    edit(house.services, four_eyes=True)
+    follow(services)
+    services.snapshots.keep()
+    restore(site.client, old)
+    follow(services)
+    report = site.recovery().look()
+    assert report.found is not None
+
+    done = site.recovery().accept(report.found.store, "a backup", as_is=as_is)
+
+    assert done.loosened == ("production",)
+    assert told(site)[-1] == ("environment:loosen", "production")
+
+
 def test_what_was_revoked_stays_so_in_a_store_that_is_filled(site: Site, house: House):
     serving = site.serving()
     serving.previews._signer = SigningKey("flags.example/preview", b"k" * 32)
@@ -519,7 +607,9 @@ def test_a_machine_that_knows_nothing_has_to_be_told(site: Site, house: House, t
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "not ours"])
-@pytest.mark.parametrize("name", ["flags-production.json", "tokens.json", "store.json"])
+@pytest.mark.parametrize(
+    "name", ["flags-production.json", "tokens.json", "store.json", "environments.json"]
+)
 def test_a_damaged_file_is_not_there(site: Site, house: House, name: str, damage: str):
     site.serving()
     path = site.directory / "known" / name
@@ -588,7 +678,8 @@ def test_of_two_processes_the_newer_keeps(site: Site, house: House):
     # A process that has not heard of the change writes what it has, as at its start.
     slow.snapshots.trust._kept_versions.clear()
     slow.snapshots.trust._kept_state = slow.snapshots.trust._tokens_at = None
-    slow.snapshots.trust._kept_tokens = None
+    slow.snapshots.trust._kept_tokens = slow.snapshots.trust._kept_environments = None
+    slow.snapshots.trust._environments_at = None
     slow.snapshots.keep()
 
     assert newer == {path.name: path.read_bytes() for path in (site.directory / "known").iterdir()}
