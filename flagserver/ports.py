@@ -572,10 +572,26 @@ class Halves(Protocol):
     window. Sums, and nothing about a request or a process; forgotten after eight days."""
 
     def keep_halves(
-        self, environment: str, service: str, windows: Mapping[int, Mapping[str, Any]]
-    ) -> None:
+        self,
+        environment: str,
+        service: str,
+        windows: Mapping[int, Mapping[str, Any]],
+        *,
+        always: bool = False,
+    ) -> bool:
         """Keep what windows said, by their end (unix, a multiple of WINDOW_SECONDS). What is kept
-        of a window stays, whoever tells of it again; so this may be done again."""
+        of a window stays, whoever tells of it again, so this may be done again; only what has a
+        `why`, and so says nothing, gives way to what has none.
+
+        False, and nothing is kept, where a bounded number of other services of the environment have
+        history and this one has none. always: keep it whatever their number.
+        """
+
+    def known(self, environment: str) -> list[str]:
+        """Return the services of an environment that have history."""
+
+    def time(self) -> float:
+        """Return what time it is by the store's clock (unix), the same for all who ask."""
 
     def halves(
         self, wanted: Collection[tuple[str, str]], *, since: int, until: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from flagserver.storage.redis import halves as driver
@@ -40,6 +42,53 @@ def test_what_is_kept_of_a_window_stays(store: RedisStore):
     store.keep_halves(*SHOP, {})
 
     assert store.halves([SHOP], since=NOON - 1, until=NOON)[SHOP] == {NOON: {"n": 1}}
+
+
+def test_a_window_that_was_told_too_early_is_told_again(store: RedisStore):
+    store.keep_halves(*SHOP, {NOON: {"why": "silent"}, NOON + 600: {"n": 1}})
+    store.keep_halves(*SHOP, {NOON: {"why": "alone"}, NOON + 600: {"why": "silent"}})
+    assert store.halves([SHOP], since=NOON - 1, until=NOON + 600)[SHOP] == {
+        NOON: {"why": "silent"},
+        NOON + 600: {"n": 1},
+    }
+
+    store.keep_halves(*SHOP, {NOON: {"n": 2}})
+    store.keep_halves(*SHOP, {NOON: {"n": 3}})
+    assert store.halves([SHOP], since=NOON - 1, until=NOON)[SHOP] == {NOON: {"n": 2}}
+
+
+def test_so_many_services_have_history_and_those_that_must(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(driver, "SERVICES", 2)
+
+    def keep(name: str, end: int = NOON, **how: bool) -> bool:
+        return store.keep_halves("production", name, {end: {"n": 1}}, **how)
+
+    assert [keep("b"), keep("shop/é"), keep("c")] == [True, True, False]
+    assert store.halves([("production", "c")], since=NOON - 1, until=NOON) == {}
+    assert store.keep_halves("staging", "c", {NOON: {"n": 1}})
+    assert store.keep_halves("production", "c", {})
+    assert keep("rolled out", always=True)
+    assert sorted(store.known("production")) == ["b", "rolled out", "shop/é"]
+
+    assert [keep("b", NOON + 600), keep("c", NOON + 600)] == [True, False]
+    assert keep("b", NOON - 600)
+    assert keep("c", NOON + driver.KEEP_SECONDS)
+    assert sorted(store.known("production")) == ["b", "c"]
+    assert store.known("nowhere") == []
+
+
+def test_who_has_history_is_forgotten_with_it(backend: Backend):
+    backend.open().keep_halves(*SHOP, {NOON: {"n": 1}})
+
+    left = backend.raw().ttl(keys.known("production"))
+    assert 7 * DAY < left <= driver.KEEP_SECONDS
+
+
+def test_the_stores_clock_is_told(store: RedisStore):
+    before = time.time()
+    assert before - 1 < store.time() < time.time() + 1
 
 
 def test_an_answer_that_was_lost_changes_nothing(backend: Backend):

@@ -90,6 +90,8 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "standings": lambda store: store.standings(["r-1"]),
     "keep_halves": lambda store: store.keep_halves("production", "shop", {600: {}}),
     "halves": lambda store: store.halves([("production", "shop")], since=0, until=600),
+    "known": lambda store: store.known("production"),
+    "time": lambda store: store.time(),
     "last": lambda store: store.last(["r-1"]),
     "saw": lambda store: store.saw({"r-1": 1.0}),
     "seen": lambda store: store.seen(["r-1"]),

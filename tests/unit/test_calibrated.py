@@ -33,10 +33,12 @@ from flagserver.domain.outcomes import (
 )
 from flagserver.domain.rollout_commands import RolloutPlan
 from flagserver.domain.times import moment
+from flagserver.services import calibrating as calibrating_module
 from flagserver.services.calibrating import Calibrating, Calibrations
 from flagserver.services.starting import Planned
 from flagserver.settings import Settings
-from tests.builders import ADMIN
+from flagserver.storage.redis import halves
+from tests.builders import ADMIN, T0
 from tests.engines import RULE, a_body
 from tests.judged import METRICS, STANDARD, Judged
 
@@ -46,10 +48,12 @@ NOISY = World(100.0, 0.005, noise="clusters")
 ALONE = {"targets": [{**RULE.to_body(), "mode": "drive"}], "schedule": "25%:5m,100%"}
 HOURS = 6
 SERVICE = ("production", "api")
+DAY = 24 * 3600
 
 
 def keeper(engine: Judged) -> Calibrating:
-    """Return what keeps history, as a controller has it."""
+    """Return what keeps history, as a controller has it; the store's clock is turned with its."""
+    engine.store.time = lambda: moment(engine.clock.now())
     return bootstrap.build_calibrating(Settings(), engine.store, engine.clock, engine.entropy)
 
 
@@ -66,6 +70,35 @@ def the_past(world: World) -> tuple[Mapping[str, Any], ...]:
             ticks[at] = {Part("1", half=half): _half(counts, half == "b") for half in HALVES}
         told.append(calibration.window(ticks, WINDOW_SECONDS).to_body())
     return tuple(told)
+
+
+def both_halves(name: str, until: int, ticks: int = 1, **more: Any) -> list[Row]:
+    """Return what both halves of a service had in some ticks, the newest of them ended then."""
+    return [
+        Row(service_subject(name), "1", until - TICK_SECONDS * n, 0, 10, 1, half=half, **more)
+        for n in range(ticks)
+        for half in HALVES
+    ]
+
+
+def reported(engine: Judged, *names: str, **more: Any) -> int:
+    """Let services have reported in the newest window that is over; return its end (unix)."""
+    end = int(moment(engine.clock.now())) // WINDOW_SECONDS * WINDOW_SECONDS
+    for name in names:
+        about = {"service.name": name, "seen": end}
+        engine.store.add("production", f"{name}:1", end, both_halves(name, end, **more), about)
+    return end
+
+
+def kept(engine: Judged, *names: str) -> dict[str, list[int]]:
+    """Return the seconds of each window that is kept of services."""
+    until = int(moment(engine.clock.now())) + DAY
+    wanted = [("production", name) for name in names]
+    found = engine.store.halves(wanted, since=until - 2 * DAY, until=until)
+    return {
+        name: [calibration.Window.from_body(body).seconds for body in windows.values()]
+        for (_, name), windows in found.items()
+    }
 
 
 def lived(engine: Judged, world: World) -> None:
@@ -152,12 +185,7 @@ def test_after_the_store_was_away_what_is_missing_is_made_up_for(tmp_path: Path)
     with engine.away(), pytest.raises(StoreUnavailable):
         calibrating.look()
     at = int(moment(engine.clock.now())) // WINDOW_SECONDS * WINDOW_SECONDS
-    rows = [
-        Row(service_subject("api"), "1", at - 5 * n, 0, 10, 1, half=half)
-        for n in range(240)
-        for half in ("a", "b")
-    ]
-    engine.store.add("production", "0f:1", 1, rows, about)
+    engine.store.add("production", "0f:1", 1, both_halves("api", at, 240), about)
     engine.clock.seconds += 30
     calibrating.look()
 
@@ -167,19 +195,127 @@ def test_after_the_store_was_away_what_is_missing_is_made_up_for(tmp_path: Path)
 
 def test_of_many_services_a_few_are_kept_at_a_time(tmp_path: Path) -> None:
     engine = Judged(directory=tmp_path)
-    calibrating, at = keeper(engine), int(moment(engine.clock.now()))
+    calibrating = keeper(engine)
     names = [f"service-{number:02}" for number in range(25)]
-    for name in names:
-        engine.store.add("production", f"{name}:1", 1, [], {"service.name": name, "seen": at})
+    reported(engine, *names)
     engine.clock.seconds += 30
     pauses = []
     for _ in range(3):
         calibrating.look()
         pauses.append(calibrating.pause(well=True))
 
-    wanted = [("production", name) for name in names]
-    assert len(engine.store.halves(wanted, since=0, until=at)) == 25
+    assert set(kept(engine, *names)) == set(names)
     assert pauses == [1.0, 1.0, 30.0]
+
+
+def test_a_bucket_with_nothing_in_it_is_no_trouble(tmp_path: Path) -> None:
+    engine = Judged(directory=tmp_path)
+    calibrating = keeper(engine)
+    reported(engine, "api", latency={5: 0})
+    engine.clock.seconds += 30
+    calibrating.look()
+
+    assert kept(engine, "api")["api"][-1] == TICK_SECONDS
+
+
+def test_a_service_that_cannot_be_summed_up_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Judged(directory=tmp_path)
+    calibrating, names = keeper(engine), [f"service-{number:02}" for number in range(12)]
+    reported(engine, *names)
+    read = engine.store.ticks
+
+    def broken(wanted: Any, **more: Any) -> Any:
+        if ("production", service_subject(names[3])) in wanted:
+            raise IndexError(names[3])
+        return read(wanted, **more)
+
+    monkeypatch.setattr(engine.store, "ticks", broken)
+    engine.clock.seconds += 30
+    calibrating.look()
+    calibrating.look()
+
+    assert set(kept(engine, *names)) == set(names) - {names[3]}
+    assert [record.message for record in caplog.records if "gap" in record.message] == [
+        "A/A history of 'service-03' in 'production' has a gap"
+    ]
+
+
+def test_a_window_is_over_when_it_is_by_the_stores_clock_too(tmp_path: Path) -> None:
+    """A controller whose clock is twenty minutes ahead keeps nothing of what is still to come."""
+    engine = Judged(directory=tmp_path)
+    calibrating, right = keeper(engine), engine.clock.seconds
+    engine.store.time = lambda: T0.timestamp() + right
+    end = reported(engine, "api", ticks=120)
+    engine.clock.seconds += 2 * WINDOW_SECONDS
+    calibrating.look()
+    assert kept(engine, "api") == {}
+
+    right = end - T0.timestamp() + 30
+    calibrating.look()
+    assert kept(engine, "api")["api"][-1] == WINDOW_SECONDS
+
+
+def test_what_was_kept_too_early_is_put_right_when_the_clock_is(tmp_path: Path) -> None:
+    """Where store and controller share a machine, both clocks jump."""
+    engine = Judged(directory=tmp_path)
+    calibrating = keeper(engine)
+    reported(engine, "api", ticks=120)
+    engine.clock.seconds += 30
+    calibrating.look()
+    engine.clock.seconds += 3 * WINDOW_SECONDS
+    calibrating.look()
+    assert kept(engine, "api")["api"][-4:] == [WINDOW_SECONDS, 0, 0, 0]
+
+    engine.clock.seconds -= 3 * WINDOW_SECONDS
+    calibrating.look()
+    engine.clock.seconds += WINDOW_SECONDS
+    at = int(moment(engine.clock.now())) // WINDOW_SECONDS * WINDOW_SECONDS
+    more = both_halves("api", at, 120)
+    engine.store.add("production", "api:1", at, more, {"service.name": "api", "seen": at})
+    calibrating.look()
+    assert kept(engine, "api")["api"][-4:] == [WINDOW_SECONDS, WINDOW_SECONDS, 0, 0]
+
+
+def test_made_up_names_push_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has an SDK's token says what its service is called."""
+    monkeypatch.setattr(halves, "SERVICES", 3)
+    monkeypatch.setattr(calibrating_module, "MOST_SERVICES", 6)
+    engine = Judged(directory=tmp_path)
+    calibrating = keeper(engine)
+    id = engine.start(schedule="25%:5m,100%")
+    engine.rollouts.roll_back(id, Reasoned(reason="a test"), ADMIN)
+    engine.until(engine.ended(id), 60)
+    engine.clock.seconds += 2 * WINDOW_SECONDS
+
+    def look(*names: str) -> None:
+        reported(engine, *names)
+        engine.clock.seconds += 30
+        calibrating.look()
+        engine.clock.seconds += WINDOW_SECONDS - 30
+
+    made_up = [f"made-up-{number}" for number in range(6)]
+    look("shop")
+    look("shop", *made_up)
+    look("api", "shop", *made_up)
+
+    have = kept(engine, "api", "shop", *made_up)
+    assert len(have) == 3 + len(["api"]), "whoever was rolled out has history all the same"
+    assert have["api"][-1] == TICK_SECONDS
+    assert have["shop"][-3:] == [TICK_SECONDS] * 3
+
+
+def test_of_a_name_that_says_nothing_nothing_is_kept(tmp_path: Path) -> None:
+    engine = Judged(directory=tmp_path)
+    calibrating = keeper(engine)
+    at = int(moment(engine.clock.now()))
+    engine.store.add("production", "f:1", 1, [], {"service.name": "made-up", "seen": at})
+    engine.clock.seconds += 30
+    calibrating.look()
+
+    assert kept(engine, "made-up") == {}
+    assert engine.store.known("production") == []
 
 
 # --- and what follows from it ---------------------------------------------------------------------

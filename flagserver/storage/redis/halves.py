@@ -19,6 +19,10 @@ DAY = 24 * 60 * 60
 KEEP_SECONDS = 8 * DAY
 """How long a day is kept after its newest window: a week is whole at any time."""
 
+SERVICES = 200
+"""Services of an environment that may have history, besides those that were rolled out: a service
+is called what whoever reports says."""
+
 DAY_WINDOWS = 288
 """Most windows of a day, twice what there are: nobody fills the store with them."""
 
@@ -29,18 +33,39 @@ class RedisHalves:
     _server: Server
 
     def keep_halves(
-        self, environment: str, service: str, windows: Mapping[int, Mapping[str, Any]]
-    ) -> None:
-        """Keep what windows said, by their end."""
+        self,
+        environment: str,
+        service: str,
+        windows: Mapping[int, Mapping[str, Any]],
+        *,
+        always: bool = False,
+    ) -> bool:
+        """Keep what windows said, by their end. False where too many services have some."""
+        if not windows:
+            return True
+        told: list[str | int] = [service, max(windows), KEEP_SECONDS, SERVICES, int(always)]
+        if not self._server.run(Call(script("known"), [keys.known(environment)], told)):
+            return False
         calls = [
             Call(
                 script("halves"),
                 [keys.halves(environment, service, end // DAY)],
-                [end, _json(said), KEEP_SECONDS, DAY_WINDOWS],
+                [end, _json(said), KEEP_SECONDS, DAY_WINDOWS, int("why" not in said)],
             )
             for end, said in windows.items()
         ]
         self._server.run_all(calls)
+        return True
+
+    def known(self, environment: str) -> list[str]:
+        """Return the services of an environment that have history."""
+        found = self._server.read("ZRANGE", keys.known(environment), 0, -1)
+        return [name.decode() for name in found]
+
+    def time(self) -> float:
+        """Return what time it is by the store's clock (unix)."""
+        seconds, microseconds = self._server.read("TIME", key=keys.META)
+        return int(seconds) + int(microseconds) / 10**6
 
     def halves(
         self, wanted: Collection[tuple[str, str]], *, since: int, until: int

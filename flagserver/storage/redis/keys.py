@@ -101,6 +101,11 @@ def halves(environment: str, service: str, day: int) -> str:
     return f"sortition:halves:{{{_escaped(environment, '')}/{_escaped(service)}}}:{day}"
 
 
+def known(environment: str) -> str:
+    """Return the sorted set of an environment's services that have A/A history."""
+    return f"sortition:known:{{{_escaped(environment, '')}}}"
+
+
 def looks(rollout: str) -> str:
     """Return the stream of looks at one rollout."""
     return f"sortition:looks:{{{_escaped(rollout, '')}}}"
