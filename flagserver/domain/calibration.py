@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import accumulate
 from math import ceil
 from operator import add
@@ -17,6 +18,9 @@ from typing import Any, TypeVar
 
 from sortition.core.ticks import TICK_SECONDS
 from sortition.judgement.calibration import (
+    MOST_DISPERSION,
+    MOST_TOLERATED,
+    SLOW_SECONDS,
     LatencyNoise,
     LatencyScatter,
     RateNoise,
@@ -39,13 +43,21 @@ KEPT_SECONDS = 7 * 24 * 3600
 """History is of this time at most."""
 
 PARTS = 8
-"""Where an eighth of the history that lies together is more than half of the noise, it is left out:
-one host that was ill for an hour is none, and the next harm of its kind would be tolerated for a
-day."""
+HOUR_WINDOWS = 7
+"""Of so many parts one may be left out, and an hour in any case (which touches seven windows): a
+host that was ill for an hour, or for a minute now and again, is no noise, and the next harm of its
+kind would be tolerated for a day."""
+
+OF_AN_HOUR, OF_MOMENTS = 0.5, 0.75
+"""What lies together is left out where it is more than so much of the noise, and single windows
+where they are, for the worst of them are chosen. Noise that is there all along is in neither."""
 
 TELLING = 100
 """So many failures, each with a cause of its own, say how noisy a metric is. Of fewer chance says
 more: such a metric is taken to be as noisy as all requests are."""
+
+PAIRS = 20
+"""Of fewer pairs of periods nobody knows how noisy it is what others post."""
 
 MOST_METRICS = 20
 """Named metrics of a window that are kept, those that are counted most."""
@@ -218,7 +230,7 @@ def _rate(some: Sequence[RateScatter | None], metric: str) -> RateNoise | None:
     counted = [one for one in some if one is not None]
     if len(counted) * WINDOW_SECONDS < WANTED_SECONDS:
         return None
-    lasting = _lasting(counted, RateScatter(), lambda one: one.slow[-1].seen)
+    lasting = _summed(_lasting(counted, _RATE_NOISE, _tells_rate), RateScatter())
     noise = lasting.noise()
     if lasting.tick.failures >= TELLING * noise.dispersion:
         return noise
@@ -226,21 +238,95 @@ def _rate(some: Sequence[RateScatter | None], metric: str) -> RateNoise | None:
 
 
 def _latency(some: Sequence[LatencyScatter]) -> LatencyNoise:
-    def apart(one: LatencyScatter) -> float:
-        return sum(total for total, _ in one.between)
-
-    return _lasting(some, LatencyScatter(), apart).noise()
+    lasting = _lasting(some, _LATENCY_NOISE, _tells_latency)
+    return _summed(lasting, LatencyScatter()).noise()
 
 
-def _lasting(some: Sequence[_S], nothing: _S, much: Callable[[_S], float]) -> _S:
-    """Return the sum of all, or without an eighth that lies together and is more than half of it.
-    much: of which the half is meant."""
-    size = ceil(len(some) / PARTS)
-    before = list(accumulate(some, add, initial=nothing))
-    after = list(accumulate(reversed(some), add, initial=nothing))[::-1]
-    without = (before[i] + after[i + size] for i in range(len(some) - size + 1))
-    whole, calmest = before[-1], min(without, key=much)
-    return calmest if much(calmest) < much(whole) / 2 else whole
+_RATE_NOISE: Sequence[Callable[[RateScatter], float]] = (
+    lambda one: one.slow[-1].seen,
+    lambda one: one.tick.seen,
+)
+_LATENCY_NOISE: Sequence[Callable[[LatencyScatter], float]] = (
+    lambda one: sum(total for total, _ in one.between),
+    lambda one: sum(each.seen for each in one.beyond),
+)
+"""How much noise there is in a window: over minutes, and from tick to tick."""
+
+
+def _tells_rate(one: RateScatter) -> bool:
+    """Tell whether it says how noisy a rate is."""
+    return one.tick.failures >= TELLING * max(1.0, one.tick.phi)
+
+
+def _tells_latency(one: LatencyScatter) -> bool:
+    """Tell whether it says how noisy the latency is: half of the history that is wanted does."""
+    return all(n * SLOW_SECONDS[-1] >= WANTED_SECONDS / 2 for _, n in one.between)
+
+
+def _lasting(
+    some: Sequence[_S], noise: Sequence[Callable[[_S], float]], tells: Callable[[_S], bool]
+) -> Sequence[_S]:
+    """Return the windows without an hour that lies together, and without single ones, if they are
+    most of the noise and the rest says enough (tells) to be told from them.
+
+    noise: how much there is in a window, in several ways; by the first what lies together is.
+    """
+    most = max(ceil(len(some) / PARTS), HOUR_WINDOWS)
+    kept = _without_an_hour(some, most, noise[0])
+    while most:
+        found = [few for much in noise if (few := _moments(kept, most, much))]
+        fewest = min(found, key=len, default=frozenset[int]())
+        rest = [one for i, one in enumerate(kept) if i not in fewest]
+        if not fewest or not tells(_summed(rest[1:], rest[0])):
+            break
+        kept, most = rest, most - len(fewest)
+    return kept
+
+
+def _without_an_hour(some: Sequence[_S], size: int, much: Callable[[_S], float]) -> Sequence[_S]:
+    """Return the windows without so many that lie together, if they are most of the noise."""
+    until = list(accumulate(map(much, some), initial=0.0))
+    worst = max(range(len(some) - size + 1), key=lambda i: until[i + size] - until[i])
+    if until[worst + size] - until[worst] <= OF_AN_HOUR * until[-1]:
+        return some
+    kept = list(some)
+    del kept[worst : worst + size]
+    return kept
+
+
+def _moments(some: Sequence[_S], most: int, much: Callable[[_S], float]) -> frozenset[int]:
+    """Return the places of the fewest windows that are most of the noise; none where it takes more
+    than `most` of them."""
+    noise = [much(one) for one in some]
+    worst = sorted(range(len(some)), key=noise.__getitem__, reverse=True)[:most]
+    whole, found = sum(noise), 0.0
+    for n, i in enumerate(worst, 1):
+        found += noise[i]
+        if found > OF_MOMENTS * whole > 0:
+            return frozenset(worst[:n])
+    return frozenset()
+
+
+def _summed(some: Iterable[_S], nothing: _S) -> _S:
+    return reduce(add, some, nothing)
+
+
+def posted_dispersion(periods: Mapping[int, tuple[int, int]], seconds: int) -> float | None:
+    """Return how many times as much as by chance what others post scatters from one period to the
+    next, None where too little was posted to know, or it is too noisy to compare.
+
+    periods: end (unix) -> (all, failed).  seconds: how long a period is.
+    """
+    left = dict(periods)
+    pairs = [
+        Counts(*left.pop(end), *left.pop(end + seconds))
+        for end in sorted(periods)
+        if end in left and end + seconds in left
+    ]
+    scatter = rate_scatter(pairs, seconds)
+    dispersion = scatter.noise().dispersion
+    tells = len(pairs) >= PAIRS and _tells_rate(scatter)
+    return dispersion if tells and dispersion < MOST_DISPERSION else None
 
 
 # --- in words -------------------------------------------------------------------------------------
@@ -270,10 +356,16 @@ def _long(seconds: int) -> str:
 _WORTH_SAYING = 1.5
 
 
+def _too_noisy(noise: RateNoise) -> str:
+    if noise.dispersion < MOST_DISPERSION and noise.drift < MOST_TOLERATED:
+        return ""
+    return " at most, which is too noisy to compare: of harm only what is gross is found"
+
+
 def _known(seconds: int, rates: Mapping[str, RateNoise], latency: LatencyNoise) -> str:
     said = [
         f"{name or 'failures'} scatter {noise.dispersion:.2g} times as much as by chance, "
-        f"tolerated {noise.tolerated:.2g}×"
+        f"tolerated {noise.tolerated:.2g}×{_too_noisy(noise)}"
         for name, noise in rates.items()
         if not name or max(noise.dispersion, noise.drift) > _WORTH_SAYING
     ]

@@ -31,7 +31,7 @@ from sortition.judgement.design import (
 from sortition.judgement.planning import Counted, Step, planned
 from sortition.judgement.trial import Subject, Trial
 
-from .calibration import UNCALIBRATED, Calibration
+from .calibration import UNCALIBRATED, Calibration, posted_dispersion
 from .flags import State
 from .guards import Guard, NoData, OnBreach
 from .metrics import Posted, by_cohort
@@ -54,6 +54,10 @@ POSTED_SECONDS = 5
 """How long after a period's end what was counted in it may still be posted, before the tick ends in
 which it is judged."""
 
+POSTED_PAST = 7200
+"""So long before anybody is exposed (seconds) is looked at for the noise of what others post: all
+that is kept of it."""
+
 BEFORE_SECONDS = 300
 """So long before anybody is exposed is the latency's reference, and the traffic that is planned
 for."""
@@ -70,8 +74,8 @@ LONGEST_CATCH_UP = 3600
 """Ticks of longer ago than that are not judged after all: their counts are about to end."""
 
 MOST_OF_A_TICK = 0.75
-"""A tick in which somebody is exposed for so much of it is compared. What both arms suffer only
-then, the canary has 1 / 0.75 times as often as control at most: less than is tolerated."""
+"""A tick is of a step that was meant for so much of it. Shares rise while it lasts, so it says what
+they rise to, and is compared as far as both arms met the same (`Tick.fair`)."""
 
 SPREAD_SECONDS = 60
 """How long after a step SDKs may still draw by the share before it: they hear of it one by one."""
@@ -201,11 +205,11 @@ def _metric(guard: Guard) -> str | None:
 def posted(guards: Sequence[Guard]) -> dict[str, str]:
     """Return the rates that others post, by their guard's name: under which name a tick has them.
     The same metric by another period has other counts."""
-    return {
-        guard.name: f"{POSTED}/{_metric(guard)}/{guard.period}"
-        for guard in guards
-        if is_posted(guard)
-    }
+    return {guard.name: name for guard, name in _posted(guards)}
+
+
+def _posted(guards: Sequence[Guard]) -> list[tuple[Guard, str]]:
+    return [(it, f"{POSTED}/{_metric(it)}/{it.period}") for it in guards if is_posted(it)]
 
 
 def watches_latency(guards: Sequence[Guard]) -> bool:
@@ -233,7 +237,11 @@ def design(
         for name, metric in metrics(rollout.guards).items()
     ]
     if comparison.flag is None:
-        rates += [_posted_rate(guard) for guard in rollout.guards if is_posted(guard)]
+        rates += [
+            replace(_posted_rate(guard), noise=known.rates[name])
+            for guard, name in _posted(rollout.guards)
+            if name in known.rates
+        ]
     latency = next(
         (_latency(g) for g in by_name.values() if g.signal.measure is Measure.LATENCY), None
     )
@@ -251,7 +259,44 @@ def design(
         planned_seconds=float(sum(step.hold for _, step in judged)) or BEFORE_SECONDS,
         steps=max(1, len(judged)),
         calibration=calibration.sentence,
+        by_causes=True,
     )
+
+
+def with_posted(
+    calibration: Calibration, rollout: Rollout, points: Sequence[Posted]
+) -> Calibration:
+    """Return what is known of a service's noise, and what its points say of that of the rates that
+    others post. points: of POSTED_PAST before anybody was exposed.
+
+    What others post has no halves, so each period is compared with the next one. A rate that they
+    say too little of is not in the design, and is judged by its limit.
+    """
+    mine = [point for point in points if point.subject == service_subject(rollout.service)]
+    rates, said = dict(calibration.rates), [calibration.sentence]
+    like = calibration.of_rate(None)
+    for guard, name in _posted(rollout.guards):
+        past = _periods([it for it in mine if it.metric == _metric(guard)], guard.period)
+        dispersion = posted_dispersion(past, guard.period)
+        if dispersion is None:
+            said.append(f"{guard.name}: judged by its limit, for too little was posted before.")
+        else:
+            rates[name] = replace(like, dispersion=dispersion)
+            said.append(f"{guard.name} scatters {dispersion:.2g} times as much as by chance.")
+    return replace(calibration, rates=rates, sentence=" ".join(filter(None, said)))
+
+
+def _periods(points: Sequence[Posted], period: int) -> dict[int, tuple[int, int]]:
+    """Return (all, failed) of all arms together, by the period's end."""
+    summed = ((end, _summed(some)) for end, some in _by_period(points, period).items())
+    return {end: counts for end, counts in summed if counts is not None}
+
+
+def _by_period(points: Sequence[Posted], period: int) -> dict[int, list[Posted]]:
+    found: dict[int, list[Posted]] = {}
+    for point in points:
+        found.setdefault(-(-point.at // period) * period, []).append(point)
+    return found
 
 
 def _rate(guard: Guard, metric: str | None) -> Rate:
@@ -378,6 +423,19 @@ def step_at(rollout: Rollout, begins: float, seconds: float) -> int:
     return rollout.step if changes >= rollout.step_began else rollout.step - 1
 
 
+def rises_to(
+    rollout: Rollout, comparison: Comparison, begins: float, seconds: float
+) -> float | None:
+    """Return the share that the canary was being given in a tick that begins then (unix) and is so
+    long; None where it was given before, or is still to be."""
+    meant, confirmed = rollout.step_began, rollout.step_confirmed_at
+    if rollout.step == NO_STEP or meant is None or begins + seconds <= meant:
+        return None
+    if confirmed is not None and confirmed <= begins:
+        return None
+    return comparison.share(rollout, rollout.step)
+
+
 def draws(rollout: Rollout, state: State | None, begins: float) -> bool:
     """Tell whether a flag's assignments in a tick are lots that were drawn with its share: nobody
     is left out of the draw, and every SDK has heard of the share.
@@ -429,10 +487,7 @@ def _pairs(
 ) -> Iterator[tuple[int, int, int, int]]:
     """Yield (all, failed) of the canary and of control, of each period that ended within the span
     and began after `since`, and of which both were posted."""
-    periods: dict[int, list[Posted]] = {}
-    for point in points:
-        periods.setdefault(-(-point.at // period) * period, []).append(point)
-    for end, some in periods.items():
+    for end, some in _by_period(points, period).items():
         if span[0] < end <= span[1] and end - period >= since:
             sides = by_cohort(some, version)
             canary, control = _summed(sides.canary), _summed(sides.control)
@@ -496,11 +551,12 @@ def tick(
     share: float,
     latency: bool,
     draws: bool,
+    rises_to: float | None = None,
 ) -> Tick:
     """Return the judgement's tick.
 
     arms: strata.  of: `metrics`.  latency: whether it is watched.  draws: whether assignments are
-    lots that were drawn with this share.
+    lots that were drawn with this share.  rises_to: `rises_to`.
     """
     return Tick(
         float(at),
@@ -512,6 +568,7 @@ def tick(
         if latency
         else (),
         _assigned(arms) if draws else None,
+        rises_to,
     )
 
 

@@ -295,6 +295,9 @@ class Judging:
             ticks = self._tick(rollout, each, places, parts, exposed, exposed - first, None)
             before[each.name] = ticks if parts else None
         calibration = self._calibrate(rollout.environment, rollout.service, exposed)
+        calibration = comparisons.with_posted(
+            calibration, rollout, self._posted_before(rollout, exposed)
+        )
         trial = comparisons.trial(rollout, self._edges, before, calibration)
         if trial is None:
             return None
@@ -302,6 +305,12 @@ class Judging:
         if not self._evidence.keep_evidence(rollout.id, 0, entry):
             return None
         return Case(trial, 1, first, first, places)
+
+    def _posted_before(self, rollout: Rollout, exposed: int) -> Sequence[Posted]:
+        if self._metrics is None or not comparisons.posted(rollout.guards):
+            return ()
+        since = exposed - comparisons.POSTED_PAST
+        return self._metrics.posted(rollout.environment, since=since, until=exposed)
 
     # Ticks
 
@@ -401,6 +410,7 @@ class Judging:
             share=share,
             latency=comparisons.watches_latency(rollout.guards),
             draws=comparisons.draws(rollout, state, end - length),
+            rises_to=comparisons.rises_to(rollout, each, end - length, length),
         )
 
 

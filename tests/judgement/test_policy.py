@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import log
+from random import Random
 from typing import Any
 
 import pytest
+from sortition.judgement.calibration import RateNoise
 from sortition.judgement.counts import BEFORE, Counts, Latencies, Tick
 from sortition.judgement.design import (
     HTTP_ERRORS,
@@ -28,6 +32,7 @@ from sortition.judgement.policy import (
     decide,
     verdicts,
 )
+from sortition.judgement.traffic import poisson
 
 from tests.judgement.builders import (
     a_design,
@@ -100,6 +105,63 @@ def test_the_backstop_needs_two_minutes_far_worse() -> None:
 
     assert once.does is not Does.ROLL_BACK
     assert (twice.does, twice.rule) == (Does.ROLL_BACK, "backstop")
+
+
+NOISY = RateNoise(21.0, 10.0, 10.0)
+"""What is known of a service whose failures come in rows of eleven."""
+
+
+def minutes(design: Design, canary: tuple[int, int]) -> Decision:
+    """Return what follows from two minutes of a canary beside a control that hardly fails."""
+    judge = Judge(design)
+    for number in (1, 2):
+        judge.take(a_tick(number, seconds=60.0, canary=canary, control=(5700, 6)))
+    return decided(judge)
+
+
+@pytest.mark.parametrize("canary", [(300, 45), (60, 30), (20, 10)])
+def test_however_noisy_a_service_was_the_backstop_takes_back_what_plainly_fails(
+    canary: tuple[int, int],
+) -> None:
+    """It wanted 420 requests a minute of this service, which were never there."""
+    assert minutes(errors_alone(noise=NOISY), canary).does is not Does.ROLL_BACK, "as it was"
+
+    decision = minutes(replace(errors_alone(noise=NOISY), by_causes=True), canary)
+    assert (decision.does, decision.rule) == (Does.ROLL_BACK, "backstop")
+
+
+def test_one_row_of_failures_a_minute_is_none_of_the_backstops_business() -> None:
+    design = replace(errors_alone(noise=NOISY), by_causes=True)
+
+    assert minutes(design, (300, 30)).does is not Does.ROLL_BACK
+    assert minutes(design, (19, 19)).rule != "backstop"
+
+
+@pytest.mark.parametrize("per_second", [0.7, 2.0, 4.0])
+def test_healthy_minutes_with_rows_of_failures_do_not_fall_into_the_backstop(
+    per_second: float,
+) -> None:
+    """A canary with rows of five, 0.5 %: a sample of 60 each minute took back three of a hundred
+    within half an hour."""
+    chance, fell = Random(f"rows/{per_second}"), 0
+    design = replace(errors_alone(noise=RateNoise(9.0, 1.0, 1.5)), by_causes=True)
+    for _ in range(200):
+        judge = Judge(design)
+        for number in range(1, 31):
+            canary, control = (poisson(chance, 60 * n) for n in (per_second, 3 * per_second))
+            failed = in_rows(chance, canary), in_rows(chance, control)
+            arms: Any = {"canary": (canary, failed[0]), "control": (control, failed[1])}
+            judge.take(a_tick(number, seconds=60.0, share=0.25, **arms))
+            if judge.assess().backstop:
+                fell += 1
+                break
+
+    assert fell <= 2
+
+
+def in_rows(chance: Random, requests: int) -> int:
+    rows = poisson(chance, requests * 0.001)
+    return min(requests, sum(1 + int(log(1 - chance.random()) / log(0.8)) for _ in range(rows)))
 
 
 def test_the_backstop_is_of_all_requests_and_not_of_what_is_counted_now_and_then() -> None:

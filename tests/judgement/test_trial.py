@@ -223,6 +223,20 @@ def test_a_head_is_read_by_versions_that_know_nothing_of_calibration() -> None:
     assert Trial.from_head(within).design == calibrated
 
 
+def test_a_head_says_which_backstop_there_was_and_the_first_ones_go_on_by_theirs() -> None:
+    """A replay years later decides as was decided then."""
+    now = replace(errors_alone(), by_causes=True)
+    head = Trial(now, [Subject("alb/shop", design=now)]).head()
+
+    assert head["design"].keys() == head["targets"][0]["design"].keys() == FIRST_MEMBERS
+    read = series.read([json.dumps(head)])
+    assert (read.design, read.subjects[0].design) == (now, now)
+    assert Trial.from_head(head).subjects[0].design == now
+    del head["by_causes"]
+    assert not series.read([json.dumps(head)]).design.by_causes
+    assert not Trial.from_head(head).design.by_causes
+
+
 def test_what_a_newer_version_describes_besides_is_passed_over() -> None:
     design = replace(errors_alone(), calibration="Calibrated on 6 h.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import log
 from random import Random
 from typing import Any
 
@@ -13,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sortition.core.ticks import TICK_SECONDS
 from sortition.judgement.calibration import (
+    MOST_DISPERSION,
     NOTICED,
     SLOWDOWN,
     LatencyNoise,
     RateNoise,
+    RateScatter,
     rate_scatter,
 )
 from sortition.judgement.counts import Counts
@@ -221,6 +224,94 @@ def test_one_ill_host_for_an_hour_is_no_noise() -> None:
 
     assert known.of_rate(None).dispersion < 1.2
     assert known.of_rate(None).tolerated == 1.5
+
+
+def ill_for_a_minute(chance: Random) -> Window:
+    """Return a window of a hundred requests a second over four hosts, of which one fails always in
+    its first minute."""
+
+    def failures(each: int) -> int:
+        return poisson(chance, 0.001 * each)
+
+    some = {}
+    for number, at in enumerate(TICKS):
+        ill = 125 if number < 12 else failures(125)
+        a = Totals(requests=250, failures=ill + failures(125))
+        b = Totals(requests=250, failures=failures(250))
+        some[at] = {Part("1", half="a"): a, Part("1", half="b"): b}
+    return calibration.window(some, END)
+
+
+def calm(chance: Random) -> Window:
+    """Return one in which a thousandth fails, each by itself."""
+
+    def half() -> Totals:
+        return Totals(requests=250, failures=poisson(chance, 0.25))
+
+    return calibration.window(
+        {at: {Part("1", half=h): half() for h in HALVES} for at in TICKS}, END
+    )
+
+
+@pytest.mark.parametrize(
+    ("hours", "ill"), [(6, (5, 20)), (24, (50,)), (24, (50, 90)), (24, tuple(range(4, 144, 18)))]
+)
+def test_a_host_that_was_ill_for_a_minute_now_and_again_is_no_noise(
+    hours: int, ill: tuple[int, ...]
+) -> None:
+    """It made the next rollout's judge almost blind: dispersion 50, ten times tolerated."""
+    chance = Random(7)
+    some = [ill_for_a_minute(chance) if i in ill else calm(chance) for i in range(6 * hours)]
+    noise = calibration.calibration(history(some)).of_rate(None)
+
+    assert noise.dispersion < 1.2
+    assert (noise.drift, noise.tolerated) == (1.0, 1.5)
+
+
+@pytest.mark.parametrize("hours", [6, 7, 8])
+def test_of_a_short_history_an_ill_hour_is_left_out_too(hours: int) -> None:
+    chance = Random(8)
+    some = [calm(chance) for _ in range(6 * hours)]
+    some[9:16] = [window(chance, one, factors=(1, 60)) for _ in range(7)]
+
+    assert calibration.calibration(history(some)).of_rate(None).dispersion < 1.2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_that_is_there_all_along_is_all_kept(seed: int) -> None:
+    """Six hours of a quiet service have forty rows of failures, of unlike length: what is left of
+    them without the longest says too little to be believed."""
+    chance = Random(f"few rows/{seed}")
+
+    def failures() -> int:
+        return sum(
+            1 + int(log(1 - chance.random()) / log(0.8)) for _ in range(poisson(chance, 0.005))
+        )
+
+    def half() -> Totals:
+        return Totals(requests=25, failures=min(25, failures()))
+
+    some = [
+        calibration.window({at: {Part("1", half=h): half() for h in HALVES} for at in TICKS}, END)
+        for _ in range(36)
+    ]
+    whole = sum((it.rates[""] for it in some), RateScatter())
+    noise = calibration.calibration(history(some)).of_rate(None)
+
+    assert noise.dispersion > 0.6 * whole.tick.phi > 3
+
+
+def test_what_is_too_noisy_to_compare_is_said_and_has_an_end() -> None:
+    chance = Random(9)
+
+    def hundreds(_: Random) -> int:
+        return 200
+
+    some = [window(chance, lambda c: hundreds(c) * (c.random() < 0.1)) for _ in range(36)]
+    known = calibration.calibration(history(some))
+
+    assert known.of_rate(None).dispersion == MOST_DISPERSION
+    assert "at most, which is too noisy to compare: of harm only what is gross" in known.sentence
 
 
 def test_what_differs_again_and_again_is_tolerated() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sortition.core.conditions import Condition
 from sortition.judgement.counts import BEFORE, Counts
-from sortition.judgement.design import HTTP_ERRORS, standard_rates
+from sortition.judgement.design import HTTP_ERRORS
 
 from flagserver.domain import comparisons, guards
 from flagserver.domain.comparisons import STRATA, placed
@@ -223,10 +223,19 @@ def test_a_tick_is_of_the_step_that_was_meant_for_most_of_it() -> None:
     assert comparisons.step_at(a_rollout(), T0, 5) == BEFORE
 
 
-def test_what_both_suffer_in_a_tick_that_the_canary_was_not_whole_in_is_tolerated() -> None:
-    """At worst all of it came when the canary was there, and control was there before as well."""
-    for rate in standard_rates():
-        assert rate.noise.tolerated > 1 / comparisons.MOST_OF_A_TICK
+def test_a_tick_says_what_the_share_rises_to_until_it_is_confirmed() -> None:
+    """What both suffer in a part of it alone, the canary seems to suffer more."""
+    rollout = judged(1, step_confirmed_at=T0 + 2)
+    (comparison, _) = comparisons.comparisons(rollout)
+    share = comparison.share(rollout, 1)
+
+    def rises(begins: float, **changes: Any) -> float | None:
+        return comparisons.rises_to(replace(rollout, **changes), comparison, begins, 5)
+
+    assert share > comparison.share(rollout, 0) > 0
+    assert [rises(T0 + of) for of in (-5, -4.9, -1, 0, 1.9, 2)] == [None, *[share] * 4, None]
+    assert rises(T0 + 60, step_confirmed_at=None) == share
+    assert comparisons.rises_to(a_rollout(), comparison, T0, 5) is None
 
 
 def test_only_lots_are_compared_with_the_share() -> None:

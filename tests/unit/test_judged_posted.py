@@ -5,18 +5,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from sortition.judgement.calibration import RateNoise
+from sortition.judgement.counts import Counts, Tick
+from sortition.judgement.design import weighted
+from sortition.judgement.evidence import Judge
+from sortition.judgement.traffic import poisson
+from sortition.judgement.trial import Trial
 
 from flagserver.domain import comparisons, guards
+from flagserver.domain.calibration import UNCALIBRATED
 from flagserver.domain.guards import Guard
 from flagserver.domain.metrics import Posted
-from flagserver.domain.outcomes import Part, Totals
+from flagserver.domain.outcomes import Part, Totals, histogram_edges
 from flagserver.domain.signals import Measure, Signal
 from flagserver.domain.states import State
 from flagserver.domain.times import moment
 from flagserver.signals.metrics import MetricsSource
+from tests.builders import ADMIN
 from tests.engines import RULE
 from tests.judged import STANDARD, Judged
 from tests.unit.rollouts import T0, at_step
@@ -58,9 +67,27 @@ def _posted(arm: str, at: int, lost: int, carts: int) -> Posted:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
+    """A shop that posted for two hours before."""
     made = Shop(directory=tmp_path)
+    now = int(moment(made.clock.now())) // 60 * 60
+    past = [_posted(STABLE, now - 60 * n, 40, 2000) for n in range(110)]
+    made.store.post("production", past)
     made.serve(120)
     return made
+
+
+def test_of_what_was_hardly_posted_before_nothing_is_proven(tmp_path: Path) -> None:
+    """Nobody knows whether its counts come in rows: its limit is asked, and no evidence."""
+    young = Shop(directory=tmp_path)
+    young.serve(120)
+    id = young.roll_out()
+    young.run(90)
+
+    judgement = young.rollouts.judgement(young.rollouts.get(id, ADMIN))
+    assert judgement is not None
+    assert "lost carts: judged by its limit, for too little was posted" in judgement["calibration"]
+    design = Trial.from_head(dict(next(iter(young.services.grounds.series(id, ADMIN))))).design
+    assert "lost carts" not in {rate.name for rate in design.rates}
 
 
 def test_a_canary_that_loses_carts_goes_back_by_evidence(shop: Shop) -> None:
@@ -110,11 +137,72 @@ def test_where_arms_cannot_be_told_apart_its_limit_is_all_there_is(shop: Shop) -
     assert "lost carts" in cause.reason
 
 
-# --- which points are compared --------------------------------------------------------------------
-
 CARTS = Signal.of("metrics", Measure.RATE, metric="carts.lost")
 GUARDS = (*guards.standard(), Guard("lost carts", CARTS, 0.05))
 BEGAN = int(T0)
+
+# --- how noisy it is ------------------------------------------------------------------------------
+
+
+def in_rows(chance: Random, carts: int, each: int) -> int:
+    """Return how many of some carts were lost: one in fifty, so many by each cause."""
+    return min(carts, each * poisson(chance, carts / 50 / each))
+
+
+def a_past(chance: Random, each: int) -> list[Posted]:
+    ends = range(BEGAN - 119 * 60, BEGAN + 1, 60)
+    return [_posted("version/1", at, in_rows(chance, 4000, each), 4000) for at in ends]
+
+
+def rolled_back(chance: Random, each: int, *, known: bool) -> bool:
+    """Tell whether a healthy version of a shop whose carts are lost in rows goes back by what was
+    posted in half an hour. known: whether its past is looked at."""
+    rollout = replace(at_step(0), guards=GUARDS)
+    calibration = comparisons.with_posted(UNCALIBRATED, rollout, a_past(chance, each))
+    (name,) = comparisons.posted(GUARDS).values()
+    if not known:
+        calibration = replace(calibration, rates={name: RateNoise()})
+    comparison = comparisons.comparisons(rollout)[0]
+    design = comparisons.design(rollout, comparison, histogram_edges(), calibration)
+    judge = Judge(replace(design, latency=None, rates=weighted(design.rates)))
+    for number in range(1, 31):
+        counts = Counts(1000, in_rows(chance, 1000, each), 3000, in_rows(chance, 3000, each))
+        judge.take(Tick(60.0 * number, 60.0, 0, 0.25, {"lost carts": [counts]}))
+        if judge.assess().evidence >= design.bound:
+            return True
+    return False
+
+
+def test_healthy_versions_whose_carts_are_lost_in_rows_of_twenty_stay() -> None:
+    """Taken to be independent of each other, most of them went back."""
+    before, now = (
+        sum(rolled_back(Random(n), 20, known=known) for n in range(40)) for known in (False, True)
+    )
+
+    assert before > 20
+    assert now == 0
+
+
+@pytest.mark.parametrize(("each", "least", "most"), [(1, 1.0, 1.6), (20, 13.0, 30.0)])
+def test_a_past_of_two_hours_says_how_it_scatters(each: int, least: float, most: float) -> None:
+    rollout, (name,) = replace(at_step(0), guards=GUARDS), comparisons.posted(GUARDS).values()
+    known = comparisons.with_posted(UNCALIBRATED, rollout, a_past(Random(each), each))
+
+    assert least <= known.rates[name].dispersion <= most
+    assert known.sentence.startswith("lost carts scatters ")
+    assert not known.calibrated
+
+
+@pytest.mark.parametrize("points", [[], a_past(Random(1), 1)[-30:], a_past(Random(1), 20)[:4]])
+def test_less_than_that_says_nothing(points: list[Posted]) -> None:
+    rollout = replace(at_step(0), guards=GUARDS)
+    known = comparisons.with_posted(UNCALIBRATED, rollout, points)
+
+    assert known.rates == {}
+
+
+# --- which points are compared --------------------------------------------------------------------
+
 MINUTE = BEGAN + 120
 JUDGED = {"after": MINUTE, "until": MINUTE + 5}
 """The tick that has the minute before it."""

@@ -37,6 +37,10 @@ SLOWDOWN, NOTICED, MOST_SLOWDOWN = 2 ** (9 / 16), 2 ** (5 / 16), 4.0
 and not a hair more, which would be ten), for holding five (1.24). And at most: with more noise than
 that nothing can be judged by comparison."""
 
+MOST_DISPERSION = 50.0
+"""Counts are taken to scatter so many times as much as by chance at most. What says more leaves no
+comparison worth the name, and has to be said."""
+
 _NORMAL_90 = 1.28
 _QUANTILES = (0.5, 0.95)
 
@@ -130,7 +134,7 @@ class RateScatter:
         """
         dispersion = max(1.0, self.tick.phi)
         drift = min(MOST_TOLERATED, max(_drift(slow, dispersion) for slow in self.slow))
-        return RateNoise(dispersion, drift, max(TOLERATED, drift))
+        return RateNoise(min(MOST_DISPERSION, dispersion), drift, max(TOLERATED, drift))
 
     def to_body(self) -> list[list[float]]:
         """Return it as JSON has it."""
@@ -191,7 +195,7 @@ class LatencyScatter:
         return LatencyNoise(
             min(MOST_SLOWDOWN, max(SLOWDOWN, exp(NORMAL_99 * between))),
             min(MOST_SLOWDOWN, max(NOTICED, exp(_NORMAL_90 * between))),
-            max(1.0, *(one.phi for one in self.beyond)),
+            min(MOST_DISPERSION, max(1.0, *(one.phi for one in self.beyond))),
         )
 
     def to_body(self) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class Tick:
     counts: metric -> strata. A traffic target has one stratum; a flag has one for each cohort
     within which its variants are compared.
     latency: strata likewise.  assigned: (canary, control) draws, None where nobody counts them.
+    rises_to: the share that the canary was being given while it lasted, at most; None where it had
+    its share from its beginning to its end.
     """
 
     at: float
@@ -53,10 +55,24 @@ class Tick:
     counts: Mapping[str, Sequence[Counts]]
     latency: Sequence[Latencies] = ()
     assigned: tuple[int, int] | None = None
+    rises_to: float | None = None
+
+    def fair(self, name: str) -> Sequence[Counts]:
+        """Return the strata of a metric, so that what both arms suffer alike fails alike in them.
+
+        While the share rises to s, the canary misses more of the beginning than control does. At no
+        moment are there fewer of control's requests to one of the canary's than (1-s) / s, so what
+        fails alike then is found in so many of control's: only they are taken to have been there.
+        """
+        strata = self.counts.get(name, ())
+        if self.rises_to is None or not 0 < self.rises_to < 1:
+            return strata
+        to_one = (1 - self.rises_to) / self.rises_to
+        return [_met(one, math.ceil(one.canary * to_one)) for one in strata]
 
     def to_body(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {
+        body = {
             "at": self.at,
             "seconds": self.seconds,
             "step": self.step,
@@ -65,6 +81,7 @@ class Tick:
             "latency": [[_pairs(one.canary), _pairs(one.control)] for one in self.latency],
             "assigned": None if self.assigned is None else list(self.assigned),
         }
+        return body if self.rises_to is None else {**body, "rises_to": self.rises_to}
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Tick:
@@ -84,12 +101,20 @@ class Tick:
                 for canary, control in body["latency"]
             ],
             None if body["assigned"] is None else _assigned(body["assigned"]),
+            None if body.get("rises_to") is None else _number(body, "rises_to"),
         )
         if not 0 < tick.seconds <= 3600:
             raise ValueError("seconds: a tick is above 0 s and at most an hour")
         if not 0 <= tick.share <= 1:
             raise ValueError("share: a fraction from 0 to 1")
+        if tick.rises_to is not None and not 0 <= tick.rises_to <= 1:
+            raise ValueError("rises_to: a fraction from 0 to 1")
         return tick
+
+
+def _met(one: Counts, control: int) -> Counts:
+    """Return a stratum in which control had so many requests at most, and failed as often."""
+    return one._replace(control=min(one.control, control))
 
 
 def _pairs(histogram: Histogram) -> list[list[int]]:

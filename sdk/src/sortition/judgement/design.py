@@ -106,6 +106,8 @@ class Design:
     edges: upper edges (seconds) of the latency's buckets.
     planned_seconds: how long the schedule takes.  steps: how many shares it has.
     calibration: where its noise was taken from, in words; "" where nobody said.
+    by_causes: whether the backstop asks what failures have of causes (`evidence.BACKSTOP_SAMPLE`).
+    Designs from before it did want a sample larger by as much as counts scatter.
     """
 
     rates: tuple[Rate, ...]
@@ -116,6 +118,7 @@ class Design:
     alpha: float = ALPHA
     beta: float = BETA
     calibration: str = ""
+    by_causes: bool = False
 
     def __post_init__(self) -> None:
         if not self.rates:
@@ -156,12 +159,10 @@ class Design:
         raise ValueError(f"nothing watched is called {name!r}; there are {known}")
 
     def to_body(self) -> dict[str, Any]:
-        """Return it as JSON has it, without what says nothing: who knows no `calibration` reads
-        the rest."""
+        """Return it as JSON has it, without what says nothing: who knows no `calibration` and no
+        `by_causes` reads the rest."""
         body = asdict(self)
-        if not self.calibration:
-            del body["calibration"]
-        return body
+        return {k: v for k, v in body.items() if v or k not in ("calibration", "by_causes")}
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Design:

@@ -25,6 +25,12 @@ BACKSTOP_SAMPLE = 20
 requests each. Of all requests only: of what a service counts a few times a minute that happens by
 chance."""
 
+BACKSTOP_CAUSES = 2.0
+BACKSTOP_PLAIN = 0.5
+"""Where one cause fails many in a row (dispersion), two causes' failures are wanted besides, or
+half of all requests: however noisy a service is, what plainly fails is never out of its reach. Of
+independent requests more than 5 % of the sample are two causes anyway."""
+
 SILENT_TICKS = 3
 EXPECTED_REQUESTS = 10.0
 SILENCE_SECONDS = 180.0
@@ -111,7 +117,7 @@ class Judge:
         self._injection = Injection(design.planned_seconds, design.steps)
         self._mismatch = ShareMismatch()
         self._silence = _Silence()
-        self._backstop = _Backstop(design.rates[0].noise.dispersion)
+        self._backstop = _Backstop(design)
         self._step: int | None = None
         self._at = 0.0
         self._exposed = True
@@ -176,9 +182,9 @@ class _RateEvidence:
     def take(self, tick: Tick, injected: float, *, begins: bool) -> None:
         if begins:
             self._acceptable, self._of_step = self._anew(), Tally()
-        strata = tick.counts.get(self.watched.name, ())
-        self._ratio.bet(strata, injected)
-        self._beyond.bet(strata, injected)
+        strata, fair = tick.counts.get(self.watched.name, ()), tick.fair(self.watched.name)
+        self._ratio.bet(fair, injected)
+        self._beyond.bet(fair, injected)
         self._acceptable.bet(strata)
         one = Tally()
         one.add(strata)
@@ -257,7 +263,11 @@ class _LatencyEvidence:
         self.before(tick)
 
     def _warm(self, tick: Tick) -> bool:
-        return self._began is not None and tick.at > self._began + self.watched.warm_up
+        """Tell whether both arms are as they go on, and met the same: a slow moment that only one
+        of them had its share in looks like its own."""
+        if self._began is None or tick.rises_to is not None:
+            return False
+        return tick.at > self._began + self.watched.warm_up
 
     def _bet(self, tick: Tick, *, begins: bool) -> None:
         injected = self._injection.next(tick.seconds, step_begins=begins)
@@ -315,8 +325,10 @@ def divergence(p: float, q: float) -> float:
 class _Backstop:
     """Whole minutes from the first exposure: two in a row far worse need no further evidence."""
 
-    def __init__(self, dispersion: float) -> None:
-        self._sample = BACKSTOP_SAMPLE * dispersion
+    def __init__(self, design: Design) -> None:
+        dispersion = design.rates[0].noise.dispersion
+        self._sample = BACKSTOP_SAMPLE * (1.0 if design.by_causes else dispersion)
+        self._failures = BACKSTOP_CAUSES * dispersion if design.by_causes else 0.0
         self._ends: float | None = None
         self._minute = Tally()
         self._before = False
@@ -340,6 +352,8 @@ class _Backstop:
     def _far_worse(self) -> bool:
         canary, control = self._minute.canary_rate, self._minute.control_rate
         if canary is None or control is None or self._minute.canary < self._sample:
+            return False
+        if self._minute.canary_failed < self._failures and canary < BACKSTOP_PLAIN:
             return False
         return canary > BACKSTOP_RATE and canary > BACKSTOP_TIMES * control
 
@@ -393,7 +407,7 @@ def onset(design: Design, name: str, ticks: Sequence[Tick]) -> float | None:
     gained = [0.0] * len(RATIOS)
     since: list[float | None] = [None] * len(RATIOS)
     for tick in ticks:
-        logs = test.logs(tick.counts.get(name, ())) or [0.0] * len(RATIOS)
+        logs = test.logs(tick.fair(name)) or [0.0] * len(RATIOS)
         for k, bet in enumerate(logs):
             if gained[k] <= 0:
                 gained[k], since[k] = 0.0, tick.at - tick.seconds

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
 from math import isclose, isnan
@@ -154,13 +154,14 @@ def _at(line: int, read: Any, *arguments: Any) -> Any:
 
 
 def _head(body: Any) -> tuple[Design, tuple[Subject, ...]]:
-    told = _object(body, "", ("format", "design", "targets"), others=("calibration",))
+    told = _object(body, "", ("format", "design", "targets"), others=("calibration", "by_causes"))
     if told["format"] != FORMAT:
         raise _Wrong("format", f"{told['format']!r}; this reads {FORMAT}")
     calibration = _read(str, told.get("calibration", ""), "calibration")
-    design = described(_read(Design, told["design"], "design"), calibration)
+    by_causes = _read(bool, told.get("by_causes", False), "by_causes")
+    design = described(_read(Design, told["design"], "design"), calibration, by_causes)
     subjects = tuple(
-        _read(Subject, one, f"targets.{i}")
+        _subject(one, f"targets.{i}", calibration, by_causes)
         for i, one in enumerate(_list(told["targets"], "targets"))
     )
     try:
@@ -168,6 +169,13 @@ def _head(body: Any) -> tuple[Design, tuple[Subject, ...]]:
     except ValueError as error:
         raise _Wrong("targets", str(error)) from None
     return design, subjects
+
+
+def _subject(body: Any, path: str, calibration: str, by_causes: bool) -> Subject:
+    subject: Subject = _read(Subject, body, path)
+    if subject.design is None:
+        return subject
+    return replace(subject, design=described(subject.design, calibration, by_causes))
 
 
 def _look(body: Any, targets: set[str]) -> tuple[Look, Decision | None]:
@@ -188,7 +196,7 @@ _TICK = ("at", "seconds", "step", "share", "counts", "latency", "assigned")
 
 
 def _tick(body: Any, path: str) -> Tick:
-    told = _object(body, path, _TICK)
+    told = _object(body, path, _TICK, others=("rises_to",))
     for name, strata in _mapping(told["counts"], f"{path}.counts").items():
         for i, one in enumerate(_list(strata, f"{path}.counts.{name}")):
             _list(one, f"{path}.counts.{name}.{i}", long=4)

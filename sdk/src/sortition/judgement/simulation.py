@@ -93,7 +93,8 @@ def calibrated(design: Design, world: World, steps: Sequence[Step], seeded: Seed
     latency = design.latency
     if latency is not None:
         latency = replace(latency, noise=latency_noise(latencies, world.tick))
-    return planned(replace(design, rates=rates, latency=latency), steps, _known(world))
+    found = replace(design, rates=rates, latency=latency, by_causes=True)
+    return planned(found, steps, _known(world))
 
 
 def _known(world: World) -> dict[str, Counted]:

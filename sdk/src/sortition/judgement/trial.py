@@ -1,7 +1,7 @@
 """A rollout's looks in order, and their replay: the same series gives the same decisions.
 
     {"format": 1, "design": {...}, "targets": [{"target", "weight", "confounded_by", "design"}],
-     "calibration": "..."}                        the last only where it says something
+     "calibration": "...", "by_causes": true}     the last two only where they say something
     {"ticks": {target: [tick, ...]}, "outside": {...}, "decision": {...}}           for each look
 
 What is kept are sufficient statistics: counts, and nothing about a request. A decision in a series
@@ -135,6 +135,8 @@ class Trial:
         # Beside the design, whose members versions of format 1 take to be all they know.
         if self.design.calibration:
             body["calibration"] = self.design.calibration
+        if self.design.by_causes:
+            body["by_causes"] = True
         return body
 
     @classmethod
@@ -142,17 +144,17 @@ class Trial:
         """Return the trial that a series begins. Raises ValueError for a form that is not known."""
         if body.get("format") != FORMAT:
             raise ValueError(f"format: {body.get('format')!r}; this reads {FORMAT}")
-        said = str(body.get("calibration", ""))
+        said = str(body.get("calibration", "")), bool(body.get("by_causes", False))
         subjects = [
             Subject(
                 one["target"],
                 one["weight"],
                 tuple(one["confounded_by"]),
-                one["design"] and described(Design.from_body(one["design"]), said),
+                one["design"] and described(Design.from_body(one["design"]), *said),
             )
             for one in body["targets"]
         ]
-        return cls(described(Design.from_body(body["design"]), said), subjects)
+        return cls(described(Design.from_body(body["design"]), *said), subjects)
 
 
 def _head_of(subject: Subject) -> dict[str, Any]:
@@ -165,13 +167,17 @@ def _head_of(subject: Subject) -> dict[str, Any]:
 
 
 def _plain(design: Design) -> dict[str, Any]:
-    return replace(design, calibration="").to_body()
+    return replace(design, calibration="", by_causes=False).to_body()
 
 
-def described(design: Design, calibration: str) -> Design:
-    """Return a head's design with what the head says of its noise; where it says nothing, with what
-    is in it."""
-    return replace(design, calibration=calibration) if calibration else design
+def described(design: Design, calibration: str, by_causes: bool) -> Design:
+    """Return a head's design with what the head says of its noise and its backstop; where it says
+    nothing, with what is in it."""
+    return replace(
+        design,
+        calibration=calibration or design.calibration,
+        by_causes=by_causes or design.by_causes,
+    )
 
 
 def replay(series: Iterable[Mapping[str, Any]]) -> Iterator[Decision]:
