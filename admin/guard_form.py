@@ -106,16 +106,41 @@ def limit_text(guard: Guard) -> str:
 
 
 def limit_told(guard: Guard) -> str:
-    """Return when a guard's limit is broken, for people: `> 1 %, or 2 × stable; 2 of 2 points`."""
+    """Return when a guard's limit is broken, for people: `> 1 %, or 2 × stable; 2 of 2 points of
+    1 min, from 100 requests`."""
+    sample = guard.minimum_sample
+    points = f"{guard.points} of {guard.of} points of {present.hold(guard.period)}"
+    least = "" if sample is None else f", from {present.count(sample)} requests"
+    return f"{_broken(guard)}; {points}{least}"
+
+
+def _broken(guard: Guard) -> str:
     measure = guard.signal.measure
-    if measure is Measure.ALARM:
+    if measure is Measure.ALARM and guard.limit <= 1:
         return "when it fires"
-    reached = measure is Measure.UNHEALTHY_HOSTS
+    reached = measure in {Measure.UNHEALTHY_HOSTS, Measure.ALARM}
     sign = "<" if measure.less_is_worse else "≥" if reached else ">"
     limit = limit_text(guard).replace(" ", present.THIN)
     factor = guard.baseline_factor
     more = "" if factor is None else f", or {factor:g}{present.THIN}× stable"
-    return f"{sign}{present.THIN}{limit}{more}; {guard.points} of {guard.of} points"
+    return f"{sign}{present.THIN}{limit}{more}"
+
+
+WATCHES = {
+    Measure.RATE: "failed of all",
+    Measure.LATENCY: "latency",
+    Measure.UNHEALTHY_HOSTS: "unhealthy hosts",
+    Measure.HEALTHY_RATIO: "healthy hosts of all",
+    Measure.ALARM: "alarms",
+    Measure.VALUE: "a value",
+}
+
+
+def watches(guard: Guard) -> list[str]:
+    """Return what a guard measures, whatever it is called: where from, and each setting."""
+    signal = guard.signal
+    settings = [f"{name} = {told(it)}" for name, it in signal.settings]
+    return [f"{WATCHES[signal.measure]}, from {signal.source}", *settings]
 
 
 def _all_rows(typed: Typed) -> list[dict[str, str]]:
@@ -227,7 +252,7 @@ def _row(guard: Guard) -> dict[str, str]:
         "name": guard.name,
         "measure": str(guard.signal.measure),
         "source": guard.signal.source,
-        "settings": "\n".join(f"{name} = {_told(it)}" for name, it in guard.signal.settings),
+        "settings": "\n".join(f"{name} = {told(it)}" for name, it in guard.signal.settings),
         "limit": limit_text(guard),
         "on_breach": str(guard.on_breach),
         "no_data": str(guard.no_data),
@@ -238,5 +263,6 @@ def _row(guard: Guard) -> dict[str, str]:
     }
 
 
-def _told(setting: Setting) -> str:
+def told(setting: Setting) -> str:
+    """Return a setting as people write it."""
     return ", ".join(setting) if isinstance(setting, tuple) else str(setting)

@@ -10,13 +10,12 @@ from flagserver.domain import approvals
 from flagserver.domain.approvals import Proposal, State
 from flagserver.domain.documents import Principal
 from flagserver.domain.environments import Environment
-from flagserver.domain.schedule import Schedule
-from flagserver.domain.states import State as Stands
 from flagserver.services import Services
 from flagserver.services.proposals import ProposalView
 
-from . import present, served
+from . import proposed, served
 from .present import Status
+from .proposed import ProposedStart
 from .served import Difference
 
 STATUSES = {
@@ -77,15 +76,22 @@ class Waiting:
         return [*found, state] if state.differs else found
 
     @property
-    def facts(self) -> list[tuple[str, str]]:
-        """What a rollout is to be, or where it would go on: label and words."""
+    def can_be_withdrawn(self) -> bool:
+        """Whether it stands among what waits: what has lapsed does, until somebody ends it."""
+        return self.proposal.kept is State.OPEN and self.state is not State.EXPIRED
+
+    @property
+    def start(self) -> ProposedStart | None:
+        """The rollout that is to be started, None where something else is asked for."""
         asked = self.proposal.asked
-        if self.is_flag:
-            return []
-        if not asked.thing.startswith("service/"):
-            stands = Stands(asked.result["state"]).shown.words
-            return [("Rollout", asked.thing.partition("/")[2]), ("Then it is", stands)]
-        return _of_start(asked.result, asked.command)
+        begins = asked.thing.startswith("service/")
+        return proposed.start(asked.result, asked.command) if begins else None
+
+    @property
+    def facts(self) -> proposed.Facts:
+        """Where a rollout stands, and where it goes on to."""
+        asked = self.proposal.asked
+        return proposed.verb(asked.thing, asked.action, asked.result)
 
 
 def gathered(services: Services, view: ProposalView) -> Waiting:
@@ -102,17 +108,3 @@ def waiting_for(services: Services, by: Principal, thing: str | None = None) -> 
 
 def _killed(body: Mapping[str, Any]) -> str:
     return "killed" if body["killed"] else "served"
-
-
-def _of_start(result: Mapping[str, Any], command: Mapping[str, Any]) -> list[tuple[str, str]]:
-    told = [
-        ("Service", result["service"]),
-        ("Version", result["version"]),
-        ("Goes by", Schedule.from_body(result["schedule"]).text()),
-        ("Moves", ", ".join(present.short(each["name"]) for each in result["targets"])),
-        ("Guards", ", ".join(each["name"] for each in result["guards"]) or "none"),
-        ("Begins at", command.get("start_at")),
-        ("In place of", result["supersedes"]),
-        ("Until", result["until"]),
-    ]
-    return [(label, text) for label, text in told if text]

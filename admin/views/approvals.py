@@ -17,6 +17,7 @@ from flagserver.domain.errors import (
 )
 from flagserver.services.proposals import ProposalView
 
+from .. import guard_form, proposed
 from ..forms import Typed, Unusable, build, read_enlarging, read_reason
 from ..interface import Interface, principal
 from ..waiting import Waiting, gathered
@@ -81,7 +82,14 @@ class Approvals:
     def _page(self, id: str, typed: Typed, status: int = 200) -> Response:
         view = self._services.approvals.get(id, principal())
         return self._ui.page(
-            "approval.html", status=status, it=self._waiting(view), view=view, form=typed
+            "approval.html",
+            status=status,
+            it=self._waiting(view),
+            view=view,
+            form=typed,
+            limit_told=guard_form.limit_told,
+            watches=guard_form.watches,
+            settings=proposed.settings,
         )
 
     def _waiting(self, view: ProposalView) -> Waiting:

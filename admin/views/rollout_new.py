@@ -112,6 +112,7 @@ class NewRolloutPage:
             measures=guard_form.MEASURES,
             sources=[(name, name) for name in guard_form.SOURCES],
             limit_told=guard_form.limit_told,
+            watches=guard_form.watches,
             once=typed.text("once") or secrets.token_hex(16),
         )
 

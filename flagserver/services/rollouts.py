@@ -416,15 +416,26 @@ class Rollouts:
 
 
 def _wish(turn: Turn, revision: int, command: Enlarging) -> Wish:
-    """Return a verb as a second person approves of it: the revision says the rest."""
+    """Return a verb as a second person approves of it: the revision says the rest.
+
+    step: from 0.  share: of that step, next: of the following one, None at the end (ppm).
+    """
     rollout = turn.after
+    shares = [step.shown for step in rollout.plan]
+    here = {"steps": len(shares), "share": 0 if rollout.step == NO_STEP else shares[rollout.step]}
+    following = shares[rollout.step + 1 : rollout.step + 2]
     return Wish(
         environment=rollout.environment,
         thing=rollout.name,
         action=turn.action,
         base=(Base(documents.ROLLOUTS, rollout.id, revision),),
         command=command.model_dump(mode="json", exclude_none=True),
-        result={"state": str(rollout.state), "step": rollout.step},
+        result={
+            "state": str(rollout.state),
+            "step": rollout.step,
+            **here,
+            "next": following[0] if following else None,
+        },
     )
 
 

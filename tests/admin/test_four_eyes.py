@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from admin import guard_form, proposed
+from admin.forms import Typed
+from admin.rollout_form import read_rollout
+from flagserver.domain import schedule
 from flagserver.domain.commands import Enlarging, EnvironmentEdit
-from flagserver.domain.documents import Principal
+from flagserver.domain.documents import EVERYWHERE, Principal
 from flagserver.domain.errors import ApprovalRequired
+from flagserver.domain.guards import Guard
+from flagserver.domain.signals import Measure, Signal
+from flagserver.domain.targets import Target
 
 from .house import ANA, House, Page, Visitor
 
 FLAG = "/flags/new-search"
 HERE = f"{FLAG}/environments/production"
+RELEASER = Principal("person:releaser", "releaser", "person", roles={EVERYWHERE: "releaser"})
 WHY = {"reason": "because", "confirm_environment": "production"}
 
 
@@ -131,6 +140,29 @@ def test_it_lapses_when_the_flag_has_changed(
     assert "Lapsed" in approves.see("/approvals").text
 
 
+def test_what_has_lapsed_and_stands_open_is_withdrawn_by_who_asked(
+    house: House, asks: Visitor
+) -> None:
+    """It takes one of the places for what waits, until somebody ends it."""
+    there = place(ask(asks))
+    house.kill("new-search")
+    lapsed = asks.see(there)
+    assert "what it was about has changed" in lapsed.text
+    assert "Approve" not in lapsed.source.partition("<main")[2].partition("Approved is")[2]
+
+    done = asks.send(lapsed, f"{there}/withdraw")
+
+    assert "It waits no longer" in done.text
+    assert "Withdraw it" not in done.text
+
+
+def test_what_has_expired_is_not_offered_to_be_withdrawn(house: House, asks: Visitor) -> None:
+    there = place(ask(asks))
+    house.clock.late = -25 * 3600.0
+
+    assert "Withdraw it" not in house.visitor("releaser").see(there).text
+
+
 def test_killing_holding_and_shrinking_ask_nobody(house: House, asks: Visitor) -> None:
     asks.send(asks.see(FLAG), f"{HERE}/share", share="1")
     assert house.state("new-search")[0] == 1.0
@@ -157,6 +189,105 @@ def test_it_is_withdrawn_by_who_asked_and_turned_down_by_a_responder(
     assert house.state("new-search")[0] == 5.0
 
 
+CARELESS = {
+    "guard_name:0": "error-rate",
+    "guard_measure:0": "rate",
+    "guard_source:0": "metrics",
+    "guard_settings:0": "metric = nothing-much",
+    "guard_limit:0": "100 %",
+    "guard_on_breach:0": "hold",
+    "guard_no_data:0": "pass",
+    "guard_sample:0": "5000",
+    "guard_points:0": "3 of 5",
+    "guard_period:0": "30",
+}
+"""A guard that is called as the standard one, and stops nothing."""
+
+
+def ask_for_a_start(house: House, asks: Visitor, **told: str) -> Page:
+    """Ask for a start; return the page of what waits."""
+    house.share("new-search", 0.0)
+    form = {
+        "environment": "production",
+        "service": "shop",
+        "flags": "new-search",
+        "guards": "none",
+        "schedule": "5%:5m,100%",
+        **told,
+    }
+    command = read_rollout(Typed(form), lambda _, text: schedule.parse(str(text)))
+    sure = command.model_copy(update=WHY)
+    with pytest.raises(ApprovalRequired) as waits:
+        house.services.rollouts.start(sure, RELEASER)
+    return asks.see(f"/approvals/{waits.value.approval}")
+
+
+def test_a_guard_is_shown_with_what_it_watches_and_all_that_makes_it_harmless(
+    house: House, asks: Visitor
+) -> None:
+    page = ask_for_a_start(house, asks, guards="own", **CARELESS)
+
+    assert (
+        "error-rate failed of all, from metrics metric = nothing-much "
+        "> 100 %; 3 of 5 points of 30 s, from 5 000 requests holds passes"
+    ) in page.text
+
+
+def test_a_start_without_guards_says_that_nothing_takes_it_back(
+    house: House, asks: Visitor
+) -> None:
+    assert "nothing but a person takes it back" in ask_for_a_start(house, asks).text
+
+
+def test_steps_are_shown_with_shares_holds_and_what_they_wait_for(
+    house: House, asks: Visitor
+) -> None:
+    steps = "5%:5m:approve,50%:10m:n=900,100%:30m:keep=1%:overtime=proceed"
+
+    page = ask_for_a_start(house, asks, schedule=steps, hold_if_lost="2m")
+
+    assert "1 T+0:00 5 min new-search 5 % when somebody approves" in page.text
+    assert "2 T+5:00 10 min new-search 50 % by itself, from 900 requests" in page.text
+    assert "1 % is kept on the old version" in page.text
+    assert "Not decided in time goes on all the same" in page.text
+    assert "Holds if not watched for 2m" in page.text
+
+
+def test_traffic_is_shown_whole_with_its_groups_and_how_flags_relate_to_it() -> None:
+    """By what the wish says: no load balancer is asked."""
+    rule = "arn:aws:elasticloadbalancing:eu-central-1:1:listener-rule/app/shop/1/2/3"
+    targets = [
+        Target.of("alb", rule, canary="arn:canary", stable="arn:stable").to_body(),
+        Target.of("flag", "new-search").to_body(),
+    ]
+    result = {
+        "service": "shop",
+        "version": "2.0",
+        "targets": targets,
+        "guards": [],
+        "relation": "on_canary",
+        "until": None,
+        "supersedes": "r-5f5f",
+        "schedule": schedule.parse("5%:5m,100%").to_body(),
+    }
+
+    start = proposed.start(result, {"start_at": "2027-01-31T22:00:00Z"})
+
+    assert ("Flags beside traffic", "on in the new version only") in start.facts
+    assert ("Begins at", "2027-01-31T22:00:00Z") in start.facts
+    assert [target.name for target in start.targets] == [rule, "new-search"]
+    assert proposed.settings(start.targets[0]) == ["canary = arn:canary", "stable = arn:stable"]
+    assert start.supersedes == "r-5f5f"
+    assert start.steps[0][0].exposure.canary == 50_000
+
+
+def test_an_alarm_that_can_never_fire_says_so() -> None:
+    fires = Guard("alarms", Signal.of("cloudwatch", Measure.ALARM, alarms=("a",)), 1, 1, 1)
+
+    assert guard_form.limit_told(fires).startswith("when it fires; 1 of 1 points")
+    assert guard_form.limit_told(replace(fires, limit=2)).startswith("≥\N{NARROW NO-BREAK SPACE}2;")
+
+
 def started(house: House, asks: Visitor, approves: Visitor) -> str:
     """Let one start a rollout and another approve; return its id."""
     house.share("new-search", 0.0)
@@ -171,6 +302,7 @@ def started(house: House, asks: Visitor, approves: Visitor) -> str:
     waiting = asks.send(preview, "/rollouts/start", **WHY)
     assert "Start a rollout of shop" in waiting.text
     assert "5%:5m,100%" in waiting.text
+    assert "1 T+0:00 5 min new-search 5 % by itself" in waiting.text
     assert house.services.rollouts.under_way() == []
     there = place(waiting)
     done = approves.send(approves.see(there), f"{there}/approve", **WHY)
@@ -197,6 +329,8 @@ def test_a_rollout_is_begun_once_somebody_approves_and_taken_back_at_once(
     assert "wants two people" in review.text
     there = place(asks.send(review, f"{here}/begin", **WHY))
     assert house.services.rollouts.get(id, ANA).rollout.started is None
+    assert "no step yet: nobody has it" in asks.see(there).text
+    assert "Next 5 %, step 1 of 2, at the controller's next look" in asks.see(there).text
     assert "Waits for a second person in production: Start" in approves.see(here).text
     approves.send(approves.see(there), f"{there}/approve", **WHY)
     assert house.services.rollouts.get(id, ANA).rollout.started is not None

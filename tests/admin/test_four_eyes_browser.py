@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from flagserver.domain.commands import EnvironmentEdit, StateEdit
 from flagserver.domain.documents import EVERYWHERE, Principal
 from flagserver.domain.errors import ApprovalRequired
+from flagserver.domain.rollout_commands import NewRollout
 from flagserver.domain.tokens import digest
 
 from .browser import Desk, check, overflow
@@ -48,6 +49,54 @@ def desk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
     edit = EnvironmentEdit(four_eyes=True)
     house.services.environments.edit("production", edit, revision, ANA)
     return desk
+
+
+LONG = "a-guard-that-is-called-as-nobody-should-call-a-guard-but-somebody-does"
+START = NewRollout.model_validate(
+    {
+        "environment": "production",
+        "service": "shop",
+        **WHY,
+        "targets": [{"kind": "flag", "name": "new-search"}],
+        "schedule": "5%:5m:approve:n=5000,50%:10m,100%:30m:keep=1%",
+        "hold_if_lost": "2m",
+        "guards": [
+            {
+                "name": name,
+                "signal": {
+                    "source": "metrics",
+                    "measure": "rate",
+                    "settings": {"metric": f"shop.{name}.failed"},
+                },
+                "limit": 0.01,
+            }
+            for name in ("error-rate", LONG)
+        ],
+    }
+)
+
+
+def ask_for_a_start(house: House) -> str:
+    """Let a pipeline ask for a start; return the address of what waits."""
+    house.share("new-search", 0.0)
+    with pytest.raises(ApprovalRequired) as waits:
+        house.services.rollouts.start(START, PIPELINE)
+    return f"/approvals/{waits.value.approval}"
+
+
+@pytest.mark.parametrize(("theme", "width"), [*LOOKS, ("light", 320)], ids=str)
+def test_a_start_that_waits_is_for_everybody(desk: Desk, theme: str, width: int) -> None:
+    there = ask_for_a_start(desk.house)
+    tab = desk.tab(theme=theme, width=width)
+
+    page = tab.go(there)
+
+    check(page)
+    assert overflow(page) <= 0
+    for name in ("Its steps", "Its guards"):
+        table = page.get_by_role("group", name=name)
+        assert table.evaluate("it => it.scrollWidth - it.clientWidth") <= 0, name
+    assert tab.complaints == []
 
 
 @pytest.mark.parametrize(("theme", "width"), LOOKS, ids=str)

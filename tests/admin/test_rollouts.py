@@ -379,7 +379,9 @@ def test_a_rollout_is_started_with_guards_of_ones_own(house: RollingHouse) -> No
 
     plan = visitor.send(form, "/rollouts/new", **ASKED, **OWN)
     assert "1 guard watches it" in plan.text
-    assert "lost carts > 0.5 %; 3 of 4 points holds holds" in plan.text
+    watches = "lost carts failed of all, from outcomes metric = carts"
+    broken = "> 0.5 %; 3 of 4 points of 1 min, from 50 requests"
+    assert f"{watches} {broken} holds holds" in plan.text
     assert "guard_name:1" in plan.form("/rollouts/new"), "a preview brings another empty row"
     page = visitor.send(plan, "/rollouts/start", **SURE)
 

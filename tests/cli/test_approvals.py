@@ -161,6 +161,71 @@ def test_it_is_shown_listed_and_withdrawn(desk: Desk) -> None:
     assert "withdrawn" in desk.run("approvals", "show", id).stdout
 
 
+def shown(desk: Desk) -> str:
+    done = desk.run("approvals", "show", waiting(desk))
+    assert done.exit_code == exits.DONE, done.output
+    return done.stdout
+
+
+def test_a_start_is_shown_with_all_that_decides_whether_it_is_safe(
+    desk: Desk, tmp_path: Path
+) -> None:
+    guard = {
+        "name": "error-rate",
+        "signal": {"source": "cloudwatch", "measure": "rate", "settings": {"metric": "none"}},
+        "limit": 1.0,
+        "on_breach": "hold",
+        "no_data": "pass",
+        "minimum_sample": 5000,
+        "points": 3,
+        "of": 5,
+        "period": 30,
+    }
+    body = {
+        "environment": "production",
+        "service": "api",
+        "version": "2.4.0",
+        "targets": [{"kind": "flag", "name": FLAG}],
+        "schedule": "5%:5m:approve,50%:10m:n=900,100%:30m:keep=1%:overtime=proceed",
+        "guards": [guard],
+        "hold_if_lost": "2m",
+    }
+    path = tmp_path / "rollout.json"
+    path.write_text(json.dumps(body))
+
+    done = desk.rollouts("start", "--file", str(path), *SURE)
+    assert done.exit_code == exits.NOT_PERMITTED, done.output
+    told = shown(desk)
+    assert (
+        "guard error-rate (rate from cloudwatch, metric=none): ≤ 100 %, 3 of 5 points of 30s, "
+        "from 5,000 requests; else holds, without data passes"
+    ) in told
+    assert f"moves flag/{FLAG}" in told
+    assert "step 1/3: 5 % for 5m, when somebody approves" in told
+    assert "step 2/3: 50 % for 10m, from 900 requests" in told
+    assert "step 3/3: 100 % for 30m, 1 % kept on the old version meanwhile" in told
+    assert "not decided in time: goes on all the same" in told
+    assert "holds if not watched for 2m" in told
+
+
+def test_a_verb_is_shown_with_its_step_and_the_next_share(desk: Desk) -> None:
+    desk.rollouts(*START, "--at", "2027-01-31T22:00:00Z")
+    assert "begins at 2027-01-31T22:00:00Z" in shown(desk)
+    approve(desk)
+    (view,) = desk.engine.rollouts.under_way()
+
+    desk.rollouts("start", view.rollout.id, *SURE)
+
+    assert "before the first step; next 5 %" in shown(desk)
+
+
+def test_a_flag_is_shown_before_and_after(desk: Desk) -> None:
+    done = desk.run("flags", "set", FLAG, "--env", "production", "--share", "25", *SURE)
+    assert done.exit_code == exits.NOT_PERMITTED, done.output
+
+    assert "share: 0 % → 25 %" in shown(desk)
+
+
 def test_an_environment_says_that_two_are_wanted(desk: Desk) -> None:
     assert "waits for a second person" in desk.run("env", "get", "production").stdout
     assert "critical, four eyes" in desk.run("env", "list").stdout

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from . import exits, options
+from . import exits, options, proposed
 from .api import Api, Failure
 from .output import Noun, say, table
 
@@ -50,13 +50,15 @@ def list_approvals(context: click.Context, environment: str | None, state: str |
 @click.argument("id")
 @click.pass_context
 def show(context: click.Context, id: str) -> None:
-    """Show what somebody asked for, how it stands, and where it is approved."""
+    """Show what somebody asked for with all that it would do, how it stands, and where it is
+    approved."""
     api = options.api(context)
     found = api.get(f"{APPROVALS}/{id}")
     lines = [
         f"{id}: {found['summary']} in {found['environment']}, {found['state']}",
         f"asked by {found['author']} at {found['created']}",
         f"because: {found['reason']}" if found["reason"] else "",
+        *proposed.lines(found),
         f"hash {found['hash']}",
         _standing(api, found),
     ]

@@ -241,7 +241,7 @@ def limit(guard: Mapping[str, Any]) -> str:
     """Return what a guard demands: `≤ 1 %`, `≤ 1000 ms, 2 × stable`."""
     measure = guard["signal"]["measure"]
     if measure == "alarm":
-        return "quiet"
+        return "quiet" if guard["limit"] <= 1 else f"< {guard['limit']:g}, which it always is"
     sign = {"unhealthy_hosts": "<", "healthy_ratio": "≥"}.get(measure, "≤")
     factor = guard.get("baseline_factor")
     also = f", {factor:g} × stable" if factor else ""
