@@ -15,9 +15,10 @@ from typing import Any
 
 import fakeredis
 import pytest
+from click.testing import CliRunner
 from sortition.record.note import SigningKey
 
-from flagserver import bootstrap
+from flagserver import bootstrap, main
 from flagserver.domain import retention
 from flagserver.domain.commands import EnvironmentEdit, NewToken, Reasoned
 from flagserver.domain.errors import (
@@ -483,7 +484,9 @@ def test_a_schedule_that_is_gone_is_nobodys_default(site: Site, house: House):
     assert switches(site.house().services) == (True, False, True, "standard", retention.DAYS)
 
 
-def test_where_it_was_not_kept_what_an_environment_said_people_are_told(site: Site, house: House):
+def test_where_it_was_not_kept_what_an_environment_said_people_are_told(
+    site: Site, house: House, monkeypatch: pytest.MonkeyPatch
+):
     edit(house.services, four_eyes=True)
     services = site.serving()
     # As an older version left it.
@@ -491,10 +494,14 @@ def test_where_it_was_not_kept_what_an_environment_said_people_are_told(site: Si
     site.client.flushall()
     follow(services)
 
-    done = site.recovery().accept("empty", "the disk is gone")
+    monkeypatch.setattr(main, "recovery_of", lambda settings: site.recovery())
+    options = ["--store", "empty", "--reason", "the disk is gone"]
+    said = CliRunner().invoke(main.store_accept, options)
 
     everywhere = ("development", "production", "staging")
-    assert done.loosened == everywhere
+    assert said.exit_code == 0, said.output
+    for name in everywhere:
+        assert f"! Enlarging in {name} waits for no second person now." in said.output
     assert told(site) == [("environment:loosen", name) for name in everywhere]
     (entry,) = site.house().services.record.recent(limit=1)
     assert entry["after"]["loosened"] == list(everywhere)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sortition.record.replay import replay
 
-from flagserver.domain import approvals, flags
+from flagserver.domain import approvals, documents, flags
 from flagserver.domain.approvals import Approve, Base, Proposal, State, Wish
 from flagserver.domain.commands import (
     Enlarging,
@@ -27,7 +27,7 @@ from flagserver.domain.commands import (
     Rotation,
     StateEdit,
 )
-from flagserver.domain.documents import EVERYWHERE, Idempotency, Principal
+from flagserver.domain.documents import EVERYWHERE, Change, Fact, Idempotency, Principal, Write
 from flagserver.domain.errors import (
     ApprovalLapsed,
     ApprovalRequired,
@@ -880,12 +880,30 @@ def test_what_json_cannot_carry_exactly_is_refused() -> None:
 
 # --- whatever people do ---------------------------------------------------------------------------
 
-PEOPLE = [a_person("ana"), a_person("ben"), a_person("cy", "admin"), a_person("rae", "responder")]
+PEOPLE = [
+    *(a_person("ana"), a_person("ben"), a_person("cy", "admin"), a_person("rae", "responder")),
+    # Ana once more, as her identity provider knows her.
+    a_person("ana-oidc"),
+]
+HUMANS_OF: dict[str | None, str | None] = {
+    **{each.id: each.id for each in PEOPLE},
+    "person:ana-oidc": ANA.id,
+}
+
+
+def makes_known(house: House, somebody: Principal, login: str) -> None:
+    """Keep a person who signs in as this principal."""
+    id = somebody.id.removeprefix("person:")
+    person = Person(id, id, login, somebody.roles or {}, Source.LOCAL, "t", "t")
+    change = Change((Write(documents.PEOPLE, id, 0, person.to_body()),), Fact("t", "t", "t", "t"))
+    house.store.commit(change, at=T0, salt="00")
+
+
 ACTORS = [*PEOPLE, PIPELINE, ADMIN]
 ACTS = st.one_of(
     st.tuples(st.just("share"), st.sampled_from(ACTORS), st.sampled_from([0, 10, 50, 100])),
     st.tuples(st.just("approve"), st.sampled_from(PEOPLE), st.just(0)),
-    st.tuples(st.just("approve"), st.sampled_from(PEOPLE[:3]), st.just(0)),
+    st.tuples(st.just("approve"), st.sampled_from([*PEOPLE[:3], PEOPLE[-1]]), st.just(0)),
     st.tuples(st.just("kill"), st.sampled_from(ACTORS), st.none()),
     st.tuples(st.just("unkill"), st.sampled_from(ACTORS), st.none()),
     st.tuples(st.just("approve"), st.sampled_from(ACTORS), st.integers(0, 3)),
@@ -924,6 +942,8 @@ def test_nothing_is_ever_enlarged_by_one_person(acts: list[tuple[str, Principal,
     house = House()
     house.create()
     wants_two(house)
+    for somebody in PEOPLE:
+        makes_known(house, somebody, HUMANS_OF[somebody.id] or "")
 
     for each in acts:
         act(house, *each)
@@ -939,7 +959,9 @@ def test_nothing_is_ever_enlarged_by_one_person(acts: list[tuple[str, Principal,
         assert (approval is not None) is flags.enlarges(before, after), entry
         if approval is not None:
             author = entry["actor"]
-            assert approval["by"] in people - {author, owners[author]}
+            assert approval["by"] in people
+            behind = {HUMANS_OF.get(each) for each in (author, owners[author])}
+            assert HUMANS_OF[approval["by"]] not in behind
             approved.append(approval["id"])
     proposals = [view.proposal for view in house.services.approvals.all(ADMIN)]
     assert {p.id for p in proposals if p.kept is State.APPROVED} <= set(approved)
