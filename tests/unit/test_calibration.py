@@ -23,7 +23,9 @@ from sortition.judgement.calibration import (
     rate_scatter,
 )
 from sortition.judgement.counts import Counts
-from sortition.judgement.traffic import poisson
+from sortition.judgement.design import HTTP_ERRORS
+from sortition.judgement.evidence import Judge
+from sortition.judgement.traffic import Traffic, World, poisson
 
 from flagserver.domain import calibration, comparisons, power
 from flagserver.domain.calibration import ALONE, ROLLOUT, SEVERAL, SILENT, Calibration, Window
@@ -266,6 +268,30 @@ def test_a_host_that_was_ill_for_a_minute_now_and_again_is_no_noise(
 
     assert noise.dispersion < 1.2
     assert (noise.drift, noise.tolerated) == (1.0, 1.5)
+
+
+def test_after_a_day_with_two_ill_minutes_a_canary_that_fails_by_five_percent_is_found() -> None:
+    """It took nine minutes and the backstop, and one that fails by 2 % was never found."""
+    chance = Random(10)
+    some = [ill_for_a_minute(chance) if i in (50, 90) else calm(chance) for i in range(144)]
+    known = calibration.calibration(history(some))
+    rollout = a_rollout(targets=(RULE,))
+    (comparison,) = comparisons.comparisons(rollout)
+    design = comparisons.design(rollout, comparison, histogram_edges(), known)
+    errors = design.rates[0].name
+
+    def seconds_to_find(harm: float) -> float:
+        judge = Judge(design)
+        traffic = Traffic(World(100.0, 0.001, harm=harm), chance, latency=False, custom=False)
+        for number in range(1, 61):
+            tick = traffic.tick(0, 0.05)
+            judge.take(replace(tick, counts={errors: tick.counts[HTTP_ERRORS]}))
+            if judge.assess().evidence >= design.bound:
+                return number * tick.seconds
+        raise AssertionError("it is never found")
+
+    assert seconds_to_find(0.05) <= 60
+    assert seconds_to_find(0.02) <= 200
 
 
 @pytest.mark.parametrize("hours", [6, 7, 8])
