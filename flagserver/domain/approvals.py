@@ -376,13 +376,13 @@ VERBS = {
     "flag:share:change": "change what is served of {}",
     "flag:unkill": "serve {} again",
     "rollout:create": "start a rollout of {}",
-    "rollout:supersede": "start a rollout of {} in place of another",
+    "rollout:supersede": "start a rollout of {} in place of {other}",
     "rollout:start": "start {} now",
     "rollout:resume": "resume {}",
     "rollout:step:advance": "skip the rest of the wait of {}",
     "rollout:step:approve": "approve of the next step of {}",
 }
-"""What is asked for -> how it is said; {} is the thing."""
+"""What is asked for -> how it is said; {} is the thing, {other} the rollout that ends."""
 
 
 def summary(asked: Wish) -> str:
@@ -392,4 +392,5 @@ def summary(asked: Wish) -> str:
         if before != after:
             key = asked.thing.partition("/")[2]
             return f"take {key} from {percent_text(before)} to {percent_text(after)}"
-    return VERBS[asked.action].format(asked.thing.partition("/")[2])
+    thing, other = asked.thing.partition("/")[2], asked.result.get("supersedes")
+    return VERBS[asked.action].format(thing, other=other)

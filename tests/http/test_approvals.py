@@ -93,6 +93,24 @@ def test_shrinking_killing_holding_and_taking_back_are_done_at_once(api: Api) ->
     assert (back.status, killed.status, killed.json["killed"]) == (200, 200, True)
 
 
+def test_a_start_that_replaces_another_names_it_and_a_verb_tells_its_next_share(api: Api) -> None:
+    job = pipeline(api)
+    approve(api, job.post("/api/v1/rollouts", START, Idempotency_Key="run-17").json["approval"])
+    id = job.post("/api/v1/rollouts", START, Idempotency_Key="run-17").json["id"]
+
+    replaces = job.post("/api/v1/rollouts", START | {"replace": True}).json["approval"]
+    begins = job.post(f"/api/v1/rollouts/{id}/start", WHY, revision=1).json["approval"]
+
+    other = api.admin.get(f"/api/v1/approvals/{replaces}").json
+    verb = api.admin.get(f"/api/v1/approvals/{begins}").json
+    assert other["summary"].endswith(f"in place of {id}")
+    assert other["result"]["supersedes"] == id
+    first = other["result"]["schedule"]["steps"][0]["share"]
+    steps = len(other["result"]["schedule"]["steps"])
+    told = {"state": "running", "step": -1, "steps": steps, "share": 0, "next": first}
+    assert verb["result"] == told
+
+
 def test_what_would_be_done_is_told_without_asking_for_it(api: Api) -> None:
     assert api.admin.patch(f"{STATE}?dry_run=1", {"share": 25}, revision=0).status == 200
     assert api.admin.get("/api/v1/approvals").json == {"approvals": []}
