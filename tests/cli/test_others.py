@@ -33,6 +33,20 @@ def test_environments_are_listed_made_and_changed(house: House) -> None:
     assert "production" in listed.output
 
 
+def test_an_environment_is_shown_that_a_rollouts_file_names(house: House, tmp_path: Path) -> None:
+    file = tmp_path / "rollout.yaml"
+    file.write_text("environment: production\nrequires: {environment: staging}\n")
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("service: api\n")
+
+    assert house.json("env", "get", "-f", str(file))["key"] == "production"
+    nothing, both = house.run("env", "get"), house.run("env", "get", "qa", "-f", str(file))
+    unnamed = house.run("env", "get", "-f", str(empty))
+
+    assert {nothing.exit_code, both.exit_code, unnamed.exit_code} == {exits.USAGE}
+    assert "environment is missing" in unnamed.stderr
+
+
 READS = {
     *("rollouts plan", "rollouts list", "rollouts get", "rollouts watch", "rollouts evidence"),
     *("rollouts schema", "rollouts replay", "rollouts simulate"),

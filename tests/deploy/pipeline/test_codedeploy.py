@@ -69,6 +69,13 @@ class Site:
             environ=dict(self.aws.environment()),
         )
 
+    def asks_at(self, hook: str) -> None:
+        """Let the repository's deployment ask a function at this hook."""
+        path = self.workspace / "release" / "deployment.json"
+        told = json.loads(path.read_text())
+        function = "arn:aws:lambda:eu-west-1:123456789012:function:CodeDeployHook_sortition"
+        path.write_text(json.dumps(told | {"revision": scenes.revision(2, **{hook: function})}))
+
     def goes_on(self, step: Step) -> bool:
         """Let CodeDeploy's time go by while a job watches; never cancel."""
         if step.name == "watch":
@@ -134,11 +141,9 @@ def test_one_that_codedeploy_takes_back_turns_the_job_red(site: Site) -> None:
 
 
 def test_a_job_that_was_cut_off_after_creating_finds_its_deployment(site: Site) -> None:
-    job = site.job()
-    # The server is away when the rollout is to be started: the deployment is there already.
-    job.variables = {"SORTITION_URL": "http://127.0.0.1:9"}
-    first = job.run()
-    assert first.codes == {"start": 6, "finish": 0}, first.text
+    # The start is refused when the deployment is there already.
+    first = site.job(confirm="").run()
+    assert first.codes == {"start": 8, "finish": 0}, first.text
     (deployment,) = site.deployments()
 
     again = site.job().run(site.goes_on)
@@ -164,6 +169,45 @@ def test_a_cancelled_job_that_runs_again_follows_both(site: Site) -> None:
     assert again.codes == {"start": 0, "watch": 0, "finish": 0}, again.text
     assert again.outputs["start"]["id"] == it["id"]
     assert len(site.deployments()) == 1
+
+
+def test_nothing_is_created_while_the_server_is_away(site: Site) -> None:
+    job = site.job()
+    job.variables = {"SORTITION_URL": "http://127.0.0.1:9"}
+
+    done = job.run()
+
+    assert done.codes == {"start": 6, "finish": 0}, done.text
+    assert site.deployments() == []
+
+
+def test_where_two_are_wanted_a_deployment_without_a_hook_is_not_created(site: Site) -> None:
+    four_eyes(site)
+
+    done = site.job().run()
+
+    assert done.codes == {"start": 2, "finish": 0}, done.text
+    assert "no hook of this deployment waits for them" in done.text["start"]
+    assert site.deployments() == []
+
+
+def test_where_two_are_wanted_a_deployment_waits_at_its_hook(site: Site) -> None:
+    four_eyes(site)
+    job = site.job()
+    site.asks_at("BeforeAllowTraffic")
+
+    done = job.run()
+
+    assert done.codes == {"start": 8, "finish": 0}, done.text
+    assert site.deployments() == [done.outputs["start"]["deployment"]]
+    there = site.server.ask("GET", f"/api/v1/approvals/{done.outputs['start']['approval']}")
+    assert (there["state"], there["environment"]) == ("open", "production")
+
+
+def four_eyes(site: Site) -> None:
+    path = "/api/v1/environments/production"
+    revision = site.server.ask("GET", path)["revision"]
+    site.server.ask("PATCH", path, {"four_eyes": True}, revision)
 
 
 def test_what_aws_refuses_ends_the_start(site: Site) -> None:

@@ -7,17 +7,19 @@ import itertools
 import json
 import re
 import signal
+import subprocess
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.deploy.pipeline.runner import Done, Job, Step
+from tests.deploy.pipeline.runner import ACTION, Done, Job, Step
 from tests.deploy.pipeline.server import Server
 from tests.servers import wait_until
 
@@ -250,7 +252,7 @@ def test_a_start_that_is_refused_starts_nothing(
 def test_a_job_waits_until_somebody_approves_on_the_page(
     server: Server, flag: str, job: Callable[..., Job]
 ) -> None:
-    ben = somebody(server)
+    ben = somebody(server, "ben")
     deploy = job()
     deploy.overrides = {**deploy.overrides, "wait-for-approval": "2m"}
     four_eyes(server, True)
@@ -268,14 +270,70 @@ def test_a_job_waits_until_somebody_approves_on_the_page(
     assert the_rollout(server, done)["state"] == "completed"
 
 
+@pytest.fixture
+def two_wanted(server: Server) -> Iterator[None]:
+    four_eyes(server, True)
+    yield
+    four_eyes(server, False)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_wanted")
+def test_a_job_that_is_cancelled_while_it_waits_takes_back_what_it_asked_for(
+    server: Server, flag: str, job: Callable[..., Job]
+) -> None:
+    deploy = job()
+    deploy.overrides = {**deploy.overrides, "wait-for-approval": "2m"}
+
+    done = deploy.run(lambda step: step.says("its page: "))
+
+    id = done.outputs["start"]["approval"]
+    assert done.codes == {"start": 128 + signal.SIGINT, "finish": 0}, done.text
+    assert f"{id} is withdrawn" in done.text["finish"]
+    assert server.ask("GET", f"/api/v1/approvals/{id}")["state"] == "withdrawn"
+    assert server.share(flag) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_wanted")
+def test_a_job_that_does_not_wait_leaves_what_it_asked_for_to_be_approved(
+    server: Server, flag: str, job: Callable[..., Job]
+) -> None:
+    deploy = job("5%:60s,100%")
+
+    done = deploy.run()
+
+    id = done.outputs["start"]["approval"]
+    assert done.codes == {"start": 8, "finish": 0}, done.text
+    assert f"/approvals/{id}" in done.text["start"]
+    assert server.ask("GET", f"/api/v1/approvals/{id}")["state"] == "open"
+
+    # One that is cancelled just after somebody approved holds what came of it.
+    with closing(somebody(server, "cleo")) as cleo:
+        approve(server, cleo)
+    script = str(ACTION / "rollout.sh")
+    told = {
+        "PATH": deploy.path,
+        "SORTITION_URL": server.url,
+        "SORTITION_TOKEN": deploy.secrets["SORTITION_TOKEN"],
+        "ROLLOUT_PROPOSAL": id,
+        "ROLLOUT_JOB": "cancelled",
+        "ROLLOUT_EVIDENCE": str(deploy.workspace / "rollout-evidence.zip"),
+    }
+    finished = subprocess.run([script, "finish"], env=told, timeout=60, check=True)
+
+    assert finished.returncode == 0
+    assert evidence(deploy)["rollout"]["state"] == "paused"
+
+
 def four_eyes(server: Server, wanted: bool) -> None:
     path = "/api/v1/environments/production"
     server.ask("PATCH", path, {"four_eyes": wanted}, server.ask("GET", path)["revision"])
 
 
-def somebody(server: Server) -> httpx.Client:
+def somebody(server: Server, login: str) -> httpx.Client:
     """Return the browser of a person who was invited and has signed in."""
-    told = {"name": "Ben", "login": "ben", "role": "releaser"}
+    told = {"name": login, "login": login, "role": "releaser"}
     path = server.ask("POST", "/api/v1/people", told)["path"]
     browser = httpx.Client(base_url=server.url, headers={"Sec-Fetch-Site": "same-origin"})
     word = {"password": "correct horse battery", "again": "correct horse battery"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from . import completion, options
+from . import completion, options, rollout_body
+from .api import Failure
+from .exits import USAGE
 from .output import Noun, say, table
 
 KEY = click.argument("key", shell_complete=completion.environments)
@@ -50,10 +53,20 @@ def list_environments(context: click.Context) -> None:
 
 
 @env.command("get")
-@KEY
+@click.argument("key", required=False, shell_complete=completion.environments)
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The one that this rollout's file names.",
+)
 @click.pass_context
-def get_environment(context: click.Context, key: str) -> None:
+def get_environment(context: click.Context, key: str | None, path: Path | None) -> None:
     """Show one environment."""
+    if (key is None) is (path is None):
+        raise click.UsageError("Give KEY, or the file of a rollout.")
+    key = key or _named(path)
     found = options.api(context).get(f"/api/v1/environments/{key}")
     critical = ", critical" if found["critical"] else ""
     lines = [
@@ -65,6 +78,14 @@ def get_environment(context: click.Context, key: str) -> None:
         f"the record keeps bodies for {found['retention_days']} days",
     ]
     say(context, found, "\n".join(filter(None, lines)))
+
+
+def _named(path: Path | None) -> str:
+    """Return the environment that a rollout's file names. Raises Failure."""
+    named = None if path is None else rollout_body.read(path).get("environment")
+    if not isinstance(named, str):
+        raise Failure(f"{path}: environment is missing.", USAGE, code="bad_file")
+    return named
 
 
 @env.command("create")
