@@ -3,9 +3,11 @@ GitHub's own schemas, and every name that one gives to another."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,36 @@ def test_the_script_is_clean() -> None:
     done = run(BIN / "shellcheck", "--severity=style", SCRIPT)
     assert done.returncode == 0, done.stdout
     assert os.access(SCRIPT, os.X_OK)
+
+
+EXAMPLE = (ACTION.parent / "examples" / "appspec.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "asks"),
+    [
+        (EXAMPLE, True),
+        (re.sub(r"- (After|Before)", r"# - \1", EXAMPLE), False),
+        (EXAMPLE.partition("Hooks:")[0], False),
+        ("Hooks:\n  - AfterAllowTraffic: f\n", False),
+        ("Hooks: [{BeforeInstall: f}]", True),
+        ('{"Hooks":[{"AfterAllowTraffic":"f"},{"BeforeAllowTraffic":"f"}]}', True),
+        ('{"Hooks":[{"AfterAllowTraffic":"f"}]}', False),
+    ],
+    ids=["example", "commented", "none", "too late", "flow", "json", "json too late"],
+)
+def test_which_deployment_asks_before_production_moves(
+    content: str, asks: bool, tmp_path: Path
+) -> None:
+    found = re.search(r"<<'EOF'\n(.*?)\nEOF\n", SCRIPT.read_text(), re.DOTALL)
+    assert found
+    (tmp_path / "asks.py").write_text(found[1])
+    revision = {"revisionType": "AppSpecContent", "appSpecContent": {"content": content}}
+    (tmp_path / "deployment.json").write_text(json.dumps({"revision": revision}))
+
+    done = run(sys.executable, tmp_path / "asks.py", tmp_path / "deployment.json")
+
+    assert (done.returncode, done.stderr) == (0 if asks else 1, "")
 
 
 @pytest.mark.parametrize(
