@@ -217,10 +217,13 @@ COMMANDS = re.compile(r"\baws (deploy|ecs|sts) +([a-z][a-z-]+)")
 
 
 def commands() -> set[tuple[str, str]]:
-    """Return the calls of the AWS CLI in what we give pipelines."""
+    """Return the calls of the AWS CLI in what we give pipelines; the rest of the guide is for the
+    operator's hand."""
     places = [DEPLOY / "github-action", DEPLOY / "workflows", DEPLOY / "examples"]
     files = [file for place in places for file in place.rglob("*") if file.is_file()]
-    texts = [file.read_text() for file in [*files, ROOT / "docs/how-to/install-on-aws.md"]]
+    guide = (ROOT / "docs/how-to/install-on-aws.md").read_text()
+    texts = [*(file.read_text() for file in files), guide.partition("\n## In the pipeline\n")[2]]
+    assert all(texts)
     named = {"deploy": "codedeploy"}
     return {
         (named.get(service, service), operation.replace("-", "_"))
