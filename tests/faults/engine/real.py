@@ -55,9 +55,11 @@ BEFORE, AFTER = MOMENTS = ("before it arrives", "when its answer comes")
 
 WRITING = ("commit", "acquire", "release", "look")
 READING = ("read_environment",)
-SCRIPTS = {script(name).sha.encode(): name for name in (*WRITING, *READING, "delivered")}
-OF_OTHERS = ("acquire notices", "release notices", "delivered")
-"""What the thread that tells people does beside: it moves no rollout, and keeps to no order."""
+BESIDE = ("delivered", "index", "halves", "known")
+SCRIPTS = {script(name).sha.encode(): name for name in (*WRITING, *READING, *BESIDE)}
+OF_OTHERS = ("acquire notices", "release notices", *BESIDE)
+"""What threads do beside that tell people, prune, and keep A/A history: they move no rollout, and
+keep to no order."""
 
 INTERRUPTIONS = frozenset({"commit gap:record", "commit wait:begin", "commit wait:end"})
 """What a busy machine may add to the record, and what is not counted."""
